@@ -1,0 +1,121 @@
+/* Start and end of a tool: command line, --help, --version, exit code. */
+#include "cli/cli.h"
+
+#include "cli/exit.h"
+#include "cli/message.h"
+#include "core/error.h"
+#include "core/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TABLES = 2, INDENT = 2 };
+
+static void print_examples(const cnn_tool *tool)
+{
+    printf("\nExamples:\n");
+    for (const cnn_example *example = tool->examples; example->command; example++) {
+        printf("  %s\n", example->command);
+        cnn_help_wrap(stdout, example->what, 3 * INDENT, 0);
+    }
+}
+
+static void print_help(const cnn_tool *tool, const cnn_option_table *tables)
+{
+    for (int i = 0; tool->usage[i]; i++)
+        printf("%s %s %s\n", i == 0 ? "Usage:" : "  or: ", tool->name, tool->usage[i]);
+    putchar('\n');
+    cnn_help_wrap(stdout, tool->summary, 0, 0);
+    if (tool->description) {
+        putchar('\n');
+        cnn_help_wrap(stdout, tool->description, 0, 0);
+    }
+    cnn_options_help(stdout, tables, TABLES);
+    print_examples(tool);
+    printf("\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
+}
+
+static void print_version(const cnn_tool *tool)
+{
+    printf("%s (cnnkit) %s\n", tool->name, cnn_version());
+}
+
+static cnn_status check_usage(const cnn_cli *cli)
+{
+    if (cli->common.quiet && cli->common.verbose)
+        return cnn_error(CNN_ERR_USAGE, "options --quiet and --verbose contradict each other");
+    int most = cli->tool->max_operands;
+    if (most >= 0 && cli->operands.count > most) {
+        const char *extra = cli->operands.list[most];
+        if (most == 0)
+            return cnn_error(CNN_ERR_USAGE, "'%.100s' is not an option, and %s takes nothing else", extra,
+                             cli->tool->name);
+        return cnn_error(CNN_ERR_USAGE, "'%.100s' is one too many: %s takes only %s", extra, cli->tool->name,
+                         cli->tool->operand);
+    }
+    return cnn_set_threads(cli->common.threads);
+}
+
+/* A file over the limit (ulimit -f) is to fail like a full disk, not to end the process. A closed standard stream is
+ * filled, so that no file that is opened later takes its number and gets our messages; writing to it still fails. */
+static void prepare_process(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", O_RDONLY) == -1)
+            return;
+}
+
+bool cnn_cli_begin(cnn_cli *cli, const cnn_tool *tool, void *settings, int argc, char **argv, int *code)
+{
+    prepare_process();
+    *cli = (cnn_cli){.tool = tool, .common = {.seed = 1, .device = "auto"}};
+    const cnn_option_table tables[TABLES] = {{tool->options, settings}, {cnn_common_options, &cli->common}};
+    cnn_status status = cnn_options_parse(tables, TABLES, argc, argv, &cli->operands);
+    if (status == CNN_OK && cli->common.help)
+        print_help(tool, tables);
+    else if (status == CNN_OK && cli->common.version)
+        print_version(tool);
+    else if (status == CNN_OK && (status = check_usage(cli)) == CNN_OK)
+        return true;
+    *code = cnn_cli_end(cli, status);
+    return false;
+}
+
+/* Writes out what standard output holds: a full disk or a closed pipe shows here at the latest. */
+static cnn_status flush_output(void)
+{
+    bool failed = ferror(stdout) != 0;
+    errno = 0;
+    if (fflush(stdout) != 0 || failed)
+        return cnn_error(CNN_ERR_IO, "cannot write to standard output: %s", strerror(errno ? errno : EIO));
+    return CNN_OK;
+}
+
+int cnn_cli_end(cnn_cli *cli, cnn_status status)
+{
+    if (status == CNN_ERR_USAGE)
+        cnn_message_error(cli, "%s; try '%s --help'", cnn_last_error(), cli->tool->name);
+    else if (status != CNN_OK)
+        cnn_message_error(cli, "%s", cnn_last_error());
+    cnn_status flushed = flush_output();
+    if (flushed != CNN_OK)
+        cnn_message_error(cli, "%s", cnn_last_error());
+    int code = cnn_exit_code(status != CNN_OK ? status : flushed);
+    return code == CNN_EXIT_DONE && cli->failed ? CNN_EXIT_FAILED : code;
+}
+
+cnn_status cnn_cli_load_data(cnn_cli *cli, const char *name, cnn_subset subset, cnn_dataset **data)
+{
+    const cnn_dataset_options options = {.dir = cli->common.data_dir, .fetch = true};
+    cnn_status status = cnn_dataset_load(name ? name : cli->common.data, subset, &options, data);
+    if (status == CNN_OK && strcmp((*data)->note, cli->note) != 0) {
+        memcpy(cli->note, (*data)->note, sizeof cli->note);
+        if (*cli->note)
+            cnn_message_warning(cli, "%s", cli->note);
+    }
+    return status;
+}

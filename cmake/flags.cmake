@@ -1,0 +1,40 @@
+# Compiler flags of everything here. Results must not depend on how a compiler contracts or reorders floating point.
+add_library(cnn_flags INTERFACE)
+target_compile_options(cnn_flags INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
+    -ffp-contract=off -fno-math-errno)
+target_compile_definitions(cnn_flags INTERFACE _POSIX_C_SOURCE=200809L _FILE_OFFSET_BITS=64 CNN_VERSION="${PROJECT_VERSION}")
+target_include_directories(cnn_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR})
+if(CNN_WERROR)
+    target_compile_options(cnn_flags INTERFACE -Werror)
+endif()
+if(CNN_SANITIZE)
+    target_compile_options(cnn_flags INTERFACE -fsanitize=${CNN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(cnn_flags INTERFACE -fsanitize=${CNN_SANITIZE})
+endif()
+if(CNN_FUZZ) # libFuzzer steers by which edges of the library an input reaches
+    target_compile_options(cnn_flags INTERFACE -fsanitize=fuzzer-no-link)
+    target_link_options(cnn_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+if(CNN_COVERAGE)
+    target_compile_options(cnn_flags INTERFACE --coverage)
+    target_link_options(cnn_flags INTERFACE --coverage)
+endif()
+
+# An object library of libcnn.
+function(cnn_add_part name)
+    add_library(${name} OBJECT ${ARGN})
+    target_link_libraries(${name} PRIVATE cnn_flags)
+endfunction()
+
+# A command-line tool over the static library.
+function(cnn_add_tool name)
+    foreach(source IN LISTS ARGN)
+        if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+            return()
+        endif()
+    endforeach()
+    add_executable(${name} ${ARGN})
+    target_link_libraries(${name} PRIVATE cnn_cli cnn_static cnn_flags)
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()

@@ -1,0 +1,165 @@
+/* The table of data sets: names, classes, how each is loaded and what its files should hold. A new data set is one
+ * loader and one row here. */
+#include "core/dataset.h"
+
+#include "core/error.h"
+#include "core/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+typedef struct dataset_type dataset_type;
+
+struct dataset_type {
+    cnn_dataset_id id;
+    const char *name;
+    const char *title; /* as people write it */
+    int32_t classes;
+    const char *const *class_names;
+    cnn_status (*load)(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
+                       cnn_dataset *dataset);
+    int32_t height, width;     /* the rest is for data sets in files */
+    int32_t official_count[2]; /* [subset] */
+    uint32_t
+        label_crc[2]; /* [subset] CRC-32 of the official labels, which tells data sets with equal file names apart */
+};
+
+static const char *const digit_names[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+static const char *const fashion_names[] = {"T-shirt", "trouser", "pullover", "dress", "coat",
+                                            "sandal",  "shirt",   "sneaker",  "bag",   "ankle boot"};
+
+static cnn_status load_idx(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
+                           cnn_dataset *dataset);
+
+static cnn_status load_synth(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
+                             cnn_dataset *dataset)
+{
+    (void)type;
+    (void)options;
+    return cnn_synth_load(subset, dataset);
+}
+
+static const dataset_type types[] = {
+    {CNN_DATASET_MNIST, "mnist", "MNIST", 10, digit_names, load_idx, 28, 28, {60000, 10000}, {0xba07e8ef, 0xee8604d9}},
+    {CNN_DATASET_FASHION_MNIST,
+     "fashion-mnist",
+     "Fashion-MNIST",
+     10,
+     fashion_names,
+     load_idx,
+     28,
+     28,
+     {60000, 10000},
+     {0x2ed6e46a, 0x242bc73f}},
+    {CNN_DATASET_SYNTH, "synth", "synth", 10, cnn_synth_classes, load_synth, 0, 0, {0, 0}, {0, 0}},
+};
+enum { TYPES = sizeof types / sizeof *types };
+
+static const dataset_type *find_id(cnn_dataset_id id)
+{
+    for (int i = 0; i < TYPES; i++)
+        if (types[i].id == id)
+            return &types[i];
+    return NULL;
+}
+
+static const dataset_type *find_name(const char *name)
+{
+    for (int i = 0; i < TYPES; i++)
+        if (strcmp(types[i].name, name) == 0)
+            return &types[i];
+    return NULL;
+}
+
+/* Refuses another data set under this one's file names, and notes what is not as published. */
+static cnn_status compare_official(const dataset_type *type, cnn_subset subset, const char *path, cnn_dataset *dataset)
+{
+    int which = subset == CNN_SUBSET_TEST;
+    const char *part = which ? "test" : "training";
+    uint32_t crc = (uint32_t)crc32(crc32(0, NULL, 0), dataset->labels, (uInt)dataset->count);
+    if (crc == type->label_crc[which])
+        return CNN_OK;
+    for (int i = 0; i < TYPES; i++)
+        if (dataset->count == types[i].official_count[which] && crc == types[i].label_crc[which])
+            return cnn_error(CNN_ERR_FORMAT, "%s: these are the %s labels of %s, not of %s", path, part, types[i].title,
+                             type->title);
+    if (dataset->note[0])
+        return CNN_OK;
+    if (dataset->count != type->official_count[which])
+        snprintf(dataset->note, sizeof dataset->note, "%d %s images, while %s has %d", dataset->count, part,
+                 type->title, type->official_count[which]);
+    else
+        snprintf(dataset->note, sizeof dataset->note, "the %s labels are not those that %s was published with", part,
+                 type->title);
+    return CNN_OK;
+}
+
+static cnn_status load_idx(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
+                           cnn_dataset *dataset)
+{
+    cnn_status status = CNN_OK;
+    cnn_dataset_files files;
+    CNN_TRY(cnn_dataset_find(type->name, subset, options, &files));
+    if (files.note)
+        snprintf(dataset->note, sizeof dataset->note, "%.*s", (int)sizeof dataset->note - 1, files.note);
+    CNN_TRY(cnn_idx_load(files.images, files.labels, dataset));
+    if (dataset->height != type->height || dataset->width != type->width)
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: images of %dx%d (at byte 8), but %s has %dx%d", files.images, dataset->height,
+                 dataset->width, type->title, type->height, type->width);
+    CNN_TRY(compare_official(type, subset, files.labels, dataset));
+out:
+    cnn_dataset_files_free(&files);
+    return status;
+}
+
+static cnn_status unknown_name(const char *name)
+{
+    char known[160] = "";
+    size_t length = 0;
+    for (int i = 0; i < TYPES && length < sizeof known; i++)
+        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i ? ", " : "", types[i].name);
+    return cnn_error(CNN_ERR_USAGE, "data set '%s' is not known; there are %s", name, known);
+}
+
+cnn_status cnn_dataset_load(const char *name, cnn_subset subset, const cnn_dataset_options *options,
+                            cnn_dataset **dataset)
+{
+    cnn_status status = CNN_OK;
+    const dataset_type *type = find_name(name);
+    if (!type)
+        return unknown_name(name);
+    cnn_dataset *made = cnn_calloc(1, sizeof *made);
+    if (!made)
+        return CNN_ERR_MEMORY;
+    made->id = type->id;
+    made->classes = type->classes;
+    CNN_TRY(type->load(type, subset, options, made));
+    *dataset = made;
+    made = NULL;
+out:
+    cnn_dataset_free(made);
+    return status;
+}
+
+void cnn_dataset_free(cnn_dataset *dataset)
+{
+    if (!dataset)
+        return;
+    free(dataset->images);
+    free(dataset->labels);
+    free(dataset);
+}
+
+const char *cnn_dataset_name(cnn_dataset_id id)
+{
+    const dataset_type *type = find_id(id);
+    return type ? type->name : NULL;
+}
+
+const char *cnn_dataset_class_name(cnn_dataset_id id, int label)
+{
+    const dataset_type *type = find_id(id);
+    return type && label >= 0 && label < type->classes ? type->class_names[label] : NULL;
+}

@@ -1,0 +1,38 @@
+/* What the files behind data sets offer each other. */
+#ifndef CNN_CORE_DATASET_H
+#define CNN_CORE_DATASET_H
+
+#include "cnn/dataset.h"
+
+/* Where the two files of one subset lie. */
+typedef struct cnn_dataset_files {
+    char *images, *labels; /* paths */
+    char *note;            /* first line of the file NOTE beside them, or NULL */
+} cnn_dataset_files;
+
+/* Finds the files of a subset of the data set `name` (IDX names), fetching them when options say so. The error lists
+ * the folders that were searched and the command that fetches the data. Free with cnn_dataset_files_free. */
+cnn_status cnn_dataset_find(const char *name, cnn_subset subset, const cnn_dataset_options *options,
+                            cnn_dataset_files *files);
+void cnn_dataset_files_free(cnn_dataset_files *files);
+
+/* Reads an IDX file of unsigned bytes with `dims` dimensions, plain or gzip. sizes: [dims], each >= 1; *data: the
+ * bytes, the caller frees them. Errors name file and byte offset. */
+cnn_status cnn_idx_read(const char *path, int dims, int32_t *sizes, uint8_t **data);
+
+/* Reads images and labels into a data set whose id and classes are set; on failure it holds no memory. */
+cnn_status cnn_idx_load(const char *images_path, const char *labels_path, cnn_dataset *dataset);
+
+/* Makes the images and labels of the data set "synth". */
+cnn_status cnn_synth_load(cnn_subset subset, cnn_dataset *dataset);
+
+/* Names of the classes of "synth", [10]. */
+extern const char *const cnn_synth_classes[];
+
+/* Path of the script get-data, or NULL with no error when this installation has none. The caller frees it. */
+char *cnn_fetch_script(void);
+
+/* Runs `get-data name dir` with its output on standard error and waits for it. */
+cnn_status cnn_fetch(const char *name, const char *dir);
+
+#endif

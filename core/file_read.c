@@ -1,0 +1,372 @@
+/* Reading .cnn files (docs/format.md): the head, the graph and what is known about the data.
+ *
+ * Order: magic, version, length and CRC of the head; then the fields, the graph first; then shapes; then tensors
+ * (core/file_tensors.c), each checked against its CRC before it is copied; then the values themselves. */
+#include "core/file.h"
+
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/input_file.h"
+#include "core/layers.h"
+#include "core/memory.h"
+
+#include <string.h>
+
+/* ---- Before the fields ---- */
+
+/* Files that people mistake for models, by their first bytes. */
+static const char *kind_of_file(const uint8_t *data, size_t size)
+{
+    static const struct {
+        const char *magic;
+        size_t bytes;
+        const char *kind;
+    } kinds[] = {
+        {"\x89PNG", 4, "a PNG picture"},
+        {"\xFF\xD8\xFF", 3, "a JPEG picture"},
+        {"\x1F\x8B", 2, "a gzip file"},
+        {"\xFD"
+         "7zXZ",
+         5, "an xz file"},
+        {"PK\x03\x04", 4, "a ZIP archive (PyTorch saves such files)"},
+        {"\x7F"
+         "ELF",
+         4, "a program"},
+        {"\x93NUMPY", 6, "a NumPy array"},
+        {"\x89HDF", 4, "an HDF5 file"},
+        {"\x00\x00\x08", 3, "an IDX data file"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (size >= kinds[i].bytes && memcmp(data, kinds[i].magic, kinds[i].bytes) == 0)
+            return kinds[i].kind;
+    for (size_t i = 0; i < size && i < 64; i++)
+        if (data[i] != '\n' && data[i] != '\r' && data[i] != '\t' && (data[i] < 0x20 || data[i] > 0x7E))
+            return "something else";
+    return "text (a .cfg description goes to cnn-train --model)";
+}
+
+static cnn_status check_magic(const uint8_t *data, size_t size, const char *path)
+{
+    if (size == 0)
+        return cnn_error(CNN_ERR_FORMAT, "%s: is empty; train a model anew or copy it again", path);
+    size_t known = size < CNN_FILE_MAGIC_BYTES ? size : CNN_FILE_MAGIC_BYTES;
+    if (memcmp(data, CNN_FILE_MAGIC, known) != 0)
+        return cnn_error(CNN_ERR_FORMAT,
+                         "%s: byte 0: is not a cnnkit model but %s; give a file that cnn-train or cnn-opt "
+                         "wrote",
+                         path, kind_of_file(data, size));
+    if (known < CNN_FILE_MAGIC_BYTES)
+        return cnn_error(CNN_ERR_FORMAT, "%s: is truncated: it has only %zu bytes; copy it again", path, size);
+    return CNN_OK;
+}
+
+/* Sets the reader to the fields of the head, which are whole then. */
+static cnn_status open_head(cnn_reader *reader, const uint8_t *data, size_t size, const char *path)
+{
+    cnn_status status = CNN_OK;
+    *reader = (cnn_reader){.data = data, .at = CNN_FILE_MAGIC_BYTES, .end = size, .path = path};
+    CNN_TRY(check_magic(data, size, path));
+    uint64_t version = cnn_reader_varint(reader, UINT64_MAX, "the format version");
+    CNN_TRY(cnn_reader_status(reader));
+    if (version != CNN_FILE_VERSION)
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: byte %d: is in format version %llu, but this cnnkit %s reads version %d; %s",
+                 path, CNN_FILE_MAGIC_BYTES, (unsigned long long)version, cnn_version(), CNN_FILE_VERSION,
+                 version > CNN_FILE_VERSION ? "install a newer cnnkit" : "the file is damaged, copy it again");
+    uint64_t bytes = cnn_reader_varint(reader, CNN_FILE_MAX_HEAD, "the length of the head");
+    CNN_TRY(cnn_reader_status(reader));
+    size_t left = size - reader->at;
+    if (left < bytes + 4)
+        CNN_FAIL(CNN_ERR_FORMAT,
+                 "%s: byte %zu: is truncated: the file ends here, but its head goes on to byte %zu; copy it "
+                 "again",
+                 path, size, reader->at + (size_t)bytes + 4);
+    reader->end = reader->at + (size_t)bytes;
+    cnn_reader sum = {.data = data, .at = reader->end, .end = reader->end + 4, .path = path};
+    if (cnn_reader_u32(&sum, "the checksum") != cnn_crc32c(0, data, reader->end))
+        CNN_FAIL(CNN_ERR_FORMAT,
+                 "%s: byte %zu: the checksum of the head does not match: the file is damaged; copy it again", path,
+                 reader->end);
+out:
+    return status;
+}
+
+/* Where each field lies. */
+static cnn_status find_fields(cnn_reader *head, cnn_reader field[CNN_TAG_COUNT])
+{
+    uint64_t last = 0;
+    while (head->at < head->end && !head->failed) {
+        uint64_t tag = cnn_reader_varint(head, CNN_TAG_COUNT - 1, "a field's tag");
+        uint64_t bytes = cnn_reader_varint(head, CNN_FILE_MAX_HEAD, "a field's length");
+        size_t start = head->at;
+        if (!head->failed && tag <= last)
+            cnn_reader_fail(head, "field %llu follows field %llu; fields must ascend", (unsigned long long)tag,
+                            (unsigned long long)last);
+        if (!head->failed && tag > CNN_TAG_NORMALIZATION)
+            cnn_reader_fail(head,
+                            "holds a field %llu that must be understood and is not known to cnnkit %s; install a newer "
+                            "cnnkit",
+                            (unsigned long long)tag, cnn_version());
+        if (!cnn_reader_take(head, (size_t)bytes, "a field"))
+            break;
+        field[tag] = (cnn_reader){.data = head->data, .at = start, .end = head->at, .path = head->path};
+        last = tag;
+    }
+    if (!head->failed && (!field[CNN_TAG_GRAPH].data || !field[CNN_TAG_TENSORS].data))
+        cnn_reader_fail(head, "the file has no %s", field[CNN_TAG_GRAPH].data ? "table of tensors" : "graph");
+    return cnn_reader_status(head);
+}
+
+/* A field must be used up. */
+static cnn_status end_field(cnn_reader *field, const char *what)
+{
+    if (!field->failed && field->at != field->end)
+        cnn_reader_fail(field, "%s is %zu bytes too long", what, field->end - field->at);
+    return cnn_reader_status(field);
+}
+
+/* ---- The graph ---- */
+
+static void read_attrs(cnn_reader *r, const cnn_layer_type *type, double attr[CNN_MAX_ATTRS])
+{
+    int known = 0;
+    while (known < CNN_MAX_ATTRS && type->attr[known].name)
+        known++;
+    size_t start = r->at;
+    uint64_t mask = cnn_reader_varint(r, UINT64_MAX, "the attributes that follow");
+    if (!r->failed && mask >> known != 0) {
+        r->at = start;
+        cnn_reader_fail(r, "a layer of type %s has attributes that cnnkit %s does not know; install a newer cnnkit",
+                        type->name, cnn_version());
+    }
+    for (int i = 0; i < known && !r->failed; i++) {
+        if (!(mask >> i & 1)) {
+            if (type->attr[i].required)
+                cnn_reader_fail(r, "a layer of type %s lacks its attribute %s", type->name, type->attr[i].name);
+            continue;
+        }
+        if (type->attr[i].type == CNN_ATTR_FLOAT)
+            attr[i] = cnn_reader_f64(r, "an attribute");
+        else
+            attr[i] = (double)cnn_reader_zigzag(r, "an attribute");
+    }
+}
+
+/* The node's name: from the field of names if there is one and it has one, else the default. */
+static void read_name(cnn_reader *names, const cnn_model *model, const cnn_layer_type *type, char name[CNN_NAME_BYTES])
+{
+    cnn_file_default_name(model, type, model->node_count, name);
+    if (!names->data)
+        return;
+    size_t length = (size_t)cnn_reader_varint(names, CNN_NAME_BYTES - 1, "the length of a layer's name");
+    const uint8_t *text = cnn_reader_take(names, length, "a layer's name");
+    if (text && length > 0) {
+        memcpy(name, text, length);
+        name[length] = '\0';
+    }
+    if (text && strlen(name) < length)
+        cnn_reader_fail(names, "a layer's name holds a zero byte");
+}
+
+static cnn_status read_node(cnn_reader *r, cnn_reader *names, cnn_model *model)
+{
+    size_t start = r->at;
+    uint64_t head = cnn_reader_varint(r, UINT64_MAX, "a layer");
+    const cnn_layer_type *type =
+        head >> CNN_NODE_FLAG_BITS <= 255 ? cnn_layer_by_id((unsigned)(head >> CNN_NODE_FLAG_BITS)) : NULL;
+    if (!r->failed && !type) {
+        r->at = start;
+        cnn_reader_fail(r, "layer %d is of type %llu, which cnnkit %s does not know; install a newer cnnkit",
+                        model->node_count, (unsigned long long)(head >> CNN_NODE_FLAG_BITS), cnn_version());
+    }
+    if (r->failed)
+        return CNN_ERR_FORMAT;
+    int input[CNN_MAX_INPUTS] = {model->node_count - 1}, count = model->node_count > 0;
+    double attr[CNN_MAX_ATTRS] = {0};
+    for (int i = 0; i < CNN_MAX_ATTRS && type->attr[i].name; i++)
+        attr[i] = type->attr[i].standard;
+    if (head & CNN_NODE_INPUTS) {
+        count = (int)cnn_reader_varint(r, CNN_MAX_INPUTS, "the number of a layer's inputs");
+        for (int i = 0; i < count; i++)
+            input[i] = model->node_count - (int)cnn_reader_varint(r, CNN_MAX_NODES, "a layer's input");
+    }
+    if (head & CNN_NODE_ATTRS)
+        read_attrs(r, type, attr);
+    else
+        for (int i = 0; i < CNN_MAX_ATTRS && type->attr[i].name; i++)
+            if (type->attr[i].required)
+                cnn_reader_fail(r, "a layer of type %s lacks its attributes", type->name);
+    char name[CNN_NAME_BYTES];
+    read_name(names, model, type, name);
+    if (r->failed || names->failed)
+        return CNN_ERR_FORMAT;
+    int node = cnn_model_add(model, type, name, input, count, attr);
+    if (node == -(int)CNN_ERR_MEMORY)
+        return CNN_ERR_MEMORY;
+    return node >= 0 ? CNN_OK : cnn_error_prefix(CNN_ERR_FORMAT, "%s: byte %zu: layer '%s'", r->path, start, name);
+}
+
+static cnn_status read_graph(cnn_reader *r, cnn_reader *names, cnn_model *model)
+{
+    cnn_status status = CNN_OK;
+    int count = (int)cnn_reader_varint(r, CNN_MAX_NODES, "the number of layers");
+    CNN_TRY(cnn_reader_status(r));
+    for (int i = 0; i < count; i++)
+        CNN_TRY(read_node(r, names, model));
+    CNN_TRY(end_field(r, "the graph"));
+    CNN_TRY(end_field(names, "the field of names"));
+    CNN_TRY(cnn_model_infer_shapes(model, r->path));
+out:
+    return status;
+}
+
+/* ---- What is known about the model ---- */
+
+/* Text that goes to a terminal: no control characters but newline and tab. */
+static void check_text(cnn_reader *r, const uint8_t *text, size_t length)
+{
+    for (size_t i = 0; text && i < length; i++)
+        if ((text[i] < 0x20 && text[i] != '\n' && text[i] != '\t') || text[i] == 0x7F)
+            cnn_reader_fail(r, "a text field holds the control character 0x%02X", text[i]);
+}
+
+static cnn_status read_texts(cnn_reader field[CNN_TAG_COUNT], cnn_model *model)
+{
+    cnn_reader *name = &field[CNN_TAG_NAME], *text = &field[CNN_TAG_TEXT];
+    if (name->data) {
+        size_t length = name->end - name->at;
+        const uint8_t *bytes = cnn_reader_take(name, length, "the model's name");
+        check_text(name, bytes, length);
+        if (length >= CNN_NAME_BYTES)
+            cnn_reader_fail(name, "the model's name is longer than %d bytes", CNN_NAME_BYTES - 1);
+        if (name->failed)
+            return CNN_ERR_FORMAT;
+        memcpy(model->name, bytes, length);
+    }
+    if (text->data) {
+        size_t length = text->end - text->at;
+        const uint8_t *bytes = cnn_reader_take(text, length, "the free text");
+        check_text(text, bytes, length);
+        if (length > CNN_FILE_MAX_TEXT)
+            cnn_reader_fail(text, "the free text is longer than %d bytes", CNN_FILE_MAX_TEXT);
+        if (text->failed)
+            return CNN_ERR_FORMAT;
+        model->text = cnn_calloc(length + 1, 1);
+        if (!model->text)
+            return CNN_ERR_MEMORY;
+        memcpy(model->text, bytes, length);
+    }
+    return CNN_OK;
+}
+
+static cnn_status read_normalization(cnn_reader *r, cnn_normalization *normalization)
+{
+    if (!r->data)
+        return CNN_OK;
+    uint64_t id = cnn_reader_varint(r, UINT64_MAX, "the normalization");
+    if (!r->failed && id > CNN_NORMALIZATION_HALF)
+        cnn_reader_fail(r, "normalization %llu is not known to cnnkit %s; install a newer cnnkit",
+                        (unsigned long long)id, cnn_version());
+    if (id == CNN_NORMALIZATION_CUSTOM) {
+        uint64_t count = cnn_reader_varint(r, 4, "the number of normalized channels");
+        if (!r->failed && count == 0)
+            cnn_reader_fail(r, "the normalization has no channel");
+        for (uint64_t c = 0; c < 4 && !r->failed; c++) {
+            normalization->mean[c] = c < count ? cnn_reader_f32(r, "a mean") : normalization->mean[count - 1];
+            normalization->std[c] = c < count ? cnn_reader_f32(r, "a deviation") : normalization->std[count - 1];
+        }
+    }
+    return end_field(r, "the normalization");
+}
+
+static cnn_status read_out_scales(cnn_reader *r, cnn_model *model)
+{
+    if (!r->data)
+        return CNN_OK;
+    for (int i = 0; i < model->node_count && !r->failed; i++) {
+        cnn_node *node = &model->nodes[i];
+        uint64_t code = cnn_reader_varint(r, UINT64_MAX, "the scale of a layer's output");
+        if (code == CNN_SCALE_F32)
+            node->out_scale = cnn_reader_f32(r, "the scale of a layer's output");
+        else if (code == CNN_SCALE_AS_INPUT && node->input_count > 0)
+            node->out_scale = model->nodes[node->input[0]].out_scale;
+        else if (code != CNN_SCALE_NONE)
+            cnn_reader_fail(r, "the scale of layer '%s' is coded as %llu, which cnnkit %s does not know", node->name,
+                            (unsigned long long)code, cnn_version());
+    }
+    return end_field(r, "the field of scales");
+}
+
+static cnn_status read_metadata(cnn_reader field[CNN_TAG_COUNT], cnn_model *model)
+{
+    cnn_status status = CNN_OK;
+    cnn_reader *dataset = &field[CNN_TAG_DATASET], *seed = &field[CNN_TAG_SPLIT_SEED];
+    CNN_TRY(read_texts(field, model));
+    if (dataset->data) {
+        uint64_t id = cnn_reader_varint(dataset, INT32_MAX, "the data set");
+        if (!dataset->failed && !cnn_dataset_name((cnn_dataset_id)id))
+            cnn_reader_fail(dataset,
+                            "was trained on data set %llu, which cnnkit %s does not know; install a newer cnnkit",
+                            (unsigned long long)id, cnn_version());
+        model->dataset = (cnn_dataset_id)id;
+        CNN_TRY(end_field(dataset, "the data set"));
+    }
+    if (seed->data) {
+        model->split_seed = cnn_reader_varint(seed, UINT64_MAX, "the split seed");
+        CNN_TRY(end_field(seed, "the split seed"));
+    }
+    CNN_TRY(read_normalization(&field[CNN_TAG_NORMALIZATION], &model->normalization));
+    CNN_TRY(read_out_scales(&field[CNN_TAG_OUT_SCALES], model));
+out:
+    return status;
+}
+
+/* ---- The whole ---- */
+
+static cnn_status check_end(size_t size, size_t file_end, const char *path)
+{
+    if (size == file_end)
+        return CNN_OK;
+    return cnn_error(CNN_ERR_FORMAT,
+                     "%s: byte %zu: the model ends here, but %zu more bytes follow; the file is damaged", path,
+                     file_end, size - file_end);
+}
+
+cnn_status cnn_file_decode(const uint8_t *data, size_t size, const char *path, cnn_model **model)
+{
+    cnn_status status = CNN_OK;
+    cnn_reader head, field[CNN_TAG_COUNT] = {{0}};
+    size_t file_end = 0;
+    cnn_model *made = NULL;
+    CNN_TRY(open_head(&head, data, size, path));
+    size_t head_end = head.end + 4;
+    CNN_TRY(find_fields(&head, field));
+    made = cnn_model_new();
+    if (!made)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(read_graph(&field[CNN_TAG_GRAPH], &field[CNN_TAG_NODE_NAMES], made));
+    CNN_TRY(read_metadata(field, made));
+    size_t data_start = (head_end + CNN_FILE_ALIGN - 1) / CNN_FILE_ALIGN * CNN_FILE_ALIGN;
+    for (size_t i = head_end; i < data_start && i < size; i++)
+        if (data[i] != 0)
+            CNN_FAIL(CNN_ERR_FORMAT, "%s: byte %zu: is not the zero that must fill the gap after the head", path, i);
+    CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, made, &file_end));
+    CNN_TRY(check_end(size, file_end ? file_end : head_end, path));
+    status = cnn_model_check(made);
+    if (status != CNN_OK)
+        CNN_TRY(cnn_error_prefix(status, "%s", path));
+    *model = made;
+    made = NULL;
+out:
+    cnn_model_free(made);
+    return status;
+}
+
+cnn_status cnn_model_load(const char *path, cnn_model **model)
+{
+    cnn_input_file file = {0};
+    cnn_status status = cnn_input_open(&file, path, "a model that cnn-train or cnn-opt wrote", CNN_FILE_MAX_BYTES);
+    if (status == CNN_OK)
+        status = cnn_file_decode(file.data, file.size, path, model);
+    cnn_input_close(&file);
+    return status;
+}

@@ -1,0 +1,351 @@
+/* Writing .cnn files (docs/format.md). The same model gives the same bytes. */
+#include "core/file.h"
+
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/layers.h"
+#include "core/memory.h"
+#include "core/save.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t align_up(size_t bytes)
+{
+    return (bytes + CNN_FILE_ALIGN - 1) / CNN_FILE_ALIGN * CNN_FILE_ALIGN;
+}
+
+void cnn_file_default_name(const cnn_model *model, const cnn_layer_type *type, int node, char name[CNN_NAME_BYTES])
+{
+    int number = 1;
+    for (int i = 0; i < node; i++)
+        number += model->nodes[i].type == type;
+    if (type->id == CNN_LAYER_INPUT)
+        snprintf(name, CNN_NAME_BYTES, "image");
+    else
+        snprintf(name, CNN_NAME_BYTES, "%.48s%d", type->name, number);
+}
+
+/* ---- Fields of the head ---- */
+
+static void put_field(cnn_bytes *head, cnn_file_tag tag, cnn_bytes *value)
+{
+    cnn_bytes_put_varint(head, (uint64_t)tag);
+    cnn_bytes_put_varint(head, value->length);
+    cnn_bytes_put(head, value->data, value->length);
+    head->failed |= value->failed;
+    cnn_bytes_free(value);
+}
+
+static void put_text_field(cnn_bytes *head, cnn_file_tag tag, const char *text)
+{
+    cnn_bytes value = {0};
+    cnn_bytes_put(&value, text, strlen(text));
+    put_field(head, tag, &value);
+}
+
+static void put_varint_field(cnn_bytes *head, cnn_file_tag tag, uint64_t number)
+{
+    cnn_bytes value = {0};
+    cnn_bytes_put_varint(&value, number);
+    put_field(head, tag, &value);
+}
+
+/* Names, 0 bytes for one that is the default; no field when all are. */
+static void put_node_names(cnn_bytes *head, const cnn_model *model)
+{
+    cnn_bytes value = {0};
+    bool any = false;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        char standard[CNN_NAME_BYTES];
+        cnn_file_default_name(model, node->type, i, standard);
+        size_t length = strcmp(node->name, standard) == 0 ? 0 : strlen(node->name);
+        cnn_bytes_put_varint(&value, length);
+        cnn_bytes_put(&value, node->name, length);
+        any |= length > 0;
+    }
+    if (any)
+        put_field(head, CNN_TAG_NODE_NAMES, &value);
+    cnn_bytes_free(&value);
+}
+
+static void put_attrs(cnn_bytes *value, const cnn_node *node, uint64_t mask)
+{
+    cnn_bytes_put_varint(value, mask);
+    for (int i = 0; i < CNN_MAX_ATTRS; i++) {
+        if (!(mask >> i & 1))
+            continue;
+        if (node->type->attr[i].type == CNN_ATTR_FLOAT)
+            cnn_bytes_put_f64(value, node->attr[i]);
+        else
+            cnn_bytes_put_zigzag(value, (int64_t)node->attr[i]);
+    }
+}
+
+static void put_node(cnn_bytes *value, const cnn_node *node, int number)
+{
+    const cnn_attr_spec *spec = node->type->attr;
+    uint64_t mask = 0, flags = 0;
+    for (int i = 0; i < CNN_MAX_ATTRS && spec[i].name; i++)
+        if (spec[i].required || node->attr[i] != spec[i].standard)
+            mask |= (uint64_t)1 << i;
+    if (number > 0 && (node->input_count != 1 || node->input[0] != number - 1))
+        flags |= CNN_NODE_INPUTS;
+    if (mask)
+        flags |= CNN_NODE_ATTRS;
+    cnn_bytes_put_varint(value, (uint64_t)node->type->id << CNN_NODE_FLAG_BITS | flags);
+    if (flags & CNN_NODE_INPUTS) {
+        cnn_bytes_put_varint(value, (uint64_t)node->input_count);
+        for (int i = 0; i < node->input_count; i++)
+            cnn_bytes_put_varint(value, (uint64_t)(number - node->input[i]));
+    }
+    if (flags & CNN_NODE_ATTRS)
+        put_attrs(value, node, mask);
+}
+
+static void put_graph(cnn_bytes *head, const cnn_model *model)
+{
+    cnn_bytes value = {0};
+    cnn_bytes_put_varint(&value, (uint64_t)model->node_count);
+    for (int i = 0; i < model->node_count; i++)
+        put_node(&value, &model->nodes[i], i);
+    put_field(head, CNN_TAG_GRAPH, &value);
+}
+
+static void put_out_scales(cnn_bytes *head, const cnn_model *model)
+{
+    cnn_bytes value = {0};
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        if (node->out_scale == 0.0f) {
+            cnn_bytes_put_varint(&value, CNN_SCALE_NONE);
+        } else if (node->input_count > 0 && node->out_scale == model->nodes[node->input[0]].out_scale) {
+            cnn_bytes_put_varint(&value, CNN_SCALE_AS_INPUT);
+        } else {
+            cnn_bytes_put_varint(&value, CNN_SCALE_F32);
+            cnn_bytes_put_f32(&value, node->out_scale);
+        }
+    }
+    put_field(head, CNN_TAG_OUT_SCALES, &value);
+}
+
+/* Values of as many channels as differ from the one before; the last goes for the rest. */
+static void put_normalization(cnn_bytes *head, const cnn_normalization *normalization)
+{
+    const float *mean = normalization->mean, *std = normalization->std;
+    int count = 4;
+    while (count > 1 && mean[count - 1] == mean[count - 2] && std[count - 1] == std[count - 2])
+        count--;
+    if (count == 1 && mean[0] == 0.5f && std[0] == 0.5f)
+        return;
+    cnn_bytes value = {0};
+    cnn_bytes_put_varint(&value, CNN_NORMALIZATION_CUSTOM);
+    cnn_bytes_put_varint(&value, (uint64_t)count);
+    for (int c = 0; c < count; c++) {
+        cnn_bytes_put_f32(&value, mean[c]);
+        cnn_bytes_put_f32(&value, std[c]);
+    }
+    put_field(head, CNN_TAG_NORMALIZATION, &value);
+}
+
+/* ---- Tensors ---- */
+
+/* Appends a payload to the table, or to the data area with a reference in the table. Takes over `owned`. */
+static void put_part(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, const void *data,
+                     size_t bytes, void *owned)
+{
+    size_t in_head = options->smallest ? CNN_FILE_SMALLEST_INLINE : CNN_FILE_INLINE_BYTES;
+    if (bytes < in_head) {
+        cnn_bytes_put_varint(table, (uint64_t)bytes << 1);
+        cnn_bytes_put(table, data, bytes);
+        free(owned);
+        return;
+    }
+    cnn_file_section *sections = cnn_realloc(image->sections, (size_t)image->section_count + 1, sizeof *sections);
+    if (!sections) {
+        table->failed = true;
+        free(owned);
+        return;
+    }
+    image->sections = sections;
+    cnn_file_section *section = &sections[image->section_count++];
+    *section = (cnn_file_section){.data = data, .bytes = bytes, .offset = align_up(image->data_bytes), .owned = owned};
+    image->data_bytes = section->offset + bytes;
+    cnn_bytes_put_varint(table, (uint64_t)bytes << 1 | 1);
+    cnn_bytes_put_varint(table, section->offset);
+    cnn_bytes_put_u32(table, cnn_crc32c(0, data, bytes));
+}
+
+/* True when the mask says no more than the zeros do. */
+static bool mask_is_nonzero(const cnn_param *param)
+{
+    int64_t count = cnn_desc_elements(&param->desc);
+    for (int64_t i = 0; i < count; i++)
+        if (cnn_param_is_zero(param, i) != (param->mask[i] == 0))
+            return false;
+    return true;
+}
+
+static void put_mask(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, const cnn_param *param)
+{
+    int64_t count = cnn_desc_elements(&param->desc);
+    size_t bytes = (size_t)(count + 7) / 8;
+    uint8_t *bits = cnn_calloc(bytes, 1);
+    if (!bits) {
+        table->failed = true;
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        if (param->mask[i])
+            bits[i / 8] |= (uint8_t)(1u << (i % 8));
+    put_part(image, table, options, bits, bytes, bits);
+}
+
+static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, int node, int role,
+                       const cnn_param *param)
+{
+    const cnn_tensor_desc *desc = &param->desc;
+    assert(desc->c_pad == desc->c);
+    uint64_t flags = options->smallest ? 0 : CNN_TENSOR_DIMS;
+    if (param->scale)
+        flags |= CNN_TENSOR_SCALES;
+    if (param->mask)
+        flags |= mask_is_nonzero(param) ? CNN_TENSOR_MASK_NONZERO : CNN_TENSOR_MASK_BITS;
+    cnn_bytes_put_varint(table, (uint64_t)node);
+    cnn_bytes_put_varint(table, (uint64_t)role);
+    cnn_bytes_put_varint(table, (uint64_t)desc->dtype);
+    cnn_bytes_put_varint(table, flags);
+    cnn_bytes_put_varint(table, (uint64_t)param->structure);
+    cnn_bytes_put_varint(table, CNN_ENCODING_RAW);
+    if (flags & CNN_TENSOR_DIMS) {
+        cnn_bytes_put_varint(table, (uint64_t)desc->n);
+        cnn_bytes_put_varint(table, (uint64_t)desc->h);
+        cnn_bytes_put_varint(table, (uint64_t)desc->w);
+        cnn_bytes_put_varint(table, (uint64_t)desc->c);
+    }
+    put_part(image, table, options, param->data, cnn_desc_bytes(desc), NULL);
+    if (flags & CNN_TENSOR_SCALES) {
+        cnn_bytes_put_varint(table, CNN_ENCODING_RAW);
+        put_part(image, table, options, param->scale, (size_t)desc->n * sizeof(float), NULL);
+    }
+    if (flags & CNN_TENSOR_MASK_BITS)
+        put_mask(image, table, options, param);
+}
+
+static void put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_options *options, const cnn_model *model)
+{
+    cnn_bytes table = {0};
+    uint64_t count = 0;
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++)
+            count += model->nodes[i].param[role].desc.dtype != CNN_NONE;
+    cnn_bytes_put_varint(&table, count);
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++)
+            if (model->nodes[i].param[role].desc.dtype != CNN_NONE)
+                put_tensor(image, &table, options, i, role, &model->nodes[i].param[role]);
+    put_field(head, CNN_TAG_TENSORS, &table);
+}
+
+/* ---- The file ---- */
+
+static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_options *options, const cnn_model *model)
+{
+    if (model->name[0] && !options->smallest)
+        put_text_field(head, CNN_TAG_NAME, model->name);
+    if (model->dataset != CNN_DATASET_NONE)
+        put_varint_field(head, CNN_TAG_DATASET, model->dataset);
+    if (model->split_seed != CNN_SPLIT_SEED)
+        put_varint_field(head, CNN_TAG_SPLIT_SEED, model->split_seed);
+    if (model->text && !options->smallest)
+        put_text_field(head, CNN_TAG_TEXT, model->text);
+    if (!options->smallest)
+        put_node_names(head, model);
+    put_graph(head, model);
+    put_tensors(image, head, options, model);
+    if (cnn_model_is_quantized(model))
+        put_out_scales(head, model);
+    put_normalization(head, &model->normalization);
+}
+
+cnn_status cnn_file_encode(const cnn_model *model, const cnn_file_options *options, cnn_file_image *image)
+{
+    cnn_status status = CNN_OK;
+    cnn_bytes fields = {0};
+    *image = (cnn_file_image){0};
+    CNN_TRY(cnn_model_check(model));
+    if (model->text && strlen(model->text) > CNN_FILE_MAX_TEXT)
+        CNN_FAIL(CNN_ERR_SHAPE, "the model's free text is longer than %d bytes", CNN_FILE_MAX_TEXT);
+    put_fields(image, &fields, options, model);
+    if (!fields.failed && fields.length > CNN_FILE_MAX_HEAD)
+        CNN_FAIL(CNN_ERR_SHAPE, "the head of the file would take %zu bytes; at most %d are allowed", fields.length,
+                 CNN_FILE_MAX_HEAD);
+    cnn_bytes_put(&image->head, CNN_FILE_MAGIC, CNN_FILE_MAGIC_BYTES);
+    cnn_bytes_put_varint(&image->head, CNN_FILE_VERSION);
+    cnn_bytes_put_varint(&image->head, fields.length);
+    cnn_bytes_put(&image->head, fields.data, fields.length);
+    if (fields.failed || image->head.failed)
+        CNN_TRY(CNN_ERR_MEMORY);
+    cnn_bytes_put_u32(&image->head, cnn_crc32c(0, image->head.data, image->head.length));
+    if (image->head.failed)
+        CNN_TRY(CNN_ERR_MEMORY);
+out:
+    cnn_bytes_free(&fields);
+    if (status != CNN_OK)
+        cnn_file_image_free(image);
+    return status;
+}
+
+size_t cnn_file_image_bytes(const cnn_file_image *image)
+{
+    return image->section_count ? align_up(image->head.length) + image->data_bytes : image->head.length;
+}
+
+void cnn_file_image_free(cnn_file_image *image)
+{
+    for (int i = 0; i < image->section_count; i++)
+        free(image->sections[i].owned);
+    free(image->sections);
+    cnn_bytes_free(&image->head);
+    *image = (cnn_file_image){0};
+}
+
+static cnn_status write_image(cnn_save *save, const cnn_file_image *image)
+{
+    static const uint8_t zeros[CNN_FILE_ALIGN];
+    cnn_status status = cnn_save_write(save, image->head.data, image->head.length);
+    for (int i = 0; status == CNN_OK && i < image->section_count; i++) {
+        const cnn_file_section *section = &image->sections[i];
+        status = cnn_save_write(save, zeros, align_up(save->bytes) - save->bytes);
+        if (status == CNN_OK)
+            status = cnn_save_write(save, section->data, section->bytes);
+    }
+    return status;
+}
+
+cnn_status cnn_file_save(const cnn_model *model, const cnn_file_options *options, const char *path, size_t *bytes)
+{
+    cnn_status status = CNN_OK;
+    cnn_save save = {.fd = -1};
+    cnn_file_image image = {0};
+    status = cnn_file_encode(model, options, &image);
+    if (status != CNN_OK)
+        return cnn_error_prefix(status, "%s: not written", path);
+    CNN_TRY(cnn_save_begin(&save, path));
+    CNN_TRY(write_image(&save, &image));
+    CNN_TRY(cnn_save_commit(&save));
+    if (bytes)
+        *bytes = cnn_file_image_bytes(&image);
+out:
+    cnn_save_abort(&save);
+    cnn_file_image_free(&image);
+    return status;
+}
+
+cnn_status cnn_model_save(const cnn_model *model, const char *path, size_t *bytes)
+{
+    return cnn_file_save(model, &(cnn_file_options){0}, path, bytes);
+}

@@ -1,0 +1,19 @@
+/* A whole file as bytes to read: mapped where that works, else read into memory. */
+#ifndef CNN_CORE_INPUT_FILE_H
+#define CNN_CORE_INPUT_FILE_H
+
+#include "cnn/status.h"
+
+typedef struct cnn_input_file {
+    const uint8_t *data; /* [size]; never NULL while open */
+    size_t size;
+    bool mapped;
+} cnn_input_file;
+
+/* Opens `path`; `what` says in errors what it should be ("a model"). A missing file, a folder, and more than
+ * `limit` bytes are errors. Pipes are read to their end. */
+cnn_status cnn_input_open(cnn_input_file *file, const char *path, const char *what, uint64_t limit);
+/* Zero-initialized files are allowed. */
+void cnn_input_close(cnn_input_file *file);
+
+#endif

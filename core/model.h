@@ -1,0 +1,109 @@
+/* The model inside: nodes in topological order, each of a layer type, and parameters.
+ *
+ * Node 0 is the input. The last node is the output and must be [1,1,1,classes]. */
+#ifndef CNN_CORE_MODEL_H
+#define CNN_CORE_MODEL_H
+
+#include "cnn/model.h"
+
+enum {
+    CNN_MAX_INPUTS = 2,
+    CNN_MAX_ATTRS = 8,
+    CNN_NAME_BYTES = 64,
+    CNN_MAX_NODES = 4096,
+    CNN_MAX_CHANNELS = 1 << 24,
+    CNN_MAX_SIDE = 1 << 16
+};
+
+/* Roles of parameters; a node has at most one of each. Ids are part of the .cnn format: append only. */
+typedef enum cnn_param_role {
+    CNN_PARAM_WEIGHT = 0,       /* [K,R,S,C] */
+    CNN_PARAM_BIAS = 1,         /* [K] */
+    CNN_PARAM_GAMMA = 2,        /* [C] */
+    CNN_PARAM_BETA = 3,         /* [C] */
+    CNN_PARAM_RUNNING_MEAN = 4, /* [C], not trained by gradient */
+    CNN_PARAM_RUNNING_VAR = 5,  /* [C] */
+    CNN_PARAM_COUNT
+} cnn_param_role;
+
+/* A parameter on the host. f32, or for a quantized layer weight i8 with scale[K] and bias i32. */
+typedef struct cnn_param {
+    cnn_tensor_desc desc; /* dtype CNN_NONE: the node has no such parameter */
+    void *data;           /* 64-byte aligned, cnn_aligned_free */
+    float *scale;         /* [K] of i8 weights, else NULL; cnn_aligned_free */
+    uint8_t *mask;        /* 1 byte an element, 0 = pruned and held at zero; NULL: all live; cnn_aligned_free */
+    cnn_structure structure;
+} cnn_param;
+
+typedef enum cnn_attr_type { CNN_ATTR_INT, CNN_ATTR_FLOAT, CNN_ATTR_BOOL } cnn_attr_type;
+
+/* One attribute of a layer type, as written in .cfg and stored in .cnn (by its position: append only). */
+typedef struct cnn_attr_spec {
+    const char *name;
+    cnn_attr_type type;
+    bool required;
+    double standard; /* default; unused when required */
+    double min, max;
+} cnn_attr_spec;
+
+struct cnn_layer_type; /* core/layers.h */
+
+typedef struct cnn_node {
+    const struct cnn_layer_type *type;
+    char name[CNN_NAME_BYTES];
+    int input_count;
+    int input[CNN_MAX_INPUTS]; /* node numbers, smaller than this node's */
+    double attr[CNN_MAX_ATTRS];
+    cnn_tensor_desc out; /* one image, n = 1, f32, c_pad = c */
+    cnn_param param[CNN_PARAM_COUNT];
+    float out_scale; /* INT8: scale of this node's output; 0 for logits and unquantized models */
+    int line;        /* of the .cfg; 0 when unknown */
+} cnn_node;
+
+/* Normalization of input bytes: (x/255 - mean[c]) / std[c]. */
+typedef struct cnn_normalization {
+    float mean[4], std[4];
+} cnn_normalization;
+
+struct cnn_model {
+    char name[CNN_NAME_BYTES]; /* "convnet" */
+    cnn_node *nodes;
+    int node_count;
+    int node_capacity; /* of nodes, for cnn_model_add */
+    cnn_dataset_id dataset;
+    cnn_normalization normalization; /* 0.5, 0.5 by default */
+    uint64_t split_seed;             /* of cnn_dataset_split; CNN_SPLIT_SEED by default */
+    char *text;                      /* free text for people (how it was made), or NULL */
+};
+
+#define CNN_SPLIT_SEED 20260u
+
+/* Appends a node and returns its number, or on failure -status (-CNN_ERR_SHAPE, -CNN_ERR_MEMORY), error recorded. `attr` may be NULL for defaults. The node's
+ * name, inputs and attributes are checked; shapes and parameters come with cnn_model_finish. */
+int cnn_model_add(cnn_model *model, const struct cnn_layer_type *type, const char *name, const int *input, int input_count,
+                  const double *attr);
+
+/* Infers shapes of all nodes and allocates (zeroed) every parameter that is missing. A parameter that is there keeps
+ * its dtype and must have the shape that the graph asks for. Errors name node and line. */
+cnn_status cnn_model_finish(cnn_model *model, const char *source);
+
+/* Shapes only: for readers that bring their own parameters. */
+cnn_status cnn_model_infer_shapes(cnn_model *model, const char *source);
+
+/* A model with no nodes and default metadata. */
+cnn_model *cnn_model_new(void);
+
+/* Allocates desc's bytes, zeroed, into param (which must be empty). */
+cnn_status cnn_param_alloc(cnn_param *param, cnn_tensor_desc desc);
+void cnn_param_free(cnn_param *param);
+
+/* Number of the node with this name, or -1. */
+int cnn_model_find(const cnn_model *model, const char *name);
+
+/* Readers of node `node`'s value; returns their count and, if it is 1, the reader in *only. */
+int cnn_model_readers(const cnn_model *model, int node, int *only);
+
+/* "conv1.weight" */
+const char *cnn_param_role_name(cnn_param_role role);
+
+#endif

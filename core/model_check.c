@@ -1,0 +1,144 @@
+/* What the values of a model must satisfy, checked before a file is written and after one was read. */
+#include "cnn/quant.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/layers.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* True for a scale that arithmetic can use: positive, normal, finite. */
+static bool is_scale(float value)
+{
+    return isnormal(value) && value > 0;
+}
+
+static cnn_status check_floats(const char *name, const float *values, int64_t count, float lowest)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(values[i]) || values[i] < lowest)
+            return cnn_error(CNN_ERR_NUMERIC, "%s holds %g at element %lld", name, (double)values[i], (long long)i);
+    return CNN_OK;
+}
+
+bool cnn_param_is_zero(const cnn_param *param, int64_t i)
+{
+    switch (param->desc.dtype) {
+    case CNN_F32:
+        return ((const float *)param->data)[i] == 0.0f;
+    case CNN_I8:
+        return ((const int8_t *)param->data)[i] == 0;
+    default:
+        return ((const int32_t *)param->data)[i] == 0;
+    }
+}
+
+static cnn_status check_mask(const char *name, const cnn_param *param)
+{
+    int64_t count = cnn_desc_elements(&param->desc);
+    for (int64_t i = 0; param->mask && i < count; i++)
+        if (!param->mask[i] && !cnn_param_is_zero(param, i))
+            return cnn_error(CNN_ERR_NUMERIC, "%s has a nonzero value at element %lld, which its mask says is pruned",
+                             name, (long long)i);
+    return CNN_OK;
+}
+
+/* 2:4: in every 4 consecutive inputs of one filter position at most 2 are not zero. */
+static cnn_status check_structure(const char *name, const cnn_param *param)
+{
+    int64_t rows = cnn_desc_pixels(&param->desc);
+    int32_t c = param->desc.c;
+    if (param->structure != CNN_SPARSE_2_4)
+        return CNN_OK;
+    for (int64_t row = 0; row < rows; row++)
+        for (int32_t first = 0; first < c; first += 4) {
+            int nonzeros = 0;
+            for (int32_t i = first; i < c && i < first + 4; i++)
+                nonzeros += !cnn_param_is_zero(param, row * c + i);
+            if (nonzeros > 2)
+                return cnn_error(CNN_ERR_NUMERIC, "%s is marked 2:4 but has %d nonzeros in 4 inputs at element %lld",
+                                 name, nonzeros, (long long)(row * c + first));
+        }
+    return CNN_OK;
+}
+
+/* i8 weights: in [-127,127], usable scales, and sums that int32 can hold. */
+static cnn_status check_quantized(const char *name, const cnn_node *node)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT], *bias = &node->param[CNN_PARAM_BIAS];
+    const int8_t *values = weight->data;
+    int64_t count = cnn_desc_elements(&weight->desc), depth = count / weight->desc.n;
+    for (int64_t i = 0; i < count; i++)
+        if (values[i] == -128)
+            return cnn_error(CNN_ERR_NUMERIC, "%s holds -128 at element %lld; INT8 weights lie in [-127,127]", name,
+                             (long long)i);
+    for (int32_t k = 0; k < weight->desc.n; k++) {
+        if (!weight->scale || !is_scale(weight->scale[k]))
+            return cnn_error(CNN_ERR_NUMERIC, "%s has the scale %g in channel %d; it must be a normal positive number",
+                             name, weight->scale ? (double)weight->scale[k] : 0.0, k);
+        int32_t b = bias->data ? ((const int32_t *)bias->data)[k] : 0;
+        if (!cnn_quant_fits(depth, b))
+            return cnn_error(CNN_ERR_NUMERIC,
+                             "%s: channel %d sums %lld products and a bias of %d, which can overflow 32 bits", name, k,
+                             (long long)depth, b);
+    }
+    return CNN_OK;
+}
+
+static cnn_status check_param(const cnn_node *node, cnn_param_role role)
+{
+    cnn_status status = CNN_OK;
+    const cnn_param *param = &node->param[role];
+    bool quantized = node->param[CNN_PARAM_WEIGHT].desc.dtype == CNN_I8;
+    cnn_dtype want = !quantized ? CNN_F32 : role == CNN_PARAM_WEIGHT ? CNN_I8 : CNN_I32;
+    char name[CNN_NAME_BYTES + 32];
+    snprintf(name, sizeof name, "%s.%s", node->name, cnn_param_role_name(role));
+    if (!param->data)
+        return cnn_error(CNN_ERR_FORMAT, "%s has no values", name);
+    if (param->desc.dtype != want)
+        return cnn_error(CNN_ERR_FORMAT, "%s is %s, but beside %s weights it must be %s", name,
+                         cnn_dtype_name(param->desc.dtype), quantized ? "i8" : "f32", cnn_dtype_name(want));
+    if (want == CNN_F32)
+        CNN_TRY(check_floats(name, param->data, cnn_desc_elements(&param->desc),
+                             role == CNN_PARAM_RUNNING_VAR ? 0.0f : -INFINITY));
+    if (want == CNN_I8)
+        CNN_TRY(check_quantized(name, node));
+    CNN_TRY(check_mask(name, param));
+    CNN_TRY(check_structure(name, param));
+out:
+    return status;
+}
+
+/* Every value but the logits has a scale, or none has. */
+static cnn_status check_scales(const cnn_model *model)
+{
+    bool quantized = cnn_model_is_quantized(model);
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        bool logits = i == model->node_count - 1;
+        if (quantized && node->param[CNN_PARAM_WEIGHT].desc.dtype == CNN_F32)
+            return cnn_error(CNN_ERR_FORMAT,
+                             "layer '%s' has f32 weights in a model with i8 weights; quantize all or none", node->name);
+        if (quantized && !logits ? !is_scale(node->out_scale) : node->out_scale != 0.0f)
+            return cnn_error(CNN_ERR_NUMERIC, "layer '%s' has the output scale %g; it must be %s", node->name,
+                             (double)node->out_scale,
+                             quantized && !logits ? "a normal positive number" : "0 (logits, or a float model)");
+    }
+    for (int c = 0; c < 4; c++)
+        if (!isfinite(model->normalization.mean[c]) || !is_scale(model->normalization.std[c]))
+            return cnn_error(CNN_ERR_NUMERIC, "the normalization of channel %d is (x - %g) / %g; it must be finite", c,
+                             (double)model->normalization.mean[c], (double)model->normalization.std[c]);
+    return CNN_OK;
+}
+
+cnn_status cnn_model_check(const cnn_model *model)
+{
+    cnn_status status = CNN_OK;
+    CNN_TRY(check_scales(model));
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++)
+            if (model->nodes[i].param[role].desc.dtype != CNN_NONE)
+                CNN_TRY(check_param(&model->nodes[i], (cnn_param_role)role));
+out:
+    return status;
+}

@@ -1,0 +1,149 @@
+/* Models from outside: initial weights, sizes and counts, printing as .cfg text. */
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/layers.h"
+#include "core/memory.h"
+#include "core/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- Initial weights ---- */
+
+/* values[i] uniform in [-bound, bound), each a hash of (seed, ordinal of the parameter, i). */
+static void fill_uniform(float *values, int64_t count, float bound, uint64_t seed, uint64_t ordinal)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float unit = cnn_hash_uniform(cnn_hash(seed, CNN_PURPOSE_INIT, ordinal, (uint64_t)i));
+        values[i] = (2.0f * unit - 1.0f) * bound;
+    }
+}
+
+static void fill_constant(float *values, int64_t count, float value)
+{
+    for (int64_t i = 0; i < count; i++)
+        values[i] = value;
+}
+
+void cnn_model_init(cnn_model *model, uint64_t seed)
+{
+    uint64_t ordinal = 0;
+    for (int i = 0; i < model->node_count; i++) {
+        cnn_node *node = &model->nodes[i];
+        const cnn_tensor_desc *weight = &node->param[CNN_PARAM_WEIGHT].desc;
+        float bound = (float)(1.0 / sqrt((double)weight->h * weight->w * weight->c));
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            cnn_param *param = &node->param[role];
+            if (!param->data || param->desc.dtype != CNN_F32)
+                continue;
+            int64_t count = cnn_desc_elements(&param->desc);
+            if (role == CNN_PARAM_WEIGHT || role == CNN_PARAM_BIAS)
+                fill_uniform(param->data, count, bound, seed, ordinal);
+            else
+                fill_constant(param->data, count,
+                              role == CNN_PARAM_GAMMA || role == CNN_PARAM_RUNNING_VAR ? 1.0f : 0.0f);
+            ordinal++;
+        }
+    }
+}
+
+/* ---- Sizes ---- */
+
+cnn_tensor_desc cnn_model_input(const cnn_model *model)
+{
+    return model->nodes[0].out;
+}
+
+cnn_tensor_desc cnn_model_output(const cnn_model *model)
+{
+    return model->nodes[model->node_count - 1].out;
+}
+
+int64_t cnn_model_weight_count(const cnn_model *model)
+{
+    int64_t count = 0;
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++)
+            if (model->nodes[i].param[role].desc.dtype != CNN_NONE)
+                count += cnn_desc_elements(&model->nodes[i].param[role].desc);
+    return count;
+}
+
+int64_t cnn_model_macs(const cnn_model *model)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        cnn_tensor_desc in[CNN_MAX_INPUTS] = {{0}};
+        for (int k = 0; k < node->input_count; k++)
+            in[k] = model->nodes[node->input[k]].out;
+        int64_t macs = node->type->macs ? node->type->macs(node, in) : 0;
+        sum = macs > INT64_MAX - sum ? INT64_MAX : sum + macs;
+    }
+    return sum;
+}
+
+bool cnn_model_is_quantized(const cnn_model *model)
+{
+    for (int i = 0; i < model->node_count; i++)
+        if (model->nodes[i].param[CNN_PARAM_WEIGHT].desc.dtype == CNN_I8)
+            return true;
+    return false;
+}
+
+cnn_dataset_id cnn_model_dataset(const cnn_model *model)
+{
+    return model->dataset;
+}
+
+/* ---- Printing ---- */
+
+/* The shortest decimal that reads back as the same number. */
+static void append_number(cnn_text *text, double value)
+{
+    char digits[40];
+    for (int precision = 1; precision <= 17; precision++) {
+        snprintf(digits, sizeof digits, "%.*g", precision, value);
+        if (strtod(digits, NULL) == value)
+            break;
+    }
+    cnn_text_append(text, "%s", digits);
+}
+
+static void print_node(const cnn_model *model, const cnn_node *node, cnn_text *text)
+{
+    const cnn_layer_type *type = node->type;
+    const char *separator = "";
+    cnn_text_append(text, "%s = %s(", node->name, type->name);
+    for (int i = 0; i < node->input_count; i++) {
+        cnn_text_append(text, "%s%s", separator, model->nodes[node->input[i]].name);
+        separator = ", ";
+    }
+    for (int i = 0; i < CNN_MAX_ATTRS && type->attr[i].name; i++) {
+        if (!type->attr[i].required && node->attr[i] == type->attr[i].standard)
+            continue;
+        cnn_text_append(text, "%s%s=", separator, type->attr[i].name);
+        if (type->attr[i].type == CNN_ATTR_FLOAT)
+            append_number(text, node->attr[i]);
+        else
+            cnn_text_append(text, "%.0f", node->attr[i]);
+        separator = ", ";
+    }
+    cnn_text_append(text, ")\n");
+}
+
+cnn_status cnn_model_print(const cnn_model *model, char **text)
+{
+    cnn_text out = {0};
+    if (model->name[0])
+        cnn_text_append(&out, "# %s\n", model->name);
+    for (int i = 0; i < model->node_count; i++)
+        print_node(model, &model->nodes[i], &out);
+    if (out.failed) {
+        cnn_text_free(&out);
+        return CNN_ERR_MEMORY;
+    }
+    *text = out.data;
+    return CNN_OK;
+}

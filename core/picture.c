@@ -1,0 +1,170 @@
+/* Reads PNG files with libpng into 16-bit RGBA.
+ *
+ * libpng reports errors by longjmp: decode() is the only function that calls setjmp, everything that must survive
+ * lives in png_reader outside it, and no local variable is used after a jump. */
+#include "cnn/picture.h"
+
+#include "core/error.h"
+#include "core/memory.h"
+
+#include <errno.h>
+#include <png.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { SIGNATURE_BYTES = 8, MAX_SIDE = 1 << 16, MAX_FILE_BYTES = 64 << 20, MAX_PIXELS = 64 << 20 };
+
+typedef struct png_reader {
+    const char *path;
+    FILE *file;
+    png_structp png;
+    png_infop info;
+    int32_t width, height;
+    uint16_t *rgba;  /* [height,width,4] */
+    png_bytep *rows; /* [height] */
+    cnn_status status;
+    char problem[128]; /* libpng's words */
+} png_reader;
+
+static void on_error(png_structp png, png_const_charp message)
+{
+    png_reader *reader = png_get_error_ptr(png);
+    snprintf(reader->problem, sizeof reader->problem, "%s", message);
+    png_longjmp(png, 1);
+}
+
+/* Warnings are about what does not matter to the pixels. */
+static void on_warning(png_structp png, png_const_charp message)
+{
+    (void)png;
+    (void)message;
+}
+
+static void on_read(png_structp png, png_bytep data, size_t bytes)
+{
+    png_reader *reader = png_get_io_ptr(png);
+    if (fread(data, 1, bytes, reader->file) != bytes)
+        png_error(png, ferror(reader->file) ? "cannot be read" : "the file ends too early");
+}
+
+/* Refuses a picture by its header, before anything is allocated for its pixels. */
+static cnn_status check_size(png_reader *reader)
+{
+    png_uint_32 width = png_get_image_width(reader->png, reader->info);
+    png_uint_32 height = png_get_image_height(reader->png, reader->info);
+    if (width > MAX_SIDE || height > MAX_SIDE || (uint64_t)width * height > MAX_PIXELS)
+        return cnn_error(CNN_ERR_FORMAT,
+                         "%s: a picture of %lux%lu is too large; the limits are %d pixels a side and %d in all",
+                         reader->path, (unsigned long)width, (unsigned long)height, MAX_SIDE, MAX_PIXELS);
+    reader->width = (int32_t)width;
+    reader->height = (int32_t)height;
+    return CNN_OK;
+}
+
+/* Asks libpng to give every kind of PNG as 16-bit RGBA in the machine's byte order. */
+static void request_rgba16(png_reader *reader)
+{
+    const uint16_t probe = 1;
+    png_set_expand_16(reader->png); /* palette, few bits and tRNS too */
+    png_set_gray_to_rgb(reader->png);
+    png_set_add_alpha(reader->png, 0xffff, PNG_FILLER_AFTER);
+    if (*(const unsigned char *)&probe == 1)
+        png_set_swap(reader->png);
+    png_set_interlace_handling(reader->png);
+    png_read_update_info(reader->png, reader->info);
+}
+
+static cnn_status allocate(png_reader *reader)
+{
+    size_t row_bytes = (size_t)reader->width * 4 * sizeof *reader->rgba;
+    if (png_get_rowbytes(reader->png, reader->info) != row_bytes)
+        return cnn_error(CNN_ERR_UNSUPPORTED, "%s: libpng offers rows of %zu bytes where %zu are expected",
+                         reader->path, (size_t)png_get_rowbytes(reader->png, reader->info), row_bytes);
+    reader->rgba = cnn_calloc((size_t)reader->height, row_bytes);
+    reader->rows = cnn_calloc((size_t)reader->height, sizeof *reader->rows);
+    if (!reader->rgba || !reader->rows)
+        return CNN_ERR_MEMORY;
+    for (int32_t y = 0; y < reader->height; y++)
+        reader->rows[y] = (png_bytep)(reader->rgba + (size_t)y * (size_t)reader->width * 4);
+    return CNN_OK;
+}
+
+/* Decodes the file into reader->rgba. False after a libpng error (reader->problem) or an own one (reader->status). */
+static bool decode(png_reader *reader)
+{
+    if (setjmp(png_jmpbuf(reader->png)))
+        return false;
+    png_set_read_fn(reader->png, reader, on_read);
+    png_set_user_limits(reader->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* check_size says it better */
+    png_read_info(reader->png, reader->info);
+    reader->status = check_size(reader);
+    if (reader->status != CNN_OK)
+        return false;
+    request_rgba16(reader);
+    reader->status = allocate(reader);
+    if (reader->status != CNN_OK)
+        return false;
+    png_read_image(reader->png, reader->rows);
+    png_read_end(reader->png, NULL);
+    return true;
+}
+
+/* Checks what can be checked without decoding; leaves the file at its start. */
+static cnn_status check_file(const char *path, FILE *file)
+{
+    struct stat info;
+    unsigned char start[SIGNATURE_BYTES];
+    if (fstat(fileno(file), &info) != 0)
+        return cnn_error(CNN_ERR_IO, "%s: %s", path, strerror(errno));
+    if (S_ISDIR(info.st_mode))
+        return cnn_error(CNN_ERR_IO, "%s: is a folder, not a picture", path);
+    if (info.st_size > MAX_FILE_BYTES)
+        return cnn_error(CNN_ERR_FORMAT, "%s: %lld bytes are too many for a picture; the limit is %d", path,
+                         (long long)info.st_size, MAX_FILE_BYTES);
+    if (fread(start, 1, sizeof start, file) != sizeof start || png_sig_cmp(start, 0, sizeof start) != 0)
+        return cnn_error(CNN_ERR_FORMAT, "%s: not a PNG file (byte 0 is not the start of one); save the picture as PNG",
+                         path);
+    rewind(file);
+    return CNN_OK;
+}
+
+static void reader_close(png_reader *reader)
+{
+    png_destroy_read_struct(&reader->png, &reader->info, NULL);
+    free(reader->rgba);
+    free(reader->rows);
+    if (reader->file)
+        fclose(reader->file);
+}
+
+cnn_status cnn_picture_read(const char *path, cnn_picture *picture)
+{
+    cnn_status status = CNN_OK;
+    png_reader reader = {.path = path, .file = fopen(path, "rb")};
+    if (!reader.file)
+        CNN_FAIL(CNN_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    CNN_TRY(check_file(path, reader.file));
+    reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning);
+    reader.info = reader.png ? png_create_info_struct(reader.png) : NULL;
+    if (!reader.info)
+        CNN_FAIL(CNN_ERR_MEMORY, "%s: out of memory while opening it", path);
+    if (!decode(&reader)) {
+        CNN_TRY(reader.status);
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: damaged PNG before byte %ld (%s); save the picture again", path,
+                 ftell(reader.file), reader.problem);
+    }
+    *picture = (cnn_picture){.width = reader.width, .height = reader.height, .rgba = reader.rgba};
+    reader.rgba = NULL;
+out:
+    reader_close(&reader);
+    return status;
+}
+
+void cnn_picture_free(cnn_picture *picture)
+{
+    free(picture->rgba);
+    *picture = (cnn_picture){0};
+}

@@ -1,0 +1,82 @@
+/* Alpha: puts a picture on the paper that its maker most likely saw it on. */
+#include "core/picture.h"
+
+#include "core/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEVELS = 1 << 16, OPAQUE = 65535 };
+
+/* Luma weights of Rec. 601. */
+static const double luma[3] = {0.299, 0.587, 0.114};
+
+typedef struct composed {
+    const cnn_picture *picture;
+    float paper[3];
+} composed;
+
+/* Median of a colour channel over pixels that are more than half opaque. counts: [LEVELS] scratch */
+static float opaque_median(const cnn_picture *picture, int channel, uint32_t *counts)
+{
+    size_t pixels = (size_t)picture->width * (size_t)picture->height, total = 0, seen = 0;
+    memset(counts, 0, LEVELS * sizeof *counts);
+    for (size_t i = 0; i < pixels; i++)
+        if (picture->rgba[4 * i + 3] > OPAQUE / 2) {
+            counts[picture->rgba[4 * i + (size_t)channel]]++;
+            total++;
+        }
+    int32_t level = 0;
+    for (; level < LEVELS - 1; level++) {
+        seen += counts[level];
+        if (2 * seen >= total)
+            break;
+    }
+    return (float)level / OPAQUE;
+}
+
+/* The colour that shows where the picture is transparent. */
+static cnn_status choose_paper(const cnn_picture *picture, float *paper)
+{
+    size_t pixels = (size_t)picture->width * (size_t)picture->height;
+    double alpha_sum = 0, luma_sum = 0;
+    for (size_t i = 0; i < pixels; i++) {
+        const uint16_t *p = picture->rgba + 4 * i;
+        double alpha = (double)p[3] / OPAQUE;
+        alpha_sum += alpha;
+        luma_sum += alpha * (luma[0] * p[0] + luma[1] * p[1] + luma[2] * p[2]) / OPAQUE;
+    }
+    if (alpha_sum <= 0.5 * (double)pixels) {
+        bool dark = luma_sum < 0.5 * alpha_sum;
+        paper[0] = paper[1] = paper[2] = dark ? 1.0f : 0.0f;
+        return CNN_OK;
+    }
+    uint32_t *counts = cnn_calloc(LEVELS, sizeof *counts);
+    if (!counts)
+        return CNN_ERR_MEMORY;
+    for (int channel = 0; channel < 3; channel++)
+        paper[channel] = opaque_median(picture, channel, counts);
+    free(counts);
+    return CNN_OK;
+}
+
+static void composed_row(const void *source, int32_t y, float *row)
+{
+    const composed *from = source;
+    int32_t width = from->picture->width;
+    const uint16_t *p = from->picture->rgba + (size_t)y * (size_t)width * 4;
+    for (int32_t x = 0; x < width; x++, p += 4, row += 3) {
+        float alpha = (float)p[3] / OPAQUE;
+        for (int c = 0; c < 3; c++)
+            row[c] = (float)p[c] / OPAQUE * alpha + from->paper[c] * (1.0f - alpha);
+    }
+}
+
+cnn_status cnn_picture_compose(const cnn_picture *picture, int32_t height, int32_t width, float *rgb)
+{
+    composed source = {.picture = picture};
+    cnn_status status = choose_paper(picture, source.paper);
+    if (status == CNN_OK)
+        status = cnn_resample(composed_row, &source, picture->height, picture->width, 3, height, width, rgb);
+    return status;
+}

@@ -1,0 +1,286 @@
+/* Sessions: opening, memory, programs, running. Inference is in session_infer.c, training in session_train.c. */
+#include "core/session.h"
+
+#include "core/backends.h"
+#include "core/error.h"
+#include "core/pool.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STANDARD_BATCH = 64 };
+
+/* ---- Memory ---- */
+
+static void *device_alloc(cnn_session *session, size_t bytes)
+{
+    void *memory = session->backend->alloc(session->device, bytes);
+    if (!memory)
+        cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %zu bytes were asked for; use a smaller --batch",
+                  session->backend->name, bytes);
+    return memory;
+}
+
+static void device_free(cnn_session *session, void *memory)
+{
+    if (memory)
+        session->backend->free(session->device, memory);
+}
+
+cnn_status cnn_session_alloc(cnn_session *session, cnn_place place, size_t bytes)
+{
+    device_free(session, session->memory[place]);
+    session->memory[place] = bytes ? device_alloc(session, bytes) : NULL;
+    return bytes && !session->memory[place] ? CNN_ERR_MEMORY : CNN_OK;
+}
+
+cnn_status cnn_session_upload(cnn_session *session, void *dst, const void *src, size_t bytes)
+{
+    return bytes ? session->backend->copy(session->device, dst, src, bytes, CNN_COPY_TO_DEVICE) : CNN_OK;
+}
+
+cnn_status cnn_session_download(cnn_session *session, void *dst, const void *src, size_t bytes)
+{
+    return bytes ? session->backend->copy(session->device, dst, src, bytes, CNN_COPY_TO_HOST) : CNN_OK;
+}
+
+static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t need)
+{
+    if (need <= *have)
+        return CNN_OK;
+    device_free(session, *memory);
+    *have = 0;
+    *memory = device_alloc(session, need);
+    if (!*memory)
+        return CNN_ERR_MEMORY;
+    *have = need;
+    return CNN_OK;
+}
+
+/* Parameters of an inference session: the model's own memory where the device can read it, else copies. */
+static cnn_status place_params(cnn_session *session)
+{
+    const cnn_model *model = session->model;
+    session->param = cnn_calloc((size_t)model->node_count * CNN_PARAM_COUNT, sizeof *session->param);
+    if (!session->param)
+        return CNN_ERR_MEMORY;
+    cnn_status status = CNN_OK;
+    for (int i = 0; i < model->node_count * CNN_PARAM_COUNT && status == CNN_OK; i++) {
+        const cnn_param *param = &model->nodes[i / CNN_PARAM_COUNT].param[i % CNN_PARAM_COUNT];
+        if (param->desc.dtype == CNN_NONE)
+            continue;
+        if (session->backend->host_memory) {
+            session->param[i] = param->data;
+            continue;
+        }
+        session->param[i] = device_alloc(session, cnn_desc_bytes(&param->desc));
+        status = session->param[i]
+                     ? cnn_session_upload(session, session->param[i], param->data, cnn_desc_bytes(&param->desc))
+                     : CNN_ERR_MEMORY;
+    }
+    return status;
+}
+
+/* ---- Opening and closing ---- */
+
+static cnn_status check_options(const cnn_model *model, const cnn_session_options *options)
+{
+    cnn_dtype storage = options->storage;
+    if (options->batch < 0)
+        return cnn_error(CNN_ERR_USAGE, "batch %d: give a number of images from 1", options->batch);
+    if (storage != CNN_NONE && storage != CNN_F32 && storage != CNN_F16 && storage != CNN_BF16)
+        return cnn_error(CNN_ERR_USAGE, "training stores f32, f16 or bf16, not %s", cnn_dtype_name(storage));
+    if (options->train && cnn_model_is_quantized(model))
+        return cnn_error(CNN_ERR_UNSUPPORTED,
+                         "model %s is quantized to INT8 and cannot be trained; take the model it was made from",
+                         model->name);
+    return CNN_OK;
+}
+
+cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options, cnn_session **session)
+{
+    cnn_status status = CNN_OK;
+    cnn_session *opened = NULL;
+    CNN_TRY(check_options(model, options));
+    opened = cnn_calloc(1, sizeof *opened);
+    if (!opened)
+        return CNN_ERR_MEMORY;
+    opened->model = model;
+    opened->batch = options->batch ? options->batch : STANDARD_BATCH;
+    opened->train = options->train;
+    opened->storage = options->storage == CNN_NONE ? CNN_F32 : options->storage;
+    CNN_TRY(cnn_backend_find(options->device, &opened->backend));
+    CNN_TRY(opened->backend->open(cnn_host_get(), &opened->device));
+    snprintf(opened->description, sizeof opened->description, "%s: %s, %d thread%s", opened->backend->name,
+             opened->backend->describe(opened->device), cnn_get_threads(), cnn_get_threads() == 1 ? "" : "s");
+    CNN_TRY(opened->train ? cnn_session_open_training(opened) : place_params(opened));
+    *session = opened;
+    opened = NULL;
+out:
+    cnn_session_close(opened);
+    return status;
+}
+
+void cnn_session_close(cnn_session *session)
+{
+    if (!session)
+        return;
+    if (session->device) {
+        for (int i = 0; i < session->program_count; i++)
+            cnn_program_free(session->programs[i], session->backend, session->device);
+        for (int place = 0; place < CNN_PLACE_COUNT; place++)
+            device_free(session, session->memory[place]);
+        if (session->param && !session->backend->host_memory)
+            for (int i = 0; i < session->model->node_count * CNN_PARAM_COUNT; i++)
+                device_free(session, session->param[i]);
+        device_free(session, session->arena);
+        device_free(session, session->workspace);
+        device_free(session, session->staging);
+        session->backend->close(session->device);
+    }
+    free(session->param);
+    free(session->programs);
+    free(session);
+}
+
+const char *cnn_session_device(const cnn_session *session)
+{
+    return session->description;
+}
+
+/* ---- Programs ---- */
+
+static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, cnn_program **made)
+{
+    cnn_status status = CNN_OK;
+    cnn_program *program = NULL;
+    const cnn_lower_options options = {.goal = goal,
+                                       .batch = batch,
+                                       .storage = session->storage,
+                                       .constant_weights = !session->train,
+                                       .data_count = session->data ? session->data->count : 0,
+                                       .rate_count = session->rate_count,
+                                       .backend = session->backend,
+                                       .device = session->device};
+    CNN_TRY(cnn_program_lower(session->model, &options, &program));
+    if (goal != CNN_GOAL_OBSERVE)
+        CNN_TRY(cnn_program_fuse(program, session->backend, session->device));
+    CNN_TRY(cnn_program_plan(program));
+    CNN_TRY(cnn_program_prepare(program, session->model, session->backend, session->device));
+    CNN_TRY(grow(session, &session->arena, &session->arena_bytes, program->arena_bytes));
+    CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes));
+    for (int i = 0; i < program->instruction_count; i++) {
+        const cnn_instruction *instruction = &program->instructions[i];
+        if (instruction->desc.constant_weights && instruction->kernel->pack)
+            CNN_TRY(instruction->kernel->pack(instruction->kernel,
+                                              cnn_session_pointer(session, program, instruction->arg[CNN_ARG_WEIGHT])));
+    }
+    *made = program;
+    program = NULL;
+out:
+    cnn_program_free(program, session->backend, session->device);
+    return status;
+}
+
+cnn_status cnn_session_program(cnn_session *session, cnn_goal goal, int batch, cnn_program **program)
+{
+    for (int i = 0; i < session->program_count; i++)
+        if (session->programs[i]->goal == goal && session->programs[i]->batch == batch) {
+            *program = session->programs[i];
+            return CNN_OK;
+        }
+    cnn_program **grown =
+        cnn_realloc(session->programs, (size_t)session->program_count + 1, sizeof(*session->programs));
+    if (!grown)
+        return CNN_ERR_MEMORY;
+    session->programs = grown;
+    cnn_status status = make_program(session, goal, batch, program);
+    if (status == CNN_OK)
+        session->programs[session->program_count++] = *program;
+    return status;
+}
+
+void cnn_session_drop_programs(cnn_session *session, cnn_goal goal)
+{
+    int kept = 0;
+    for (int i = 0; i < session->program_count; i++)
+        if (session->programs[i]->goal == goal)
+            cnn_program_free(session->programs[i], session->backend, session->device);
+        else
+            session->programs[kept++] = session->programs[i];
+    session->program_count = kept;
+}
+
+static void *at(void *base, int64_t elements, size_t size)
+{
+    return (uint8_t *)base + (size_t)elements * size;
+}
+
+/* A parameter, its gradient, half copy or statistics in a training session's contiguous memories. */
+static void *training_pointer(const cnn_session *session, const cnn_buffer *buffer)
+{
+    bool statistic = buffer->role >= CNN_PARAM_RUNNING_MEAN;
+    int64_t offset = 0;
+    if (statistic)
+        offset = cnn_model_statistic(session->model, buffer->node, buffer->role);
+    else
+        cnn_model_segment(session->model, buffer->node, buffer->role, &offset);
+    return at(session->memory[buffer->place], offset, buffer->place == CNN_PLACE_HALF ? 2 : 4);
+}
+
+void *cnn_session_pointer(const cnn_session *session, const cnn_program *program, int number)
+{
+    const cnn_buffer *buffer = &program->buffers[number];
+    switch (buffer->place) {
+    case CNN_PLACE_ARENA:
+        return at(session->arena, (int64_t)buffer->offset, 1);
+    case CNN_PLACE_CONST:
+        return at(program->device_constants, (int64_t)buffer->offset, 1);
+    case CNN_PLACE_IMAGES:
+        return (void *)(uintptr_t)session->images;
+    case CNN_PLACE_LABELS:
+        return (void *)(uintptr_t)session->labels;
+    case CNN_PLACE_LOGITS:
+        return session->logits;
+    default:
+        break;
+    }
+    if (buffer->node < 0)
+        return session->memory[buffer->place];
+    if (session->train)
+        return training_pointer(session, buffer);
+    return session->param[buffer->node * CNN_PARAM_COUNT + (int)buffer->role];
+}
+
+cnn_status cnn_session_run(cnn_session *session, cnn_program *program)
+{
+    cnn_status status = CNN_OK;
+    for (int i = 0; i < program->instruction_count && status == CNN_OK; i++) {
+        cnn_instruction *instruction = &program->instructions[i];
+        void *args[CNN_ARG_COUNT] = {0};
+        for (int role = 0; role < CNN_ARG_COUNT; role++)
+            if (instruction->arg[role] >= 0)
+                args[role] = cnn_session_pointer(session, program, instruction->arg[role]);
+        status = instruction->kernel->run(instruction->kernel, args, session->workspace);
+    }
+    return status == CNN_OK ? session->backend->sync(session->device) : status;
+}
+
+cnn_status cnn_session_dump(cnn_session *session, bool training, int batch, char **text)
+{
+    cnn_program *program;
+    cnn_status status = cnn_session_program(session, training ? CNN_GOAL_TRAIN : CNN_GOAL_INFER, batch, &program);
+    if (status != CNN_OK)
+        return status;
+    cnn_text out = {0};
+    cnn_text_append(&out, "device: %s\n", session->description);
+    cnn_program_print(program, session->model, &out);
+    if (out.failed) {
+        cnn_text_free(&out);
+        return CNN_ERR_MEMORY;
+    }
+    *text = out.data;
+    return CNN_OK;
+}

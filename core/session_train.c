@@ -1,0 +1,253 @@
+/* Sessions: training memories, steps, and moving parameters between model and device. */
+#include "core/session.h"
+
+#include "cnn/half.h"
+#include "core/error.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static cnn_status upload_segments(cnn_session *session)
+{
+    cnn_segments segments = cnn_model_segments(session->model);
+    int32_t *offsets = cnn_calloc((size_t)segments.count + 1, sizeof *offsets);
+    if (!offsets)
+        return CNN_ERR_MEMORY;
+    for (int node = 0; node < session->model->node_count; node++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            int64_t offset;
+            int number = cnn_model_segment(session->model, node, (cnn_param_role)role, &offset);
+            if (number >= 0)
+                offsets[number] = (int32_t)offset;
+        }
+    offsets[segments.count] = (int32_t)segments.elements;
+    cnn_status status = cnn_session_upload(session, session->memory[CNN_PLACE_SEGMENTS], offsets,
+                                           ((size_t)segments.count + 1) * sizeof *offsets);
+    free(offsets);
+    return status;
+}
+
+/* Fills device memory with zeros: padding between parameters must be finite. */
+static cnn_status clear(cnn_session *session, cnn_place place, size_t bytes)
+{
+    void *zeros = cnn_calloc(bytes, 1);
+    if (!zeros)
+        return CNN_ERR_MEMORY;
+    cnn_status status = cnn_session_upload(session, session->memory[place], zeros, bytes);
+    free(zeros);
+    return status;
+}
+
+cnn_status cnn_session_open_training(cnn_session *session)
+{
+    cnn_status status = CNN_OK;
+    cnn_segments segments = cnn_model_segments(session->model);
+    size_t elements = (size_t)segments.elements;
+    size_t statistics = (size_t)cnn_model_statistic(session->model, session->model->node_count, CNN_PARAM_WEIGHT);
+    size_t classes = (size_t)session->model->nodes[session->model->node_count - 1].out.c;
+    size_t half = session->storage == CNN_F32 ? 0 : 2;
+    const struct {
+        cnn_place place;
+        size_t bytes;
+    } wanted[] = {
+        {CNN_PLACE_PARAM, elements * 4},
+        {CNN_PLACE_GRAD, elements * 4},
+        {CNN_PLACE_MOMENTUM, elements * 4},
+        {CNN_PLACE_HALF, elements * half},
+        {CNN_PLACE_RUNNING, statistics * 4},
+        {CNN_PLACE_BATCH, statistics * 4},
+        {CNN_PLACE_INDEX, (size_t)session->batch * 4},
+        {CNN_PLACE_STATE, sizeof(cnn_train_state)},
+        {CNN_PLACE_SEGMENTS, ((size_t)segments.count + 1) * 4},
+        {CNN_PLACE_FLAGS, (size_t)segments.count * 4},
+        {CNN_PLACE_LOGITS, (size_t)session->batch * classes * 4},
+        {CNN_PLACE_RESULT, 2 * 4},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        CNN_TRY(cnn_session_alloc(session, wanted[i].place, wanted[i].bytes));
+        if (wanted[i].bytes)
+            CNN_TRY(clear(session, wanted[i].place, wanted[i].bytes));
+    }
+    CNN_TRY(upload_segments(session));
+    CNN_TRY(cnn_session_push(session));
+out:
+    return status;
+}
+
+/* ---- Parameters between model and device ---- */
+
+static void *device_param(const cnn_session *session, int node, cnn_param_role role)
+{
+    int64_t offset = cnn_model_statistic(session->model, node, role);
+    cnn_place place = CNN_PLACE_RUNNING;
+    if (role < CNN_PARAM_RUNNING_MEAN) {
+        cnn_model_segment(session->model, node, role, &offset);
+        place = CNN_PLACE_PARAM;
+    }
+    return (float *)session->memory[place] + offset;
+}
+
+typedef cnn_status (*param_copy)(cnn_session *session, void *device, void *host, size_t bytes);
+
+static cnn_status to_host(cnn_session *session, void *device, void *host, size_t bytes)
+{
+    return cnn_session_download(session, host, device, bytes);
+}
+
+static cnn_status to_device(cnn_session *session, void *device, void *host, size_t bytes)
+{
+    return cnn_session_upload(session, device, host, bytes);
+}
+
+static cnn_status copy_params(cnn_session *session, param_copy copy)
+{
+    cnn_status status = CNN_OK;
+    for (int node = 0; node < session->model->node_count; node++)
+        for (int role = 0; role < CNN_PARAM_COUNT && status == CNN_OK; role++) {
+            cnn_param *param = &session->model->nodes[node].param[role];
+            if (param->desc.dtype != CNN_NONE)
+                status = copy(session, device_param(session, node, (cnn_param_role)role), param->data,
+                              cnn_desc_bytes(&param->desc));
+        }
+    return status;
+}
+
+/* Writes the f16 or bf16 copy of every trainable parameter. */
+static cnn_status push_half(cnn_session *session)
+{
+    cnn_status status = CNN_OK;
+    size_t elements = (size_t)cnn_model_segments(session->model).elements;
+    uint16_t *half = cnn_calloc(elements, sizeof *half);
+    if (!half)
+        return CNN_ERR_MEMORY;
+    for (int node = 0; node < session->model->node_count; node++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            const cnn_param *param = &session->model->nodes[node].param[role];
+            const float *values = param->data;
+            int64_t offset;
+            if (cnn_model_segment(session->model, node, (cnn_param_role)role, &offset) < 0)
+                continue;
+            for (int64_t i = 0; i < cnn_desc_elements(&param->desc); i++)
+                half[offset + i] =
+                    session->storage == CNN_F16 ? cnn_ref_f16_from_f32(values[i]) : cnn_ref_bf16_from_f32(values[i]);
+        }
+    status = cnn_session_upload(session, session->memory[CNN_PLACE_HALF], half, elements * sizeof *half);
+    free(half);
+    return status;
+}
+
+cnn_status cnn_session_push(cnn_session *session)
+{
+    cnn_status status = copy_params(session, to_device);
+    return status == CNN_OK && session->storage != CNN_F32 ? push_half(session) : status;
+}
+
+cnn_status cnn_session_pull(cnn_session *session)
+{
+    return copy_params(session, to_host);
+}
+
+/* ---- Training ---- */
+
+static cnn_status check_training(const cnn_session *session)
+{
+    return session->train ? CNN_OK : cnn_error(CNN_ERR_USAGE, "this session was not opened for training");
+}
+
+static cnn_status bind_data(cnn_session *session, const cnn_dataset *data)
+{
+    cnn_status status = CNN_OK;
+    size_t image_bytes = (size_t)data->count * (size_t)cnn_desc_elements(&session->model->nodes[0].out);
+    if (session->backend->host_memory) {
+        session->images = data->images;
+        session->labels = data->labels;
+        return CNN_OK;
+    }
+    CNN_TRY(cnn_session_alloc(session, CNN_PLACE_IMAGES, image_bytes));
+    CNN_TRY(cnn_session_alloc(session, CNN_PLACE_LABELS, (size_t)data->count));
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_IMAGES], data->images, image_bytes));
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_LABELS], data->labels, (size_t)data->count));
+out:
+    return status;
+}
+
+cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data)
+{
+    cnn_status status = CNN_OK;
+    CNN_TRY(check_training(session));
+    CNN_TRY(cnn_session_check_data(session, data));
+    CNN_TRY(bind_data(session, data));
+    session->data = data;
+    cnn_session_drop_programs(session, CNN_GOAL_TRAIN);
+out:
+    return status;
+}
+
+cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps)
+{
+    cnn_status status = CNN_OK;
+    CNN_TRY(check_training(session));
+    if (steps < 1)
+        CNN_FAIL(CNN_ERR_USAGE, "a schedule needs at least one learning rate");
+    CNN_TRY(cnn_session_alloc(session, CNN_PLACE_RATES, (size_t)steps * sizeof *learning_rate));
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_RATES], learning_rate,
+                               (size_t)steps * sizeof *learning_rate));
+    session->rate_count = steps;
+    cnn_session_drop_programs(session, CNN_GOAL_TRAIN);
+out:
+    return status;
+}
+
+cnn_status cnn_session_set_state(cnn_session *session, const cnn_train_state *state)
+{
+    cnn_status status = check_training(session);
+    return status == CNN_OK ? cnn_session_upload(session, session->memory[CNN_PLACE_STATE], state, sizeof *state)
+                            : status;
+}
+
+cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *state)
+{
+    cnn_status status = check_training(session);
+    return status == CNN_OK ? cnn_session_download(session, state, session->memory[CNN_PLACE_STATE], sizeof *state)
+                            : status;
+}
+
+static cnn_status check_step(const cnn_session *session, const int32_t *index, int count)
+{
+    if (!session->train || !session->data || !session->rate_count)
+        return cnn_error(CNN_ERR_USAGE, "a training step needs a training session with data and a schedule");
+    if (count < 1 || count > session->batch)
+        return cnn_error(CNN_ERR_USAGE, "a step of %d images in a session for at most %d", count, session->batch);
+    for (int i = 0; i < count; i++)
+        if (index[i] < 0 || index[i] >= session->data->count)
+            return cnn_error(CNN_ERR_USAGE, "image %d of a data set of %d", index[i], session->data->count);
+    return CNN_OK;
+}
+
+cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2])
+{
+    cnn_status status = CNN_OK;
+    cnn_program *program;
+    CNN_TRY(check_step(session, index, count));
+    CNN_TRY(cnn_session_program(session, CNN_GOAL_TRAIN, count, &program));
+    if (session->backend->host_memory) {
+        session->images = session->data->images;
+        session->labels = session->data->labels;
+    } else {
+        session->images = session->memory[CNN_PLACE_IMAGES];
+        session->labels = session->memory[CNN_PLACE_LABELS];
+    }
+    session->logits = session->memory[CNN_PLACE_LOGITS];
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_INDEX], index, (size_t)count * sizeof *index));
+    CNN_TRY(cnn_session_run(session, program));
+    CNN_TRY(cnn_session_download(session, result, session->memory[CNN_PLACE_RESULT], 2 * sizeof *result));
+out:
+    return status;
+}
+
+const char *cnn_session_segment_layer(const cnn_session *session, int segment)
+{
+    int node = cnn_model_segment_node(session->model, segment);
+    return node < 0 ? NULL : session->model->nodes[node].name;
+}

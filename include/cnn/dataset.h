@@ -1,0 +1,62 @@
+/* Data sets in memory: bytes and labels, as the files hold them.
+ *
+ * Names: "mnist", "fashion-mnist", "synth". The folder is options->dir, else $CNN_DATA, else the user's cache
+ * ($XDG_CACHE_HOME/cnnkit or ~/.cache/cnnkit); files lie in it or in a sub-folder named like the data set, plain
+ * or .gz. "synth" is made by formula and needs no file. */
+#ifndef CNN_DATASET_H
+#define CNN_DATASET_H
+
+#include "cnn/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Ids are part of the .cnn format: append only. */
+typedef enum cnn_dataset_id {
+    CNN_DATASET_NONE = 0,
+    CNN_DATASET_MNIST = 1,
+    CNN_DATASET_FASHION_MNIST = 2,
+    CNN_DATASET_CIFAR10 = 3,
+    CNN_DATASET_SYNTH = 4,
+    CNN_DATASET_PICTURES = 5
+} cnn_dataset_id;
+
+typedef enum cnn_subset { CNN_SUBSET_TRAIN, CNN_SUBSET_TEST } cnn_subset;
+
+typedef struct cnn_dataset {
+    cnn_dataset_id id;
+    int32_t count, height, width, channels, classes;
+    uint8_t *images; /* [count,height,width,channels] */
+    uint8_t *labels; /* [count], each < classes */
+    char note[160];  /* a sentence for the user when the data is not what its name promises, else "" */
+} cnn_dataset;
+
+typedef struct cnn_dataset_options {
+    const char *dir; /* NULL: see above */
+    bool fetch;      /* run get-data when files are missing */
+} cnn_dataset_options;
+
+/* Loads a data set; the caller frees it with cnn_dataset_free. Errors name the file and the byte offset. */
+CNN_API cnn_status cnn_dataset_load(const char *name, cnn_subset subset, const cnn_dataset_options *options, cnn_dataset **dataset);
+CNN_API void cnn_dataset_free(cnn_dataset *dataset);
+
+/* "mnist" for CNN_DATASET_MNIST; NULL for an unknown id. */
+CNN_API const char *cnn_dataset_name(cnn_dataset_id id);
+
+/* Name of a class ("7", "sneaker"), valid for ever; NULL when unknown. */
+CNN_API const char *cnn_dataset_class_name(cnn_dataset_id id, int label);
+
+/* A stratified split: in each class the images are ordered by hash(seed, index) and the first share of them is held
+ * out, in all min(5000, count/10). Both lists are ascending; the caller frees them with free(). */
+typedef struct cnn_split {
+    int32_t *train, *validation;
+    int32_t train_count, validation_count;
+} cnn_split;
+CNN_API cnn_status cnn_dataset_split(const cnn_dataset *dataset, uint64_t seed, cnn_split *split);
+CNN_API void cnn_split_free(cnn_split *split);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

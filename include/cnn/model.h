@@ -1,0 +1,61 @@
+/* Models: a graph of layers, its parameters, and what is known about its data.
+ *
+ * A model is made from a .cfg description (built-in name or file) with fresh weights, or read from a .cnn file. */
+#ifndef CNN_MODEL_H
+#define CNN_MODEL_H
+
+#include "cnn/dataset.h"
+#include "cnn/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cnn_model cnn_model;
+
+/* A built-in name ("convnet", "lenet5", "lenet5-caffe", "lenet300") or the path of a .cfg file. Parameters are
+ * allocated and zero; see cnn_model_init. */
+CNN_API cnn_status cnn_model_create(const char *name_or_path, cnn_model **model);
+
+/* The same from text; `source` names it in errors. */
+CNN_API cnn_status cnn_model_parse(const char *text, const char *source, cnn_model **model);
+
+/* Built-in names, NULL after the last. */
+CNN_API const char *const *cnn_model_builtin_names(void);
+
+/* Initial weights: weights and biases uniform in +-1/sqrt(fan_in) (PyTorch's default bounds), gamma 1, beta 0, running
+ * mean 0, variance 1. Each value is a hash of (seed, parameter, index). */
+CNN_API void cnn_model_init(cnn_model *model, uint64_t seed);
+
+/* Reads a .cnn file. Everything is checked before it is used. */
+CNN_API cnn_status cnn_model_load(const char *path, cnn_model **model);
+
+/* Writes a .cnn file: to a temporary file beside it, synced, renamed. On failure a file that existed stays whole. */
+CNN_API cnn_status cnn_model_save(const cnn_model *model, const char *path, size_t *bytes /* or NULL */);
+
+CNN_API cnn_status cnn_model_clone(const cnn_model *model, cnn_model **copy);
+CNN_API void cnn_model_free(cnn_model *model);
+
+/* Input [1,H,W,C] and output [1,1,1,classes] of one image. */
+CNN_API cnn_tensor_desc cnn_model_input(const cnn_model *model);
+CNN_API cnn_tensor_desc cnn_model_output(const cnn_model *model);
+
+/* Stored values: weights and biases, BN included. */
+CNN_API int64_t cnn_model_weight_count(const cnn_model *model);
+
+/* Multiply-accumulates of convolutions and linear layers for one image. */
+CNN_API int64_t cnn_model_macs(const cnn_model *model);
+
+/* True when the model holds INT8 weights. */
+CNN_API bool cnn_model_is_quantized(const cnn_model *model);
+
+/* The data the model was trained on; cnn_dataset_class_name() gives its labels. */
+CNN_API cnn_dataset_id cnn_model_dataset(const cnn_model *model);
+
+/* Writes the model as .cfg text; free() it. */
+CNN_API cnn_status cnn_model_print(const cnn_model *model, char **text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,202 @@
+/* The op descriptor: what is to be computed, never where.
+ *
+ * An op is a kind, some attributes, an epilogue chain and up to CNN_ARG_COUNT tensors, each in a role. The same
+ * descriptor feeds every backend, kcheck and the memory planner. Shapes below: N images, C input channels, H x W
+ * input, P x Q output, K output channels, R x S filter.
+ *
+ * dtypes. "float" is f32, f16 or bf16 and the same for all float activations and weights of one op, except that
+ * an op with f16/bf16 inputs may write an f32 DST (the logits). Accumulation, statistics, losses, weight
+ * gradients, biases, BN parameters and the optimizer are f32; a value is rounded to f16/bf16 (nearest even,
+ * overflow to inf, subnormals kept) only when it is stored.
+ *
+ * | op            | reads                                                      | writes                       |
+ * |---------------|------------------------------------------------------------|------------------------------|
+ * | CONV          | SRC [N,H,W,C], WEIGHT [K,R,S,C], epilogue's BIAS, SRC2 ... | DST [N,P,Q,K]                |
+ * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C]                         | DST dx [N,H,W,C]             |
+ * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K]                         | DST dw f32, opt. DST2 db f32 |
+ * | LINEAR*       | as CONV* with R = H, S = W, P = Q = 1, pad 0: a GEMM over H*W*C                           |
+ * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD       |
+ * | BN_INFER      | SRC, GAMMA, BETA, MEAN, VAR                                | DST                          |
+ * | BN_GRAD       | SRC x, SRC2 dy, GAMMA, MEAN, INVSTD                        | DST dx, DST2 dgamma, DST3 dbeta |
+ * | RELU          | SRC                                                        | DST                          |
+ * | RELU_GRAD     | SRC y (the ReLU's output), SRC2 dy                         | DST dx = y > 0 ? dy : 0      |
+ * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
+ * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
+ * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
+ * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [N], TABLE [C,256]        | DST [N,H,W,C]                |
+ * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [N], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
+ * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
+ * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
+ * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           |
+ * | SGD           | SRC grads f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy |
+ * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
+ * | LOSS_SCALE    | DST i32 [T] of GRAD_STATS as SRC, STATE                    | STATE                        |
+ *
+ * CONV     y[n,p,q,k] = sum_rsc x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c], zero outside.
+ *          i8 x i8 gives an i32 DST; an epilogue REQUANTIZE or DEQUANTIZE makes it i8 or f32.
+ * WGRAD    db[k] = sum_npq dy.
+ * BN       mean and biased variance over N,H,W per channel; INVSTD = 1/sqrt(var + eps); y = (x-mean)*invstd*gamma+beta.
+ *          BN_TRAIN's VAR is the unbiased variance, var*m/(m-1) (m = N*H*W; factor 1 when m = 1), for the running
+ *          statistics. BN_INFER reads running MEAN and VAR.
+ *          BN_GRAD: xhat = (x-mean)*invstd; dbeta = sum dy; dgamma = sum dy*xhat;
+ *          dx = gamma*invstd*(dy - dbeta/m - xhat*dgamma/m).
+ * MAXPOOL  windows lie wholly inside the image (no padding, floor). INDEX = r*kernel+s of the first maximum in row
+ *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
+ * INPUT    dst[n,h,w,c] = TABLE[c][src[index ? index[n] : n, h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
+ * LOSS     mean over N of logsumexp(z) - z[label]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
+ *          label of image n is LABELS[index ? index[n] : n]. dlogits = (softmax(z) - onehot)/N * (STATE ? loss_scale : 1).
+ * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
+ * DEQUANTIZE  y = float(acc + bias) * m[k].
+ * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
+ * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
+ * SGD      skipped whole when STATE.found_nonfinite. Else lr = TABLE[min(STATE.step, steps-1)],
+ *          g' = g/loss_scale + weight_decay*w; v = momentum*v + g'; w = w - lr*v; copy = round(w).
+ * BN_UPDATE   skipped when STATE.found_nonfinite. Else running = running + momentum*(batch - running).
+ * LOSS_SCALE  the loss scaler's state machine, see cnn_train_state. It ends a training step.
+ *
+ * CUDA sources include this header: it is C11 and C++17. */
+#ifndef CNN_OPS_H
+#define CNN_OPS_H
+
+#include "cnn/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum cnn_op {
+    CNN_OP_NONE = 0,
+    CNN_OP_CONV,
+    CNN_OP_CONV_DGRAD,
+    CNN_OP_CONV_WGRAD,
+    CNN_OP_LINEAR,
+    CNN_OP_LINEAR_DGRAD,
+    CNN_OP_LINEAR_WGRAD,
+    CNN_OP_BN_TRAIN,
+    CNN_OP_BN_INFER,
+    CNN_OP_BN_GRAD,
+    CNN_OP_RELU,
+    CNN_OP_RELU_GRAD,
+    CNN_OP_MAXPOOL,
+    CNN_OP_MAXPOOL_GRAD,
+    CNN_OP_ADD,
+    CNN_OP_INPUT,
+    CNN_OP_LOSS,
+    CNN_OP_REQUANTIZE,
+    CNN_OP_DEQUANTIZE,
+    CNN_OP_GRAD_STATS,
+    CNN_OP_SGD,
+    CNN_OP_BN_UPDATE,
+    CNN_OP_LOSS_SCALE,
+    CNN_OP_COUNT
+} cnn_op;
+
+typedef enum cnn_arg {
+    CNN_ARG_SRC = 0,
+    CNN_ARG_SRC2,
+    CNN_ARG_WEIGHT,
+    CNN_ARG_BIAS,
+    CNN_ARG_MULT,
+    CNN_ARG_GAMMA,
+    CNN_ARG_BETA,
+    CNN_ARG_MEAN,
+    CNN_ARG_VAR,
+    CNN_ARG_INVSTD,
+    CNN_ARG_INDEX,
+    CNN_ARG_TABLE,
+    CNN_ARG_LABELS,
+    CNN_ARG_STATE,
+    CNN_ARG_DST,
+    CNN_ARG_DST2,
+    CNN_ARG_DST3,
+    CNN_ARG_COUNT
+} cnn_arg;
+
+/* How an op uses the tensor in a role: bits. */
+typedef enum cnn_use { CNN_USE_NONE = 0, CNN_USE_READ = 1, CNN_USE_WRITE = 2, CNN_USE_UPDATE = 3 } cnn_use;
+
+/* Epilogue steps run in order on the f32 (or, before REQUANTIZE/DEQUANTIZE, i32) accumulator. Valid chains:
+ * float: [BIAS] [ADD] [RELU] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE. Backends refuse what they lack. */
+typedef enum cnn_epilogue_kind {
+    CNN_EPILOGUE_NONE = 0,
+    CNN_EPILOGUE_BIAS,       /* + BIAS[k], f32 */
+    CNN_EPILOGUE_ADD,        /* + SRC2[n,p,q,k] */
+    CNN_EPILOGUE_RELU,       /* max(., 0); NaN stays NaN */
+    CNN_EPILOGUE_REQUANTIZE, /* as op REQUANTIZE, with BIAS i32, MULT, lo and hi */
+    CNN_EPILOGUE_DEQUANTIZE, /* as op DEQUANTIZE, with BIAS i32 and MULT */
+    CNN_EPILOGUE_MAXPOOL     /* pool_kernel, pool_stride; DST is the pooled tensor */
+} cnn_epilogue_kind;
+
+enum { CNN_MAX_EPILOGUE = 4 };
+
+typedef struct cnn_op_desc {
+    cnn_op op;
+    cnn_tensor_desc arg[CNN_ARG_COUNT]; /* by role; dtype CNN_NONE where absent */
+    int32_t stride, pad;                /* CONV*: same in both directions */
+    int32_t kernel;                     /* MAXPOOL*: square window; its stride is `stride` */
+    int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL */
+    float eps, momentum;                /* BN */
+    float lo, hi;                       /* REQUANTIZE and i8 ADD */
+    float scale[2];                     /* i8 ADD */
+    bool constant_weights;              /* WEIGHT never changes: pack once (cnn_kernel.pack) */
+    int32_t epilogue_count;
+    cnn_epilogue_kind epilogue[CNN_MAX_EPILOGUE];
+} cnn_op_desc;
+
+/* What a training step keeps on the device: the loss scaler's settings and state, and what the optimizer needs.
+ * LOSS_SCALE does, with `nonfinite` = found_nonfinite of this step:
+ *   nonfinite: ++skipped; ++overflows_in_row; clean_steps = 0; first_overflow = first segment flagged, if it is
+ *              still -1; last_overflow = that segment; if dynamic: loss_scale = max(loss_scale*backoff, floor).
+ *   finite:    ++step; overflows_in_row = 0; ++clean_steps; if dynamic and clean_steps == growth_interval:
+ *              loss_scale = min(loss_scale*growth, ceiling), clean_steps = 0.
+ *   scale_min and scale_max then take in the new loss_scale; found_nonfinite = 0. */
+typedef struct cnn_train_state {
+    /* settings */
+    float momentum, weight_decay;
+    float growth, backoff, floor, ceiling;
+    int32_t growth_interval;
+    int32_t dynamic; /* 0: the loss scale never moves */
+    /* state */
+    int32_t step; /* updates done: skipped steps do not count */
+    float loss_scale;
+    int32_t found_nonfinite;
+    int32_t clean_steps, overflows_in_row, skipped;
+    int32_t first_overflow, last_overflow; /* segment numbers; -1: none yet */
+    float scale_min, scale_max;
+    double grad_sumsq; /* of the scaled gradients */
+} cnn_train_state;
+
+/* One row per op: its name and how it uses each role. */
+typedef struct cnn_op_info {
+    cnn_op op;
+    const char *name; /* "conv_wgrad" */
+    uint8_t use[CNN_ARG_COUNT]; /* cnn_use; a tensor may still be absent where the table above says so */
+} cnn_op_info;
+
+CNN_API const cnn_op_info *cnn_op_info_get(cnn_op op);
+
+/* "src", "weight", ... */
+CNN_API const char *cnn_arg_name(cnn_arg arg);
+
+/* Output length of a window sliding over `size`: floor((size + 2 pad - kernel)/stride) + 1; <= 0 when it does not fit. */
+static inline int32_t cnn_window_count(int32_t size, int32_t kernel, int32_t stride, int32_t pad)
+{
+    return size + 2 * pad < kernel ? 0 : (size + 2 * pad - kernel) / stride + 1;
+}
+
+static inline bool cnn_op_has_epilogue(const cnn_op_desc *desc, cnn_epilogue_kind kind)
+{
+    for (int32_t i = 0; i < desc->epilogue_count; i++)
+        if (desc->epilogue[i] == kind)
+            return true;
+    return false;
+}
+
+/* Writes the descriptor as one line such as
+ * "conv src=f32[64,14,14,128] weight=f32[256,5,5,128] dst=f32[64,14,14,256] stride=1 pad=2 +bias +relu". Returns text. */
+CNN_API char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+/* A session: one model on one device, with the programs made for it.
+ *
+ * The model must outlive the session. Only one thread may use a session at a time. */
+#ifndef CNN_SESSION_H
+#define CNN_SESSION_H
+
+#include "cnn/dataset.h"
+#include "cnn/model.h"
+#include "cnn/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cnn_session cnn_session;
+
+typedef struct cnn_session_options {
+    const char *device; /* "auto" (NULL), "cpu", "ref" */
+    int batch;          /* largest batch of one program; 0: 64 */
+    bool train;         /* allow cnn_session_step */
+    cnn_dtype storage;  /* training: CNN_F32 (or 0), CNN_F16, CNN_BF16 for activations and working weights.
+                           Inference computes in f32, or INT8 when the model is quantized. */
+} cnn_session_options;
+
+CNN_API cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options, cnn_session **session);
+CNN_API void cnn_session_close(cnn_session *session);
+
+/* "cpu: AMD EPYC 9B14, avx512vnni, 2 threads" */
+CNN_API const char *cnn_session_device(const cnn_session *session);
+
+/* images: [count,H,W,C] bytes; logits: [count,classes]. Any count; runs in batches. In a training session it uses
+ * the parameters as they are now. */
+CNN_API cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images, int64_t count, float *logits);
+
+/* Correct answers and mean loss of the images index[0..count) of a data set (index NULL: images 0..count). */
+CNN_API cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
+                                        int64_t *correct, double *loss /* or NULL */);
+
+/* Called with every node's value of a batch, in topological order. values: f32 [n,h,w,c] as desc says. */
+typedef cnn_status (*cnn_observe_fn)(void *context, int node, const cnn_tensor_desc *desc, const float *values);
+
+/* Runs images index[0..count) in f32 and shows each node's output to `observe`: what calibration reads. A node whose
+ * value is never materialized apart from its successor's (conv before its ReLU) is still shown. */
+CNN_API cnn_status cnn_session_observe(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
+                                       cnn_observe_fn observe, void *context);
+
+/* ---- Training (sessions opened with `train`) ---- */
+
+/* The images and labels that steps index. Kept by reference on host-memory devices. */
+CNN_API cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data);
+
+/* Learning rate of each update; copied. Updates beyond `steps` use the last. */
+CNN_API cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps);
+
+CNN_API cnn_status cnn_session_set_state(cnn_session *session, const cnn_train_state *state);
+CNN_API cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *state);
+
+/* One training step on images index[0..count), count <= batch: forward, loss, backward, reduction, update.
+ * result: {mean loss, count of correct answers} of the batch before the update. */
+CNN_API cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2]);
+
+/* Copies parameters and BN statistics from the device into the model, or from the model to the device. */
+CNN_API cnn_status cnn_session_pull(cnn_session *session);
+CNN_API cnn_status cnn_session_push(cnn_session *session);
+
+/* Name of the layer that segment `segment` of the gradients belongs to ("conv2"); NULL when out of range. */
+CNN_API const char *cnn_session_segment_layer(const cnn_session *session, int segment);
+
+/* The program for one batch size as text; free() it. training: the training program, else inference. */
+CNN_API cnn_status cnn_session_dump(cnn_session *session, bool training, int batch, char **text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,137 @@
+/* The test set: accuracy, speed, raw scores into a file. */
+#include "infer/infer.h"
+
+#include "cli/json.h"
+#include "cli/message.h"
+#include "cli/progress.h"
+#include "cli/units.h"
+#include "core/error.h"
+#include "core/memory.h"
+#include "core/save.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Images between two looks at the progress bar. */
+enum { CHUNK_IMAGES = 256 };
+
+typedef struct test_result {
+    int64_t correct, images;
+    double seconds;
+} test_result;
+
+int infer_best(const float *scores, int classes)
+{
+    int best = 0;
+    for (int k = 1; k < classes; k++)
+        if (scores[k] > scores[best])
+            best = k;
+    return best;
+}
+
+/* Loads the test set: the one that was named, else the one that the model names. */
+static cnn_status load_test_set(infer_run *run, cnn_dataset **loaded)
+{
+    cnn_status status = CNN_OK;
+    cnn_dataset *data = NULL;
+    const char *name = run->cli->common.data;
+    if (!name)
+        name = cnn_dataset_name(cnn_model_dataset(run->model));
+    if (!name || (!run->cli->common.data && cnn_model_dataset(run->model) == CNN_DATASET_NONE))
+        CNN_FAIL(CNN_ERR_USAGE, "%s does not say which data it was trained on: name a data set with --data", run->path);
+    CNN_TRY(cnn_cli_load_data(run->cli, name, CNN_SUBSET_TEST, &data));
+    if (data->height != run->input.h || data->width != run->input.w || data->channels != run->input.c)
+        CNN_FAIL(CNN_ERR_SHAPE,
+                 "%s reads images of %dx%dx%d, but those of %s are %dx%dx%d: name another data set with --data",
+                 run->path, run->input.h, run->input.w, run->input.c, name, data->height, data->width, data->channels);
+    if (data->classes != run->classes)
+        CNN_FAIL(CNN_ERR_SHAPE, "%s tells %d classes apart, but %s has %d: name another data set with --data",
+                 run->path, run->classes, name, data->classes);
+    if (data->count < 1)
+        CNN_FAIL(CNN_ERR_FORMAT, "the test set of %s holds no image", name);
+    *loaded = data;
+    data = NULL;
+out:
+    cnn_dataset_free(data);
+    return status;
+}
+
+/* logits: [count,classes] */
+static cnn_status run_test_set(infer_run *run, const cnn_dataset *data, float *logits, test_result *result)
+{
+    cnn_status status = CNN_OK;
+    cnn_progress progress;
+    int64_t chunk = run->batch * ((CHUNK_IMAGES + (int64_t)run->batch - 1) / run->batch); /* whole batches */
+    *result = (test_result){.images = data->count};
+    cnn_progress_begin(&progress, run->cli, "test", data->count, "images");
+    double start = cnn_clock();
+    for (int64_t first = 0; first < data->count; first += chunk) {
+        int64_t count = data->count - first < chunk ? data->count - first : chunk;
+        float *scores = logits + first * run->classes;
+        CNN_TRY(cnn_session_infer(run->session, data->images + (size_t)first * infer_image_bytes(run), count, scores));
+        for (int64_t i = 0; i < count; i++)
+            result->correct += infer_best(scores + i * run->classes, run->classes) == data->labels[first + i];
+        cnn_progress_update(&progress, (double)(first + count), NULL);
+    }
+    result->seconds = cnn_clock() - start;
+out:
+    cnn_progress_end(&progress);
+    return status;
+}
+
+/* Writes the scores as little-endian float32, on any machine. logits is [count] and may be changed. */
+static cnn_status write_logits(const char *path, float *logits, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &logits[i], sizeof bits);
+        uint8_t bytes[4] = {(uint8_t)bits, (uint8_t)(bits >> 8), (uint8_t)(bits >> 16), (uint8_t)(bits >> 24)};
+        memcpy(&logits[i], bytes, sizeof bytes);
+    }
+    return cnn_save_file(path, logits, count * sizeof *logits);
+}
+
+static void print_result(const infer_run *run, const cnn_dataset *data, const test_result *result)
+{
+    double accuracy = (double)result->correct / (double)result->images;
+    double rate = (double)result->images / result->seconds;
+    if (run->cli->common.json) {
+        cnn_json json;
+        cnn_json_begin(&json, stdout);
+        cnn_json_number(&json, "accuracy", accuracy);
+        cnn_json_integer(&json, "images", result->images);
+        cnn_json_number(&json, "images_per_s", rate);
+        cnn_json_integer(&json, "correct", result->correct);
+        cnn_json_string(&json, "data", cnn_dataset_name(data->id));
+        cnn_json_string(&json, "model", run->path);
+        cnn_json_string(&json, "device", cnn_session_device(run->session));
+        cnn_json_end(&json);
+        return;
+    }
+    char correct[CNN_UNIT_BYTES], images[CNN_UNIT_BYTES], speed[CNN_UNIT_BYTES];
+    printf("%s: %.2f %% of the %s test images right (%s of %s), %s images/s\n", run->path, 100 * accuracy,
+           cnn_dataset_name(data->id), cnn_format_count(correct, result->correct),
+           cnn_format_count(images, result->images), cnn_format_count(speed, (int64_t)(rate + 0.5)));
+}
+
+cnn_status infer_evaluate(infer_run *run)
+{
+    cnn_status status = CNN_OK;
+    cnn_dataset *data = NULL;
+    float *logits = NULL;
+    test_result result;
+    CNN_TRY(load_test_set(run, &data));
+    size_t count = (size_t)data->count * (size_t)run->classes;
+    logits = cnn_calloc(count, sizeof *logits);
+    if (!logits)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(run_test_set(run, data, logits, &result));
+    if (run->settings->logits)
+        CNN_TRY(write_logits(run->settings->logits, logits, count));
+    print_result(run, data, &result);
+out:
+    free(logits);
+    cnn_dataset_free(data);
+    return status;
+}

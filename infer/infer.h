@@ -1,0 +1,48 @@
+/* What the parts of cnn-infer share. */
+#ifndef CNN_INFER_H
+#define CNN_INFER_H
+
+#include "cli/cli.h"
+
+#include "cnn/session.h"
+
+/* The options of cnn-infer. */
+typedef struct infer_settings {
+    const char *model; /* NULL: look for one in the current folder */
+    bool test, bench, dump_program;
+    const char *logits; /* file, or NULL */
+    int batch;          /* 0: not given */
+    int topk;           /* 0: not given */
+} infer_settings;
+
+/* A model that is open on a device. */
+typedef struct infer_run {
+    cnn_cli *cli;
+    const infer_settings *settings;
+    const char *path; /* of the model */
+    cnn_model *model;
+    cnn_session *session;
+    cnn_tensor_desc input; /* [1,H,W,C] */
+    int classes, batch;
+} infer_run;
+
+/* Bytes of one image. */
+static inline size_t infer_image_bytes(const infer_run *run)
+{
+    return (size_t)cnn_desc_elements(&run->input);
+}
+
+/* Reads the pictures named on the command line and prints a label for each. A picture that cannot be read is reported
+ * and left out. */
+cnn_status infer_pictures(infer_run *run);
+
+/* Accuracy on the test set, and the raw scores into a file. */
+cnn_status infer_evaluate(infer_run *run);
+
+/* Latency and throughput. */
+cnn_status infer_bench(infer_run *run);
+
+/* Class with the largest score, the first of equals. scores: [classes] */
+int infer_best(const float *scores, int classes);
+
+#endif

@@ -1,0 +1,180 @@
+/* cnn-infer: runs a model on pictures or a test set. */
+#include "infer/infer.h"
+
+#include "cli/json.h"
+#include "cli/message.h"
+#include "core/error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { TEST_BATCH = 64, BENCH_BATCH = 1, MAX_BATCH = 65536, MAX_TOPK = 1000 };
+
+static const cnn_option options[] = {
+    {.group = "Model",
+     .letter = 'm',
+     .name = "model",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(infer_settings, model),
+     .help = "the model to run",
+     .standard = "model-opt.cnn, else model.cnn"},
+    {.group = "What to do (without any of these: read the pictures)",
+     .letter = 't',
+     .name = "test",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, test),
+     .help = "measure the accuracy on a test set"},
+    {.name = "bench",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, bench),
+     .help = "measure latency and throughput"},
+    {.name = "dump-program",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, dump_program),
+     .help = "print what will run: operations, buffers, bytes"},
+    {.group = "Details",
+     .letter = 'k',
+     .name = "topk",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = MAX_TOPK,
+     .offset = offsetof(infer_settings, topk),
+     .help = "show the N likeliest labels of each picture"},
+    {.name = "logits",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(infer_settings, logits),
+     .help = "with --test: write the raw scores, little-endian float32 [images, classes]"},
+    {.letter = 'b',
+     .name = "batch",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = MAX_BATCH,
+     .offset = offsetof(infer_settings, batch),
+     .help = "images at once",
+     .standard = "64, with --bench 1"},
+    {.name = NULL}};
+
+static const char *const usage[] = {"[OPTION]... PICTURE...", "[OPTION]... --test | --bench | --dump-program", NULL};
+
+static const cnn_example examples[] = {
+    {"cnn-infer digit.png", "say which digit the picture shows, with the smallest model in this folder"},
+    {"cnn-infer -m model.cnn --topk 3 *.png", "use another model and show three guesses for each picture"},
+    {"cnn-infer --test --json", "test accuracy, for scripts"},
+    {"cnn-infer --bench --batch 64 --threads 2", "milliseconds for 64 images with two threads"},
+    {NULL, NULL}};
+
+static const cnn_tool tool = {
+    .name = "cnn-infer",
+    .usage = usage,
+    .summary = "Run a trained or compressed model on pictures or on a test set.",
+    .description =
+        "Each PICTURE is a PNG file of any size; a digit may be dark on light or light on dark. For each one "
+        "the label and its probability are printed; under 0.9 the tool says that it is unsure.",
+    .options = options,
+    .examples = examples,
+    .max_operands = -1,
+    .operand = "pictures"};
+
+static cnn_status check_settings(const cnn_cli *cli, const infer_settings *settings)
+{
+    int modes = (cli->operands.count > 0) + settings->test + settings->bench + settings->dump_program;
+    if (modes == 0)
+        return cnn_error(CNN_ERR_USAGE, "nothing to do: name a picture, or give --test or --bench");
+    if (modes > 1 && cli->operands.count > 0)
+        return cnn_error(CNN_ERR_USAGE, "'%.100s' is a picture, but %s reads none", cli->operands.list[0],
+                         settings->test    ? "--test"
+                         : settings->bench ? "--bench"
+                                           : "--dump-program");
+    if (modes > 1)
+        return cnn_error(CNN_ERR_USAGE, "give only one of --test, --bench and --dump-program");
+    if (settings->logits && !settings->test)
+        return cnn_error(CNN_ERR_USAGE, "option --logits writes the scores of a test set: give --test too");
+    if (settings->topk && !cli->operands.count)
+        return cnn_error(CNN_ERR_USAGE, "option --topk is for pictures: name at least one");
+    return CNN_OK;
+}
+
+/* The model to run: the one that was named, else what the other tools write by default. */
+static cnn_status find_model(infer_run *run)
+{
+    static const char *const standard[] = {"model-opt.cnn", "model.cnn"};
+    run->path = run->settings->model;
+    for (int i = 0; !run->path && i < 2; i++)
+        if (access(standard[i], F_OK) == 0)
+            run->path = standard[i];
+    if (!run->path)
+        return cnn_error(CNN_ERR_IO, "there is no model-opt.cnn or model.cnn in this folder: make one with 'cnn-train' "
+                                     "or name one with --model");
+    return CNN_OK;
+}
+
+static cnn_status open_model(infer_run *run)
+{
+    cnn_status status = CNN_OK;
+    CNN_TRY(find_model(run));
+    CNN_TRY(cnn_model_load(run->path, &run->model));
+    run->input = cnn_model_input(run->model);
+    run->classes = cnn_model_output(run->model).c;
+    run->batch = run->settings->batch ? run->settings->batch : run->settings->bench ? BENCH_BATCH : TEST_BATCH;
+    const cnn_session_options session = {.device = run->cli->common.device, .batch = run->batch};
+    CNN_TRY(cnn_session_open(run->model, &session, &run->session));
+    cnn_message_detail(run->cli, "model: %s, %s, %lld weights", run->path,
+                       cnn_model_is_quantized(run->model) ? "INT8" : "FP32",
+                       (long long)cnn_model_weight_count(run->model));
+    cnn_message_detail(run->cli, "device: %s", cnn_session_device(run->session));
+out:
+    return status;
+}
+
+static cnn_status dump_program(infer_run *run)
+{
+    char *text;
+    cnn_status status = cnn_session_dump(run->session, false, run->batch, &text);
+    if (status != CNN_OK)
+        return status;
+    if (run->cli->common.json) {
+        cnn_json json;
+        cnn_json_begin(&json, stdout);
+        cnn_json_string(&json, "program", text);
+        cnn_json_end(&json);
+    } else {
+        fputs(text, stdout);
+    }
+    free(text);
+    return CNN_OK;
+}
+
+static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
+{
+    infer_run run = {.cli = cli, .settings = settings};
+    cnn_status status = CNN_OK;
+    CNN_TRY(check_settings(cli, settings));
+    CNN_TRY(open_model(&run));
+    if (settings->test)
+        status = infer_evaluate(&run);
+    else if (settings->bench)
+        status = infer_bench(&run);
+    else if (settings->dump_program)
+        status = dump_program(&run);
+    else
+        status = infer_pictures(&run);
+out:
+    cnn_session_close(run.session);
+    cnn_model_free(run.model);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    infer_settings settings = {.model = NULL};
+    cnn_cli cli;
+    int code;
+    if (!cnn_cli_begin(&cli, &tool, &settings, argc, argv, &code))
+        return code;
+    return cnn_cli_end(&cli, run_tool(&cli, &settings));
+}

@@ -1,0 +1,198 @@
+/* The CPU backend: opens the device and chooses an implementation for each op from two tables. */
+#include "kernels/cpu/cpu.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+static cnn_status cpu_open(const cnn_host *host, cnn_device **device)
+{
+    cnn_cpu_isa isa;
+    cnn_status status = cnn_cpu_isa_choose(host, &isa);
+    if (status != CNN_OK)
+        return status;
+    cnn_device *opened = host->alloc(sizeof *opened);
+    if (!opened)
+        return host->error(CNN_ERR_MEMORY, "device cpu: out of memory");
+    char model[64];
+    cnn_cpu_model_name(model, sizeof model);
+    opened->host = host;
+    opened->isa = isa;
+    snprintf(opened->description, sizeof opened->description, "%s, %s", model, cnn_cpu_isa_name(isa));
+    *device = opened;
+    return CNN_OK;
+}
+
+static void cpu_close(cnn_device *device)
+{
+    if (device)
+        device->host->free(device);
+}
+
+static const char *cpu_describe(cnn_device *device)
+{
+    return device->description;
+}
+
+static void *cpu_alloc(cnn_device *device, size_t bytes)
+{
+    return device->host->alloc(bytes);
+}
+
+static void cpu_free(cnn_device *device, void *memory)
+{
+    device->host->free(memory);
+}
+
+static cnn_status cpu_copy(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind)
+{
+    (void)device;
+    (void)kind;
+    memmove(dst, src, bytes);
+    return CNN_OK;
+}
+
+static cnn_status cpu_sync(cnn_device *device)
+{
+    (void)device;
+    return CNN_OK;
+}
+
+/* The kernels handle every channel count, so nothing is padded. */
+static int cpu_channel_align(cnn_device *device, cnn_dtype dtype)
+{
+    (void)device;
+    (void)dtype;
+    return 1;
+}
+
+cnn_status cnn_cpu_kernel_new(cnn_device *device, const cnn_op_desc *desc, size_t struct_bytes, void *kernel_out)
+{
+    cnn_cpu_kernel *kernel = device->host->alloc(struct_bytes);
+    if (!kernel)
+        return device->host->error(CNN_ERR_MEMORY, "device cpu: out of memory for a kernel");
+    memset(kernel, 0, struct_bytes);
+    kernel->base.desc = *desc;
+    kernel->base.destroy = cnn_cpu_kernel_destroy;
+    kernel->device = device;
+    memcpy(kernel_out, &kernel, sizeof kernel);
+    return CNN_OK;
+}
+
+void cnn_cpu_kernel_destroy(cnn_kernel *base)
+{
+    cnn_cpu_kernel *kernel = (cnn_cpu_kernel *)base;
+    if (!kernel)
+        return;
+    const cnn_host *host = kernel->device->host;
+    host->free(kernel->packed);
+    host->free(kernel);
+}
+
+bool cnn_cpu_refuse(char *why, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, CNN_REASON_BYTES, format, args);
+    va_end(args);
+    return false;
+}
+
+bool cnn_cpu_unpadded(const cnn_op_desc *desc, char *why)
+{
+    for (int i = 0; i < CNN_ARG_COUNT; i++)
+        if (desc->arg[i].dtype != CNN_NONE && desc->arg[i].c_pad != desc->arg[i].c)
+            return cnn_cpu_refuse(why, "%s has %d padding channels", cnn_arg_name((cnn_arg)i),
+                                  (int)(desc->arg[i].c_pad - desc->arg[i].c));
+    return true;
+}
+
+/* A region of `slots` tasks, each of which takes tasks of the real region until there are none left. */
+typedef struct slotted {
+    cnn_task_fn run;
+    void *context;
+    int tasks;
+    atomic_int next;
+} slotted;
+
+static void run_slot(void *context, int slot, int worker)
+{
+    slotted *region = context;
+    (void)worker;
+    for (int task; (task = atomic_fetch_add(&region->next, 1)) < region->tasks;)
+        region->run(region->context, task, slot);
+}
+
+void cnn_cpu_parallel(const cnn_host *host, int tasks, int slots, cnn_task_fn run, void *context)
+{
+    if (host->threads() <= slots) {
+        host->parallel(tasks, run, context);
+        return;
+    }
+    slotted region = {run, context, tasks, 0};
+    host->parallel(slots, run_slot, &region);
+}
+
+/* Appends "name: reason" to the list of reasons, cut off where it is full. */
+static void add_reason(char *why, const char *name, const char *reason)
+{
+    size_t length = strlen(why);
+    snprintf(why + length, CNN_REASON_BYTES - length, "%s%s: %s", length ? "; " : "", name, reason);
+}
+
+/* The first row of the table that suits, or NULL with the reasons of those that do not added to `why`. */
+static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *device, const cnn_op_desc *desc,
+                                  char *why)
+{
+    for (const cnn_cpu_impl *impl = table; impl->op != CNN_OP_NONE; impl++) {
+        if (impl->op != desc->op)
+            continue;
+        char reason[CNN_REASON_BYTES] = "";
+        if (!cnn_cpu_isa_holds(device->isa, impl->isa))
+            snprintf(reason, sizeof reason, "needs level %s", cnn_cpu_isa_name(impl->isa));
+        else if (!impl->suits || impl->suits(desc, device->isa, reason))
+            return impl;
+        add_reason(why, impl->name, reason);
+    }
+    return NULL;
+}
+
+static cnn_status cpu_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
+{
+    char reasons[CNN_REASON_BYTES] = "";
+    const cnn_cpu_impl *impl = choose(cnn_cpu_i8_impls, device, desc, reasons);
+    if (!impl)
+        impl = choose(cnn_cpu_float_impls, device, desc, reasons);
+    if (!impl && !*reasons)
+        snprintf(reasons, sizeof reasons, "there is no implementation of this op");
+    if (why)
+        memcpy(why, reasons, sizeof reasons);
+    if (!kernel) /* only asked: a no is not a failure to record */
+        return impl ? CNN_OK : CNN_ERR_UNSUPPORTED;
+    if (!impl) {
+        const cnn_op_info *info = cnn_op_info_get(desc->op);
+        return device->host->error(CNN_ERR_UNSUPPORTED, "device cpu cannot run %s: %s", info ? info->name : "this op",
+                                   reasons);
+    }
+    cnn_status status = impl->make(device, desc, kernel);
+    if (status == CNN_OK && !(*kernel)->name)
+        (*kernel)->name = impl->name;
+    return status;
+}
+
+const cnn_backend cnn_backend_cpu = {
+    .version = CNN_BACKEND_VERSION,
+    .name = "cpu",
+    .summary = "this computer's processor",
+    .host_memory = true,
+    .open = cpu_open,
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .copy = cpu_copy,
+    .sync = cpu_sync,
+    .channel_align = cpu_channel_align,
+    .prepare = cpu_prepare,
+};

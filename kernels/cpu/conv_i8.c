@@ -1,0 +1,352 @@
+/* CONV and LINEAR in INT8 with their epilogues: im2col, a product with packed weights, a formula at the end.
+ *
+ * The output is cut into chunks of pixels (through all images) and, when there are too few chunks to keep all threads
+ * busy, into ranges of outputs. An item of work is one chunk by one range:
+ *
+ *   rows = im2col(chunk); for each two panels of the range: sums = rows * weights; outputs = formula(sums)
+ *
+ * Sums are exact, so that neither cut can change a result. Threads take items from a counter. Each has its own scratch;
+ * as many lanes share the work as there were threads when the kernel was made. */
+#include "kernels/cpu/conv_i8.h"
+
+#include "kernels/cpu/pack_i8.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    ROWS_BYTES = 192 * 1024, /* of a chunk's converted rows: they are read once for each two panels, from L2 */
+    MOST_PIXELS = 112,       /* of a chunk: its sums stay in L1 */
+    ITEMS_PER_LANE = 4,
+    ROWS_SLACK = 64 /* im2col and convert touch bytes beyond the last row */
+};
+
+typedef struct conv_i8 {
+    cnn_cpu_kernel base;
+    const cnn_cpu_gemm_i8 *gemm;
+    cnn_i8_conv conv;
+    cnn_i8_packed packed;
+    cnn_epilogue_kind end; /* NONE: the sums are the output */
+    int32_t lanes;
+    int32_t chunk; /* windows */
+    int32_t chunks, ranges;
+    int32_t range;                              /* panels, even */
+    size_t row_bytes;                           /* of im2col */
+    int32_t blocks;                             /* of a converted row */
+    size_t bytes_bytes, rows_bytes, sums_bytes; /* parts of a lane's scratch */
+} conv_i8;
+
+/* One run. */
+typedef struct conv_job {
+    const conv_i8 *kernel;
+    void *const *args;
+    const void *packed;
+    uint8_t *scratch; /* [lanes] */
+    atomic_int next;
+} conv_job;
+
+/* ---- One item ---- */
+
+typedef struct lane_scratch {
+    int8_t *bytes; /* [pixels][row_bytes] */
+    uint8_t *rows; /* converted */
+    int32_t *sums; /* [pixels][CNN_I8_SUMS] */
+} lane_scratch;
+
+static lane_scratch lane_get(const conv_job *job, int number)
+{
+    const conv_i8 *kernel = job->kernel;
+    uint8_t *scratch = job->scratch + (size_t)number * (kernel->bytes_bytes + kernel->rows_bytes + kernel->sums_bytes);
+    lane_scratch lane;
+    lane.bytes = (int8_t *)scratch;
+    lane.rows = scratch + kernel->bytes_bytes;
+    lane.sums = (int32_t *)(scratch + kernel->bytes_bytes + kernel->rows_bytes);
+    return lane;
+}
+
+/* Outputs `channels` from k0 on of windows first .. first+count-1, from sums [count*area][CNN_I8_SUMS]. */
+static void finish(const conv_job *job, const int32_t *sums, int64_t first, int32_t count, int32_t k0, int32_t channels)
+{
+    const conv_i8 *kernel = job->kernel;
+    const cnn_op_desc *desc = &kernel->base.base.desc;
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    int32_t bias[CNN_I8_PANEL] = {0};
+    float mult[CNN_I8_PANEL] = {0};
+    int8_t *out = (int8_t *)job->args[CNN_ARG_DST] + (size_t)(first * dst->c_pad + k0) * cnn_dtype_bytes(dst->dtype);
+    if (kernel->end == CNN_EPILOGUE_NONE) {
+        for (int32_t i = 0; i < count; i++)
+            memcpy(out + (size_t)i * (size_t)dst->c_pad * sizeof *sums, sums + (size_t)i * CNN_I8_SUMS,
+                   (size_t)channels * sizeof *sums);
+        return;
+    }
+    memcpy(bias, (const int32_t *)job->args[CNN_ARG_BIAS] + k0, (size_t)channels * sizeof *bias);
+    memcpy(mult, (const float *)job->args[CNN_ARG_MULT] + k0, (size_t)channels * sizeof *mult);
+    cnn_i8_finish end = {
+        .sums = sums,
+        .stride = CNN_I8_SUMS,
+        .outputs = count,
+        .area = kernel->conv.pool * kernel->conv.pool,
+        .bias = bias,
+        .mult = mult,
+        .lo = desc->lo,
+        .hi = desc->hi,
+        .dst = out,
+        .dst_stride = (size_t)dst->c_pad,
+        .channels = channels,
+    };
+    if (kernel->end == CNN_EPILOGUE_REQUANTIZE)
+        kernel->gemm->requantize(&end);
+    else
+        kernel->gemm->dequantize(&end);
+}
+
+/* Writes 0 to the padding channels of windows first .. first+count-1. */
+static void clear_padding(const conv_job *job, int64_t first, int32_t count)
+{
+    const cnn_tensor_desc *dst = &job->kernel->base.base.desc.arg[CNN_ARG_DST];
+    const size_t bytes = cnn_dtype_bytes(dst->dtype);
+    if (dst->c_pad == dst->c)
+        return;
+    for (int64_t i = first; i < first + count; i++)
+        memset((uint8_t *)job->args[CNN_ARG_DST] + (size_t)(i * dst->c_pad + dst->c) * bytes, 0,
+               (size_t)(dst->c_pad - dst->c) * bytes);
+}
+
+static void run_panels(const conv_job *job, const lane_scratch *lane, int64_t first, int32_t count, int32_t panel,
+                       int32_t panels)
+{
+    const conv_i8 *kernel = job->kernel;
+    const cnn_i8_packed *packed = &kernel->packed;
+    const cnn_i8_product product = {
+        .rows = lane->rows,
+        .weights = (const int8_t *)job->packed + (size_t)panel * packed->panel_bytes,
+        .start = cnn_cpu_packed_i8_start(packed, job->packed) + (size_t)panel * CNN_I8_PANEL,
+        .sums = lane->sums,
+        .panel_bytes = packed->panel_bytes,
+        .pixels = count * kernel->conv.pool * kernel->conv.pool,
+        .panels = panels,
+        .depth = packed->depth,
+    };
+    kernel->gemm->product(&product);
+    for (int32_t j = 0; j < panels; j++) {
+        const int32_t k0 = (panel + j) * CNN_I8_PANEL;
+        const int32_t left = kernel->conv.k - k0;
+        finish(job, lane->sums + j * CNN_I8_PANEL, first, count, k0, left < CNN_I8_PANEL ? left : CNN_I8_PANEL);
+    }
+}
+
+static void gather(const conv_job *job, const lane_scratch *lane, int64_t first, int32_t count)
+{
+    const conv_i8 *kernel = job->kernel;
+    cnn_cpu_im2col_i8(&kernel->conv, job->args[CNN_ARG_SRC], first, count, lane->bytes, kernel->row_bytes);
+    const cnn_i8_convert convert = {
+        .bytes = lane->bytes,
+        .row_bytes = kernel->row_bytes,
+        .pixels = count * kernel->conv.pool * kernel->conv.pool,
+        .blocks = kernel->blocks,
+        .rows = lane->rows,
+    };
+    kernel->gemm->convert(&convert);
+}
+
+/* Takes items until none is left. Items of one chunk follow each other, so that a lane often has its rows already. */
+static void run_lane(void *context, int number, int worker)
+{
+    (void)worker;
+    conv_job *job = context;
+    const conv_i8 *kernel = job->kernel;
+    const int64_t windows = (int64_t)kernel->conv.n * kernel->conv.out_h * kernel->conv.out_w;
+    const lane_scratch lane = lane_get(job, number);
+    int gathered = -1;
+    for (;;) {
+        const int item = atomic_fetch_add(&job->next, 1);
+        if (item >= kernel->chunks * kernel->ranges)
+            return;
+        const int chunk = item / kernel->ranges;
+        const int32_t panel = item % kernel->ranges * kernel->range;
+        const int64_t first = (int64_t)chunk * kernel->chunk;
+        const int32_t count = windows - first < kernel->chunk ? (int32_t)(windows - first) : kernel->chunk;
+        if (chunk != gathered)
+            gather(job, &lane, first, count);
+        gathered = chunk;
+        for (int32_t j = panel; j < panel + kernel->range && j < kernel->packed.panels; j += CNN_I8_PANELS) {
+            const int32_t left = kernel->packed.panels - j;
+            run_panels(job, &lane, first, count, j, left < CNN_I8_PANELS ? left : CNN_I8_PANELS);
+        }
+        if (panel == 0)
+            clear_padding(job, first, count);
+    }
+}
+
+/* ---- Packing ---- */
+
+typedef struct pack_job {
+    const conv_i8 *kernel;
+    const void *weights;
+    void *packed;
+} pack_job;
+
+static void pack_panel(void *context, int panel, int worker)
+{
+    (void)worker;
+    const pack_job *job = context;
+    const conv_i8 *kernel = job->kernel;
+    const cnn_op_desc *desc = &kernel->base.base.desc;
+    cnn_cpu_pack_i8(kernel->gemm, &kernel->packed, &desc->arg[CNN_ARG_WEIGHT], job->weights,
+                    desc->arg[CNN_ARG_SRC].c_pad, panel, job->packed);
+}
+
+static void pack_into(const conv_i8 *kernel, const void *weights, void *packed)
+{
+    pack_job job = {kernel, weights, packed};
+    kernel->base.device->host->parallel(kernel->packed.panels, pack_panel, &job);
+}
+
+static cnn_status pack(cnn_kernel *base, const void *weights)
+{
+    conv_i8 *kernel = (conv_i8 *)base;
+    const cnn_host *host = kernel->base.device->host;
+    if (!kernel->base.packed)
+        kernel->base.packed = host->alloc(kernel->packed.bytes);
+    if (!kernel->base.packed)
+        return host->error(CNN_ERR_MEMORY, "out of memory: %zu bytes for packed weights", kernel->packed.bytes);
+    pack_into(kernel, weights, kernel->base.packed);
+    return CNN_OK;
+}
+
+/* ---- The kernel ---- */
+
+static size_t lanes_bytes(const conv_i8 *kernel)
+{
+    return (size_t)kernel->lanes * (kernel->bytes_bytes + kernel->rows_bytes + kernel->sums_bytes);
+}
+
+static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const conv_i8 *kernel = (const conv_i8 *)base;
+    conv_job job = {.kernel = kernel, .args = args, .packed = kernel->base.packed, .scratch = workspace};
+    if (!base->desc.constant_weights) {
+        void *packed = (uint8_t *)workspace + lanes_bytes(kernel);
+        pack_into(kernel, args[CNN_ARG_WEIGHT], packed);
+        job.packed = packed;
+    }
+    atomic_init(&job.next, 0);
+    kernel->base.device->host->parallel(kernel->lanes, run_lane, &job);
+    return CNN_OK;
+}
+
+static cnn_i8_conv conv_of(const cnn_op_desc *desc)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *weight = &desc->arg[CNN_ARG_WEIGHT];
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL);
+    cnn_i8_conv conv = {
+        .n = src->n,
+        .h = src->h,
+        .w = src->w,
+        .c = src->c_pad,
+        .k = weight->n,
+        .r = weight->h,
+        .s = weight->w,
+        .stride = desc->stride,
+        .pad = desc->pad,
+        .out_h = dst->h,
+        .out_w = dst->w,
+        .pool = pool ? desc->pool_kernel : 1,
+        .pool_stride = pool ? desc->pool_stride : 1,
+    };
+    if (desc->op == CNN_OP_LINEAR) {
+        conv.c *= conv.h * conv.w;
+        conv.h = conv.w = conv.r = conv.s = conv.stride = 1;
+        conv.pad = 0;
+    }
+    return conv;
+}
+
+static int32_t divide_up(int64_t a, int64_t b)
+{
+    return (int32_t)((a + b - 1) / b);
+}
+
+/* Windows of a chunk: as many as ROWS_BYTES and MOST_PIXELS allow, whole tiles if at all possible. */
+static int32_t chunk_windows(const conv_i8 *kernel)
+{
+    const int32_t area = kernel->conv.pool * kernel->conv.pool;
+    const int64_t fit = ROWS_BYTES / ((int64_t)kernel->blocks * CNN_I8_BLOCK_BYTES);
+    const int64_t pixels = fit < kernel->gemm->tile ? kernel->gemm->tile : fit > MOST_PIXELS ? MOST_PIXELS : fit;
+    int32_t step = 1; /* windows that fill whole tiles */
+    while (step * area % kernel->gemm->tile != 0)
+        step++;
+    const int32_t windows = (int32_t)(pixels / area);
+    return windows < 1 ? 1 : windows < step ? windows : windows / step * step;
+}
+
+/* Cuts the work into items. */
+static void plan(conv_i8 *kernel)
+{
+    const cnn_i8_conv *conv = &kernel->conv;
+    const int64_t windows = (int64_t)conv->n * conv->out_h * conv->out_w;
+    const int32_t pairs = divide_up(kernel->packed.panels, CNN_I8_PANELS);
+    kernel->lanes = kernel->base.device->host->threads();
+    kernel->chunk = chunk_windows(kernel);
+    if (kernel->chunk > windows)
+        kernel->chunk = (int32_t)windows;
+    kernel->chunks = divide_up(windows, kernel->chunk);
+    int32_t ranges = kernel->lanes > 1 ? divide_up((int64_t)kernel->lanes * ITEMS_PER_LANE, kernel->chunks) : 1;
+    ranges = ranges < pairs ? ranges : pairs;
+    kernel->range = divide_up(pairs, ranges) * CNN_I8_PANELS;
+    kernel->ranges = divide_up(kernel->packed.panels, kernel->range);
+    if (kernel->lanes > kernel->chunks * kernel->ranges)
+        kernel->lanes = kernel->chunks * kernel->ranges;
+
+    const int32_t pixels = kernel->chunk * conv->pool * conv->pool;
+    const int32_t tiles = divide_up(pixels, kernel->gemm->tile);
+    kernel->bytes_bytes = cnn_cpu_aligned((size_t)pixels * kernel->row_bytes + ROWS_SLACK);
+    kernel->rows_bytes = (size_t)(tiles * kernel->gemm->tile) * (size_t)kernel->blocks * CNN_I8_BLOCK_BYTES;
+    kernel->sums_bytes = (size_t)pixels * CNN_I8_SUMS * sizeof(int32_t);
+}
+
+cnn_status cnn_cpu_conv_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
+{
+    conv_i8 *kernel;
+    cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
+    if (status != CNN_OK)
+        return status;
+    kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
+    kernel->conv = conv_of(desc);
+    kernel->end = desc->epilogue_count > 0 ? desc->epilogue[0] : CNN_EPILOGUE_NONE;
+    const int32_t depth = cnn_i8_conv_depth(&kernel->conv);
+    kernel->packed = cnn_cpu_packed_i8(kernel->gemm, kernel->conv.k, depth);
+    kernel->blocks = divide_up((int64_t)kernel->packed.depth * kernel->gemm->value_bytes, CNN_I8_BLOCK_BYTES);
+    kernel->row_bytes = (size_t)kernel->blocks * CNN_I8_BLOCK_BYTES / (size_t)kernel->gemm->value_bytes;
+    plan(kernel);
+
+    kernel->base.base.workspace_bytes = lanes_bytes(kernel) + (desc->constant_weights ? 0 : kernel->packed.bytes);
+    kernel->base.base.pack = desc->constant_weights ? pack : NULL;
+    kernel->base.base.run = run;
+    snprintf(kernel->base.name, sizeof kernel->base.name, "cnn_cpu_%s_i8_%s",
+             desc->op == CNN_OP_CONV ? "conv" : "linear", kernel->gemm->name);
+    kernel->base.base.name = kernel->base.name;
+    *made = &kernel->base.base;
+    return CNN_OK;
+}
+
+bool cnn_cpu_conv_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    (void)isa;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *weight = &desc->arg[CNN_ARG_WEIGHT];
+    if (src->dtype != CNN_I8 || weight->dtype != CNN_I8)
+        return cnn_cpu_refuse(why, "src and weights are not i8");
+    if ((int64_t)weight->h * weight->w * src->c_pad > INT32_MAX / 256)
+        return cnn_cpu_refuse(why, "an output has too many inputs");
+    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) {
+        if (desc->pool_stride < desc->pool_kernel)
+            return cnn_cpu_refuse(why, "pooling windows that overlap are not fused");
+        if (desc->pool_kernel * desc->pool_kernel > MOST_PIXELS)
+            return cnn_cpu_refuse(why, "pooling windows of more than %d pixels are not fused", MOST_PIXELS);
+    }
+    return true;
+}

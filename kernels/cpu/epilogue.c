@@ -1,0 +1,53 @@
+/* The end of float convolutions and linear layers: bias, add, ReLU, rounding, store. */
+#include "kernels/cpu/epilogue.h"
+
+enum { ADD_BLOCK = 256 };
+
+bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why)
+{
+    static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_BIAS, CNN_EPILOGUE_ADD, CNN_EPILOGUE_RELU};
+    int next = 0;
+    for (int32_t i = 0; i < desc->epilogue_count; i++) {
+        while (next < 3 && chain[next] != desc->epilogue[i])
+            next++;
+        if (next++ == 3)
+            return cnn_cpu_refuse(why, "its epilogue is more than bias, add, relu");
+    }
+    return true;
+}
+
+static const void *element_at(const cnn_tensor_desc *desc, const void *data, int64_t index)
+{
+    return (const char *)data + (size_t)index * cnn_dtype_bytes(desc->dtype);
+}
+
+/* sums += SRC2 */
+static void add_tensor(const cnn_cpu_loops *loops, const cnn_tensor_desc *desc, const void *src2, int64_t index,
+                       float *sums, int32_t count)
+{
+    float other[ADD_BLOCK];
+    for (int32_t i = 0; i < count; i += ADD_BLOCK) {
+        int32_t length = count - i < ADD_BLOCK ? count - i : ADD_BLOCK;
+        loops->to_f32(desc->dtype, element_at(desc, src2, index + i), other, length);
+        loops->add(sums + i, other, sums + i, length);
+    }
+}
+
+void cnn_epilogue_store(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
+                        float *sums, int64_t pixel, int32_t first, int32_t count)
+{
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    /* A linear data gradient's output is one row of h*w*c elements: `pixel` counts such rows. */
+    bool linear_dgrad = desc->op == CNN_OP_LINEAR_DGRAD;
+    int64_t row_length = linear_dgrad ? (int64_t)dst->h * dst->w * dst->c : dst->c;
+    int64_t index = pixel * row_length + first;
+    for (int32_t i = 0; i < desc->epilogue_count; i++) {
+        if (desc->epilogue[i] == CNN_EPILOGUE_BIAS)
+            loops->add(sums, (const float *)args[CNN_ARG_BIAS] + first, sums, count);
+        else if (desc->epilogue[i] == CNN_EPILOGUE_ADD)
+            add_tensor(loops, &desc->arg[CNN_ARG_SRC2], args[CNN_ARG_SRC2], index, sums, count);
+        else
+            loops->relu(sums, sums, count);
+    }
+    loops->from_f32(dst->dtype, sums, (char *)args[CNN_ARG_DST] + (size_t)index * cnn_dtype_bytes(dst->dtype), count);
+}

@@ -1,0 +1,14 @@
+/* The end of float convolutions and linear layers: bias, add, ReLU, rounding, store. */
+#ifndef CNN_CPU_EPILOGUE_H
+#define CNN_CPU_EPILOGUE_H
+
+#include "kernels/cpu/loops.h"
+
+/* Whether the chain is one of [BIAS] [ADD] [RELU]. */
+bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why);
+
+/* Finishes `count` sums of output pixel `pixel`, channels first..first+count, and stores them in DST. Changes sums. */
+void cnn_epilogue_store(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
+                        float *sums, int64_t pixel, int32_t first, int32_t count);
+
+#endif

@@ -1,0 +1,27 @@
+/* The float implementations: suits() and make() of each, for the table in impl_float.c. */
+#ifndef CNN_CPU_FLOATS_H
+#define CNN_CPU_FLOATS_H
+
+#include "kernels/cpu/loops.h"
+
+typedef bool cnn_cpu_suits_fn(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
+typedef cnn_status cnn_cpu_make_fn(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
+
+cnn_cpu_suits_fn cnn_cpu_gemv_float_suits; /* gemv.c */
+cnn_cpu_make_fn cnn_cpu_gemv_float_make;
+cnn_cpu_suits_fn cnn_cpu_conv_float_suits; /* conv.c: CONV, CONV_DGRAD, LINEAR, LINEAR_DGRAD */
+cnn_cpu_make_fn cnn_cpu_conv_float_make;
+cnn_cpu_suits_fn cnn_cpu_wgrad_float_suits; /* wgrad.c: CONV_WGRAD, LINEAR_WGRAD */
+cnn_cpu_make_fn cnn_cpu_wgrad_float_make;
+cnn_cpu_suits_fn cnn_cpu_bn_float_suits; /* bn.c: BN_TRAIN, BN_INFER, BN_GRAD */
+cnn_cpu_make_fn cnn_cpu_bn_float_make;
+cnn_cpu_suits_fn cnn_cpu_flat_suits; /* elementwise.c: RELU, RELU_GRAD, ADD */
+cnn_cpu_make_fn cnn_cpu_flat_make;
+cnn_cpu_suits_fn cnn_cpu_maxpool_float_suits; /* maxpool.c: MAXPOOL, MAXPOOL_GRAD */
+cnn_cpu_make_fn cnn_cpu_maxpool_float_make;
+cnn_cpu_suits_fn cnn_cpu_loss_suits; /* loss.c */
+cnn_cpu_make_fn cnn_cpu_loss_make;
+cnn_cpu_suits_fn cnn_cpu_optimizer_suits; /* optimizer.c: GRAD_STATS, SGD, BN_UPDATE, LOSS_SCALE */
+cnn_cpu_make_fn cnn_cpu_optimizer_make;
+
+#endif

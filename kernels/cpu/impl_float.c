@@ -1,0 +1,31 @@
+/* Table of the float implementations, best first. The loops inside are of the device's level (loops.h). */
+#include "kernels/cpu/floats.h"
+
+#define ROW(op, name, file)                                                                           \
+    {                                                                                                 \
+        CNN_OP_##op, "cnn_cpu_" name, CNN_CPU_PORTABLE, cnn_cpu_##file##_suits, cnn_cpu_##file##_make \
+    }
+
+const cnn_cpu_impl cnn_cpu_float_impls[] = {
+    ROW(CONV, "conv_float", conv_float),
+    ROW(CONV_DGRAD, "conv_dgrad_float", conv_float),
+    ROW(CONV_WGRAD, "conv_wgrad_float", wgrad_float),
+    ROW(LINEAR, "gemv_float", gemv_float),
+    ROW(LINEAR, "linear_float", conv_float),
+    ROW(LINEAR_DGRAD, "linear_dgrad_float", conv_float),
+    ROW(LINEAR_WGRAD, "linear_wgrad_float", wgrad_float),
+    ROW(BN_TRAIN, "bn_train_float", bn_float),
+    ROW(BN_INFER, "bn_infer_float", bn_float),
+    ROW(BN_GRAD, "bn_grad_float", bn_float),
+    ROW(RELU, "relu_float", flat),
+    ROW(RELU_GRAD, "relu_grad_float", flat),
+    ROW(MAXPOOL, "maxpool_float", maxpool_float),
+    ROW(MAXPOOL_GRAD, "maxpool_grad_float", maxpool_float),
+    ROW(ADD, "add", flat),
+    ROW(LOSS, "loss_float", loss),
+    ROW(GRAD_STATS, "grad_stats", optimizer),
+    ROW(SGD, "sgd", optimizer),
+    ROW(BN_UPDATE, "bn_update", optimizer),
+    ROW(LOSS_SCALE, "loss_scale", optimizer),
+    {CNN_OP_NONE, NULL, CNN_CPU_PORTABLE, NULL, NULL},
+};

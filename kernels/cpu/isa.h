@@ -1,0 +1,31 @@
+/* Instruction set levels of the CPU backend and how one is chosen. */
+#ifndef CNN_CPU_ISA_H
+#define CNN_CPU_ISA_H
+
+#include "cnn/backend.h"
+
+typedef enum cnn_cpu_isa {
+    CNN_CPU_PORTABLE = 0,
+    CNN_CPU_AVX2,    /* AVX2, FMA, F16C */
+    CNN_CPU_AVXVNNI, /* AVX2 and 256-bit VNNI */
+    CNN_CPU_AVX512,  /* AVX2 and AVX-512 F, BW, VL, DQ */
+    CNN_CPU_AVX512VNNI,
+    CNN_CPU_AMX, /* AVX512VNNI and AMX tiles of int8 */
+    CNN_CPU_ISA_COUNT
+} cnn_cpu_isa;
+
+/* "avx512vnni" */
+const char *cnn_cpu_isa_name(cnn_cpu_isa isa);
+
+/* True when a CPU of level `isa` runs code of level `needed`: every level holds portable and avx2 below it, but
+ * avx512 does not hold avxvnni. */
+bool cnn_cpu_isa_holds(cnn_cpu_isa isa, cnn_cpu_isa needed);
+
+/* The level to use: the best that this CPU has and that has kernels, or what CNN_CPU_ISA asks for. An unknown name,
+ * a level this CPU lacks, or one without kernels is an error. */
+cnn_status cnn_cpu_isa_choose(const cnn_host *host, cnn_cpu_isa *isa);
+
+/* The processor's own name, "AMD EPYC 9B14"; where it has none, the architecture's. */
+void cnn_cpu_model_name(char *text, size_t text_bytes);
+
+#endif

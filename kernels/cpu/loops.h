@@ -1,0 +1,102 @@
+/* Inner loops of the float kernels, one table for each ISA level.
+ *
+ * The drivers (conv.c, wgrad.c, bn.c, ...) know shapes and tasks; these loops know vectors. All of them work on f32:
+ * drivers convert f16 and bf16 on the way in and out with to_f32 and from_f32, in blocks that stay in cache. The same
+ * sources (loops_gemm.h, loops_rows.h) are compiled for every level. */
+#ifndef CNN_CPU_LOOPS_H
+#define CNN_CPU_LOOPS_H
+
+#include "kernels/cpu/cpu.h"
+
+enum {
+    CNN_TILE_MAX_ROWS = 14,
+    CNN_GEMM_DEPTH = 256, /* most steps of one tile call: B's panel of that depth stays in cache */
+    CNN_GEMM_PITCH = 272, /* floats between rows of packed A: > depth, and rows do not share cache sets */
+    CNN_DOT_OUTPUTS = 4,  /* of one cnn_dot_fn call */
+    CNN_DOT_IMAGES = 4
+};
+
+/* One tile of a matrix product in registers: c[i][j] (+)= sum_k a(i,k) * b(k,j), k < depth.
+ *   by rows:  a(i,k) = a[i*CNN_GEMM_PITCH + k*a_step], a_step = 1
+ *   by steps: a(i,k) = a[i + k*a_step]
+ * b(k,j) = b[k*b_step + j], c row i at c + i*c_pitch. j runs over one or two whole vectors. `add` adds to what c holds.
+ */
+typedef void (*cnn_tile_fn)(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, float *c,
+                            ptrdiff_t c_pitch, int depth, bool add);
+
+/* dst[k*width + j] = src[j*src_pitch + k] for j < rows, 0 for rows <= j < width. */
+typedef void (*cnn_transpose_fn)(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width);
+
+/* sum[o][n] += sum_k w[o*w_pitch + k] * x[n*x_pitch + k] for CNN_DOT_OUTPUTS rows of w and `images` rows of x. */
+typedef void (*cnn_dot_fn)(const float *w, ptrdiff_t w_pitch, const float *x, ptrdiff_t x_pitch, int images, int depth,
+                           float sum[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES]);
+
+typedef struct cnn_cpu_loops {
+    int lanes;
+    int tile_rows; /* most rows of a tile */
+
+    /* [vectors - 1][rows - 1] */
+    cnn_tile_fn tile_by_rows[2][CNN_TILE_MAX_ROWS];
+    cnn_tile_fn tile_by_steps[2][CNN_TILE_MAX_ROWS];
+    cnn_transpose_fn transpose;
+    cnn_dot_fn dot;
+
+    /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
+    void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
+
+    /* `count` elements of a float dtype to and from f32; f32 is copied. */
+    void (*to_f32)(cnn_dtype dtype, const void *src, float *dst, int64_t count);
+    void (*from_f32)(cnn_dtype dtype, const float *src, void *dst, int64_t count);
+
+    /* Element-wise over `count` floats; dst may be a source. */
+    void (*relu)(const float *x, float *y, int64_t count);
+    void (*relu_grad)(const float *y, const float *dy, float *dx, int64_t count);
+    void (*add)(const float *a, const float *b, float *sum, int64_t count);
+
+    /* Over pixels x channels, rows dense. Sums are added to what is there. */
+    void (*column_sums)(const float *x, int64_t pixels, int channels, double *sum);
+    /* of x - shift */
+    void (*column_moments)(const float *x, const float *shift, int64_t pixels, int channels, double *sum,
+                           double *sum_squares);
+    /* sum += dy, dot += dy * (x - mean)*invstd */
+    void (*bn_grad_sums)(const float *x, const float *dy, const float *mean, const float *invstd, int64_t pixels,
+                         int channels, double *sum, double *dot);
+    /* y = (x - mean)*invstd*gamma + beta */
+    void (*bn_apply)(const float *x, const float *mean, const float *invstd, const float *gamma, const float *beta,
+                     int64_t pixels, int channels, float *y);
+    /* dx = scale*(dy - mean_dy - (x - mean)*invstd*mean_dot) */
+    void (*bn_grad_apply)(const float *x, const float *dy, const float *mean, const float *invstd, const float *scale,
+                          const float *mean_dy, const float *mean_dot, int64_t pixels, int channels, float *dx);
+
+    /* One more element of each window: where value beats max (first maximum, NaN wins), max and first take it. */
+    void (*pool_step)(const float *value, int position, float *max, int32_t *first, int count);
+    /* sum += dy where first == position */
+    void (*pool_grad_step)(const float *dy, const uint8_t *first, int position, float *sum, int count);
+
+    double (*sum_squares)(const float *g, int64_t count);
+    /* v = momentum*v + (g/loss_scale + decay*w); w = w - rate*v */
+    void (*sgd)(const float *g, float *w, float *v, int64_t count, float loss_scale, float decay, float momentum,
+                float rate);
+} cnn_cpu_loops;
+
+/* The table for a level. */
+const cnn_cpu_loops *cnn_cpu_loops_get(cnn_cpu_isa isa);
+
+extern const cnn_cpu_loops cnn_cpu_loops_portable;
+#if defined(__x86_64__)
+extern const cnn_cpu_loops cnn_cpu_loops_avx2;
+extern const cnn_cpu_loops cnn_cpu_loops_avx512;
+#endif
+
+/* "avx512": the level that the float kernels of a level are compiled for. */
+const char *cnn_cpu_loops_isa(cnn_cpu_isa isa);
+
+static inline bool cnn_cpu_is_float(cnn_dtype dtype)
+{
+    return dtype == CNN_F32 || dtype == CNN_F16 || dtype == CNN_BF16;
+}
+
+/* Sets base.name to "cnn_cpu_<op>_<dtype>_<isa>". */
+void cnn_cpu_kernel_name_float(cnn_cpu_kernel *kernel, const char *op, cnn_dtype dtype);
+
+#endif

@@ -1,0 +1,189 @@
+/* Matrix-product loops: register tiles, transposition, dot products. Included once by each loops_<isa>.c. */
+#include "kernels/cpu/loops.h"
+#include "kernels/cpu/simd.h"
+
+/* ---- Register tiles ---- */
+
+VEC_INLINE void tile(const int rows, const int vectors, const float *a, const ptrdiff_t a_row, ptrdiff_t a_step,
+                     const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add)
+{
+    vec sum[VEC_TILE_ROWS][2];
+    VEC_UNROLL
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = add ? vec_load(c + i * c_pitch + j * VEC_LANES) : vec_zero();
+    for (int k = 0; k < depth; k++) {
+        vec b0 = vec_load(b);
+        vec b1 = vectors == 2 ? vec_load(b + VEC_LANES) : vec_zero();
+        VEC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            vec x = vec_set(a[i * a_row]);
+            sum[i][0] = vec_fma(x, b0, sum[i][0]);
+            VEC_KEEP(sum[i][0]);
+            if (vectors == 2) {
+                sum[i][1] = vec_fma(x, b1, sum[i][1]);
+                VEC_KEEP(sum[i][1]);
+            }
+        }
+        a += a_step;
+        b += b_step;
+    }
+    VEC_UNROLL
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            vec_store(c + i * c_pitch + j * VEC_LANES, sum[i][j]);
+}
+
+#define DEFINE_TILE(ROWS, VECTORS)                                                                                   \
+    static void tile_by_rows_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,  \
+                                                float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
+    {                                                                                                                \
+        (void)a_step;                                                                                                \
+        tile(ROWS, VECTORS, a, CNN_GEMM_PITCH, 1, b, b_step, c, c_pitch, depth, add);                                \
+    }                                                                                                                \
+    static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, \
+                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                   \
+    {                                                                                                                \
+        tile(ROWS, VECTORS, a, 1, a_step, b, b_step, c, c_pitch, depth, add);                                        \
+    }
+#define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2)
+
+DEFINE_TILES(1)
+DEFINE_TILES(2)
+DEFINE_TILES(3)
+DEFINE_TILES(4)
+DEFINE_TILES(5)
+DEFINE_TILES(6)
+#if defined(CNN_SIMD_AVX512)
+DEFINE_TILES(7)
+DEFINE_TILES(8)
+DEFINE_TILES(9)
+DEFINE_TILES(10)
+DEFINE_TILES(11)
+DEFINE_TILES(12)
+DEFINE_TILES(13)
+DEFINE_TILES(14)
+#define TILE_LIST(KIND, V)                                                                                            \
+    {                                                                                                                 \
+        tile_##KIND##_1x##V, tile_##KIND##_2x##V, tile_##KIND##_3x##V, tile_##KIND##_4x##V, tile_##KIND##_5x##V,      \
+            tile_##KIND##_6x##V, tile_##KIND##_7x##V, tile_##KIND##_8x##V, tile_##KIND##_9x##V, tile_##KIND##_10x##V, \
+            tile_##KIND##_11x##V, tile_##KIND##_12x##V, tile_##KIND##_13x##V, tile_##KIND##_14x##V                    \
+    }
+#else
+#define TILE_LIST(KIND, V)                                                                                       \
+    {                                                                                                            \
+        tile_##KIND##_1x##V, tile_##KIND##_2x##V, tile_##KIND##_3x##V, tile_##KIND##_4x##V, tile_##KIND##_5x##V, \
+            tile_##KIND##_6x##V                                                                                  \
+    }
+#endif
+
+/* ---- Transposition ---- */
+
+static void transpose_some(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width)
+{
+    for (int k = 0; k < depth; k++) {
+        for (int j = 0; j < rows; j++)
+            dst[j] = src[j * src_pitch + k];
+        for (int j = rows; j < width; j++)
+            dst[j] = 0.0f;
+        dst += width;
+    }
+}
+
+#if defined(CNN_SIMD_AVX512) || defined(CNN_SIMD_AVX2)
+/* 8 rows of 8 floats become 8 columns of dst. */
+VEC_INLINE void transpose_8x8(const float *src, ptrdiff_t src_pitch, float *dst, ptrdiff_t dst_pitch)
+{
+    __m256 row[8], pair[8];
+    VEC_UNROLL
+    for (int i = 0; i < 4; i++) { /* lanes: first halves of rows i and i+4; second halves */
+        row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_pitch)),
+                                      _mm_loadu_ps(src + (i + 4) * src_pitch), 1);
+        row[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_pitch + 4)),
+                                          _mm_loadu_ps(src + (i + 4) * src_pitch + 4), 1);
+    }
+    VEC_UNROLL
+    for (int half = 0; half < 8; half += 4) {
+        pair[half + 0] = _mm256_unpacklo_ps(row[half + 0], row[half + 1]);
+        pair[half + 1] = _mm256_unpackhi_ps(row[half + 0], row[half + 1]);
+        pair[half + 2] = _mm256_unpacklo_ps(row[half + 2], row[half + 3]);
+        pair[half + 3] = _mm256_unpackhi_ps(row[half + 2], row[half + 3]);
+        float *out = dst + half * dst_pitch;
+        _mm256_storeu_ps(out + 0 * dst_pitch, _mm256_shuffle_ps(pair[half + 0], pair[half + 2], 0x44));
+        _mm256_storeu_ps(out + 1 * dst_pitch, _mm256_shuffle_ps(pair[half + 0], pair[half + 2], 0xee));
+        _mm256_storeu_ps(out + 2 * dst_pitch, _mm256_shuffle_ps(pair[half + 1], pair[half + 3], 0x44));
+        _mm256_storeu_ps(out + 3 * dst_pitch, _mm256_shuffle_ps(pair[half + 1], pair[half + 3], 0xee));
+    }
+}
+
+static void transpose(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width)
+{
+    int whole = rows == width && width % 8 == 0 ? depth / 8 * 8 : 0;
+    for (int k = 0; k < whole; k += 8)
+        for (int j = 0; j < width; j += 8)
+            transpose_8x8(src + j * src_pitch + k, src_pitch, dst + (ptrdiff_t)k * width + j, width);
+    transpose_some(src + whole, src_pitch, rows, depth - whole, dst + (ptrdiff_t)whole * width, width);
+}
+#else
+static void transpose(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width)
+{
+    transpose_some(src, src_pitch, rows, depth, dst, width);
+}
+#endif
+
+static void deal(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch)
+{
+    for (int g = 0; g < groups; g++)
+        for (int i = 0; i < width; i += VEC_LANES)
+            vec_store(dst + g * dst_pitch + i, vec_load(row + start[g] + i));
+}
+
+/* ---- Dot products ---- */
+
+VEC_INLINE void dot_images(const int images, const float *w, ptrdiff_t w_pitch, const float *x, ptrdiff_t x_pitch,
+                           int depth, float result[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES])
+{
+    vec sum[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES];
+    VEC_UNROLL
+    for (int o = 0; o < CNN_DOT_OUTPUTS; o++)
+        for (int n = 0; n < images; n++)
+            sum[o][n] = vec_zero();
+    int k = 0;
+    for (; k + VEC_LANES <= depth; k += VEC_LANES) {
+        vec image[CNN_DOT_IMAGES];
+        for (int n = 0; n < images; n++)
+            image[n] = vec_load(x + n * x_pitch + k);
+        VEC_UNROLL
+        for (int o = 0; o < CNN_DOT_OUTPUTS; o++) {
+            vec weight = vec_load(w + o * w_pitch + k);
+            for (int n = 0; n < images; n++)
+                sum[o][n] = vec_fma(weight, image[n], sum[o][n]);
+        }
+    }
+    for (int o = 0; o < CNN_DOT_OUTPUTS; o++)
+        for (int n = 0; n < images; n++) {
+            float tail = 0.0f;
+            for (int i = k; i < depth; i++)
+                tail += w[o * w_pitch + i] * x[n * x_pitch + i];
+            result[o][n] += vec_sum(sum[o][n]) + tail;
+        }
+}
+
+static void dot(const float *w, ptrdiff_t w_pitch, const float *x, ptrdiff_t x_pitch, int images, int depth,
+                float sum[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES])
+{
+    switch (images) {
+    case 1:
+        dot_images(1, w, w_pitch, x, x_pitch, depth, sum);
+        break;
+    case 2:
+        dot_images(2, w, w_pitch, x, x_pitch, depth, sum);
+        break;
+    case 3:
+        dot_images(3, w, w_pitch, x, x_pitch, depth, sum);
+        break;
+    default:
+        dot_images(4, w, w_pitch, x, x_pitch, depth, sum);
+        break;
+    }
+}

@@ -1,0 +1,4 @@
+/* The float loops for level portable: any CPU. */
+#define CNN_SIMD_PORTABLE
+#include "kernels/cpu/loops_gemm.h"
+#include "kernels/cpu/loops_rows.h"

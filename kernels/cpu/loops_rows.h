@@ -1,0 +1,227 @@
+/* Conversions and loops over rows of channels, in plain C that compilers vectorize. Included once by each
+ * loops_<isa>.c, after loops_gemm.h. */
+#include "kernels/cpu/half.h"
+
+#include <math.h>
+
+/* ---- Conversions ---- */
+
+static void f16_to_f32(const uint16_t *src, float *dst, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + VEC_LANES <= count; i += VEC_LANES)
+        vec_store(dst + i, vec_load_f16(src + i));
+    for (; i < count; i++)
+        dst[i] = cnn_cpu_f16_to_f32(src[i]);
+}
+
+static void f16_from_f32(const float *src, uint16_t *dst, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + VEC_LANES <= count; i += VEC_LANES)
+        vec_store_f16(dst + i, vec_load(src + i));
+    for (; i < count; i++)
+        dst[i] = cnn_cpu_f16_from_f32(src[i]);
+}
+
+static void to_f32(cnn_dtype dtype, const void *src, float *dst, int64_t count)
+{
+    const uint16_t *half = src;
+    if (dtype == CNN_F16)
+        f16_to_f32(half, dst, count);
+    else if (dtype == CNN_BF16)
+        for (int64_t i = 0; i < count; i++)
+            dst[i] = cnn_cpu_bf16_to_f32(half[i]);
+    else
+        memcpy(dst, src, (size_t)count * sizeof *dst);
+}
+
+static void from_f32(cnn_dtype dtype, const float *src, void *dst, int64_t count)
+{
+    uint16_t *half = dst;
+    if (dtype == CNN_F16)
+        f16_from_f32(src, half, count);
+    else if (dtype == CNN_BF16)
+        for (int64_t i = 0; i < count; i++)
+            half[i] = cnn_cpu_bf16_from_f32(src[i]);
+    else
+        memcpy(dst, src, (size_t)count * sizeof *src);
+}
+
+/* ---- Element-wise ---- */
+
+static void relu(const float *x, float *y, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        y[i] = x[i] <= 0.0f ? 0.0f : x[i]; /* NaN stays */
+}
+
+static void relu_grad(const float *y, const float *dy, float *dx, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float gradient = dy[i]; /* read always, so that the loop has no branch */
+        dx[i] = y[i] > 0.0f ? gradient : 0.0f;
+    }
+}
+
+static void add(const float *a, const float *b, float *sum, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        sum[i] = a[i] + b[i];
+}
+
+/* ---- Sums over pixels ----
+ * Sums are double. Four pixels are taken at once, so that the running sums are loaded and stored less often. */
+
+static void column_sums(const float *x, int64_t pixels, int channels, double *restrict sum)
+{
+    int64_t pixel = 0;
+    for (; pixel + 4 <= pixels; pixel += 4) {
+        const float *x0 = x + pixel * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+        for (int c = 0; c < channels; c++)
+            sum[c] += ((double)x0[c] + (double)x1[c]) + ((double)x2[c] + (double)x3[c]);
+    }
+    for (; pixel < pixels; pixel++)
+        for (int c = 0; c < channels; c++)
+            sum[c] += (double)x[pixel * channels + c];
+}
+
+static void column_moments(const float *x, const float *shift, int64_t pixels, int channels, double *restrict sum,
+                           double *restrict sum_squares)
+{
+    int64_t pixel = 0;
+    for (; pixel + 4 <= pixels; pixel += 4) {
+        const float *x0 = x + pixel * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+        for (int c = 0; c < channels; c++) {
+            double from = (double)shift[c];
+            double v0 = (double)x0[c] - from, v1 = (double)x1[c] - from;
+            double v2 = (double)x2[c] - from, v3 = (double)x3[c] - from;
+            sum[c] += (v0 + v1) + (v2 + v3);
+            sum_squares[c] += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3);
+        }
+    }
+    for (; pixel < pixels; pixel++)
+        for (int c = 0; c < channels; c++) {
+            double v = (double)x[pixel * channels + c] - (double)shift[c];
+            sum[c] += v;
+            sum_squares[c] += v * v;
+        }
+}
+
+static void bn_grad_sums(const float *x, const float *dy, const float *mean, const float *invstd, int64_t pixels,
+                         int channels, double *restrict sum, double *restrict dot_sum)
+{
+    int64_t pixel = 0;
+    for (; pixel + 2 <= pixels; pixel += 2) {
+        const float *x0 = x + pixel * channels, *x1 = x0 + channels;
+        const float *dy0 = dy + pixel * channels, *dy1 = dy0 + channels;
+        for (int c = 0; c < channels; c++) {
+            double xhat0 = (double)((x0[c] - mean[c]) * invstd[c]);
+            double xhat1 = (double)((x1[c] - mean[c]) * invstd[c]);
+            sum[c] += (double)dy0[c] + (double)dy1[c];
+            dot_sum[c] += (double)dy0[c] * xhat0 + (double)dy1[c] * xhat1;
+        }
+    }
+    for (; pixel < pixels; pixel++)
+        for (int c = 0; c < channels; c++) {
+            double gradient = (double)dy[pixel * channels + c];
+            sum[c] += gradient;
+            dot_sum[c] += gradient * (double)((x[pixel * channels + c] - mean[c]) * invstd[c]);
+        }
+}
+
+/* ---- Batch normalization ---- */
+
+static void bn_apply(const float *x, const float *mean, const float *invstd, const float *gamma, const float *beta,
+                     int64_t pixels, int channels, float *restrict y)
+{
+    for (int64_t pixel = 0; pixel < pixels; pixel++, x += channels, y += channels)
+        for (int c = 0; c < channels; c++)
+            y[c] = (x[c] - mean[c]) * invstd[c] * gamma[c] + beta[c];
+}
+
+static void bn_grad_apply(const float *x, const float *dy, const float *mean, const float *invstd, const float *scale,
+                          const float *mean_dy, const float *mean_dot, int64_t pixels, int channels, float *restrict dx)
+{
+    for (int64_t pixel = 0; pixel < pixels; pixel++, x += channels, dy += channels, dx += channels)
+        for (int c = 0; c < channels; c++)
+            dx[c] = scale[c] * (dy[c] - mean_dy[c] - (x[c] - mean[c]) * invstd[c] * mean_dot[c]);
+}
+
+/* ---- Max-pooling ---- */
+
+static void pool_step(const float *value, int position, float *restrict max, int32_t *restrict first, int count)
+{
+    for (int i = 0; i < count; i++) {
+        float v = value[i], m = max[i];
+        int32_t takes = (v > m) | ((v != v) & (m == m));
+        max[i] = takes ? v : m;
+        first[i] = takes ? position : first[i];
+    }
+}
+
+static void pool_grad_step(const float *dy, const uint8_t *first, int position, float *restrict sum, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int32_t at = first[i];
+        float gradient = dy[i];
+        sum[i] += at == position ? gradient : 0.0f;
+    }
+}
+
+/* ---- Optimizer ---- */
+
+static double sum_squares(const float *g, int64_t count)
+{
+    enum { WAYS = 16 }; /* partial sums, so that additions do not wait for each other */
+    double way[WAYS] = {0};
+    int64_t i = 0;
+    for (; i + WAYS <= count; i += WAYS)
+        for (int j = 0; j < WAYS; j++)
+            way[j] += (double)g[i + j] * (double)g[i + j];
+    double sum = 0;
+    for (int j = 0; j < WAYS; j++)
+        sum += way[j];
+    for (; i < count; i++)
+        sum += (double)g[i] * (double)g[i];
+    return sum;
+}
+
+static void sgd(const float *restrict g, float *restrict w, float *restrict v, int64_t count, float loss_scale,
+                float decay, float momentum, float rate)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float gradient = g[i] / loss_scale + decay * w[i];
+        v[i] = momentum * v[i] + gradient;
+        w[i] = w[i] - rate * v[i];
+    }
+}
+
+/* ---- The table ---- */
+
+#define LOOPS_NAME_(isa) cnn_cpu_loops_##isa
+#define LOOPS_NAME(isa) LOOPS_NAME_(isa)
+
+const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
+    .lanes = VEC_LANES,
+    .tile_rows = VEC_TILE_ROWS,
+    .tile_by_rows = {TILE_LIST(by_rows, 1), TILE_LIST(by_rows, 2)},
+    .tile_by_steps = {TILE_LIST(by_steps, 1), TILE_LIST(by_steps, 2)},
+    .transpose = transpose,
+    .deal = deal,
+    .dot = dot,
+    .to_f32 = to_f32,
+    .from_f32 = from_f32,
+    .relu = relu,
+    .relu_grad = relu_grad,
+    .add = add,
+    .column_sums = column_sums,
+    .column_moments = column_moments,
+    .bn_grad_sums = bn_grad_sums,
+    .bn_apply = bn_apply,
+    .bn_grad_apply = bn_grad_apply,
+    .pool_step = pool_step,
+    .pool_grad_step = pool_grad_step,
+    .sum_squares = sum_squares,
+    .sgd = sgd,
+};

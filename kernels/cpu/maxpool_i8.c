@@ -1,0 +1,134 @@
+/* MAXPOOL and ADD on int8 tensors: plain loops over channels, which compilers vectorize. A task is one line of an
+ * image. */
+#include "kernels/cpu/elementwise_i8.h"
+#include "kernels/cpu/gemm_i8.h"
+
+#include <string.h>
+
+typedef struct job_i8 {
+    const cnn_op_desc *desc;
+    void *const *args;
+} job_i8;
+
+static cnn_status run_lines(cnn_kernel *base, void *const args[CNN_ARG_COUNT], cnn_task_fn line)
+{
+    const cnn_tensor_desc *dst = &base->desc.arg[CNN_ARG_DST];
+    job_i8 job = {&base->desc, args};
+    ((cnn_cpu_kernel *)base)->device->host->parallel(dst->n * dst->h, line, &job);
+    return CNN_OK;
+}
+
+static cnn_status make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made,
+                       cnn_status (*run)(cnn_kernel *, void *const *, void *))
+{
+    cnn_cpu_kernel *kernel;
+    cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
+    if (status != CNN_OK)
+        return status;
+    kernel->base.run = run;
+    *made = &kernel->base;
+    return CNN_OK;
+}
+
+/* ---- MAXPOOL ---- */
+
+/* One more pixel of a window. The first maximum counts: only a larger value replaces it. */
+static void take(const int8_t *value, uint8_t position, int32_t channels, int8_t *max, uint8_t *first)
+{
+    if (first)
+        for (int32_t c = 0; c < channels; c++)
+            first[c] = value[c] > max[c] ? position : first[c];
+    for (int32_t c = 0; c < channels; c++)
+        max[c] = value[c] > max[c] ? value[c] : max[c];
+}
+
+static void maxpool_line(void *context, int task, int worker)
+{
+    (void)worker;
+    const job_i8 *job = context;
+    const cnn_op_desc *desc = job->desc;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const cnn_tensor_desc *index = &desc->arg[CNN_ARG_INDEX];
+    const int32_t n = task / dst->h;
+    const int32_t p = task % dst->h;
+    for (int32_t q = 0; q < dst->w; q++) {
+        const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)q;
+        int8_t *max = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
+        uint8_t *first =
+            index->dtype == CNN_NONE ? NULL : (uint8_t *)job->args[CNN_ARG_INDEX] + pixel * (size_t)index->c_pad;
+        memset(max, INT8_MIN, (size_t)dst->c);
+        memset(max + dst->c, 0, (size_t)(dst->c_pad - dst->c));
+        if (first)
+            memset(first, 0, (size_t)index->c_pad);
+        for (int32_t r = 0; r < desc->kernel; r++)
+            for (int32_t s = 0; s < desc->kernel; s++) {
+                const int64_t from = ((int64_t)n * src->h + p * desc->stride + r) * src->w + q * desc->stride + s;
+                take((const int8_t *)job->args[CNN_ARG_SRC] + from * src->c_pad, (uint8_t)(r * desc->kernel + s),
+                     dst->c, max, first);
+            }
+    }
+}
+
+static cnn_status maxpool_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    return run_lines(base, args, maxpool_line);
+}
+
+bool cnn_cpu_maxpool_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    (void)isa;
+    if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
+        return cnn_cpu_refuse(why, "src is not i8");
+    if (desc->kernel * desc->kernel > UINT8_MAX + 1)
+        return cnn_cpu_refuse(why, "a window has more than 256 pixels");
+    return true;
+}
+
+cnn_status cnn_cpu_maxpool_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
+{
+    return make(device, desc, kernel, maxpool_run);
+}
+
+/* ---- ADD ---- */
+
+static void add_line(void *context, int task, int worker)
+{
+    (void)worker;
+    const job_i8 *job = context;
+    const cnn_op_desc *desc = job->desc;
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    for (int32_t w = 0; w < dst->w; w++) {
+        const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)w;
+        const int8_t *a = (const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)desc->arg[CNN_ARG_SRC].c_pad;
+        const int8_t *b = (const int8_t *)job->args[CNN_ARG_SRC2] + pixel * (size_t)desc->arg[CNN_ARG_SRC2].c_pad;
+        int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
+        for (int32_t c = 0; c < dst->c; c++) {
+            float sum = (float)a[c] * desc->scale[0] + (float)b[c] * desc->scale[1];
+            sum = sum > desc->lo ? sum : desc->lo;
+            sum = sum < desc->hi ? sum : desc->hi;
+            y[c] = (int8_t)cnn_i8_nearest(sum);
+        }
+        memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
+    }
+}
+
+static cnn_status add_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    return run_lines(base, args, add_line);
+}
+
+bool cnn_cpu_add_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    (void)isa;
+    if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
+        return cnn_cpu_refuse(why, "src is not i8");
+    return true;
+}
+
+cnn_status cnn_cpu_add_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
+{
+    return make(device, desc, kernel, add_run);
+}

@@ -1,0 +1,175 @@
+/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, the loss scaler. */
+#include "kernels/cpu/flat.h"
+#include "kernels/cpu/floats.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct optimizer_kernel {
+    cnn_cpu_kernel cpu;
+    const cnn_cpu_loops *loops;
+    int64_t count; /* elements of SRC */
+} optimizer_kernel;
+
+typedef struct optimizer_run {
+    const optimizer_kernel *kernel;
+    void *const *args;
+    double *sums; /* one a task */
+    int64_t first, last;
+    float rate;
+} optimizer_run;
+
+/* ---- GRAD_STATS ---- */
+
+/* Sum of squares of one task's part of [run->first, run->last). Squares of floats cannot overflow a double, so the
+ * sum is finite exactly when all elements are. */
+static void stats_task(void *context, int task, int worker)
+{
+    const optimizer_run *run = context;
+    int64_t first, last = cnn_flat_range(task, run->last - run->first, &first);
+    (void)worker;
+    run->sums[task] =
+        run->kernel->loops->sum_squares((const float *)run->args[CNN_ARG_SRC] + run->first + first, last - first);
+}
+
+static cnn_status grad_stats_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const optimizer_kernel *kernel = (const optimizer_kernel *)base;
+    const cnn_host *host = kernel->cpu.device->host;
+    const int32_t *offset = args[CNN_ARG_INDEX]; /* [T+1] */
+    cnn_train_state *state = args[CNN_ARG_STATE];
+    int32_t *flags = args[CNN_ARG_DST]; /* [T] */
+    state->found_nonfinite = 0;
+    state->grad_sumsq = 0;
+    for (int32_t t = 0; t < base->desc.arg[CNN_ARG_DST].c; t++) {
+        optimizer_run run = {
+            .kernel = kernel, .args = args, .sums = workspace, .first = offset[t], .last = offset[t + 1]};
+        int tasks = cnn_flat_tasks(run.last - run.first);
+        host->parallel(tasks, stats_task, &run);
+        double sum = 0;
+        for (int i = 0; i < tasks; i++)
+            sum += run.sums[i];
+        flags[t] = !isfinite(sum);
+        state->found_nonfinite |= flags[t];
+        state->grad_sumsq += sum;
+    }
+    return CNN_OK;
+}
+
+/* ---- SGD ---- */
+
+static void sgd_task(void *context, int task, int worker)
+{
+    const optimizer_run *run = context;
+    const optimizer_kernel *kernel = run->kernel;
+    const cnn_train_state *state = run->args[CNN_ARG_STATE];
+    cnn_dtype copy = kernel->cpu.base.desc.arg[CNN_ARG_DST3].dtype;
+    const float *g = run->args[CNN_ARG_SRC];
+    float *w = run->args[CNN_ARG_DST], *v = run->args[CNN_ARG_DST2];
+    int64_t first, last = cnn_flat_range(task, kernel->count, &first);
+    (void)worker;
+    for (; first < last; first += CNN_FLAT_BLOCK) {
+        int64_t count = last - first < CNN_FLAT_BLOCK ? last - first : CNN_FLAT_BLOCK;
+        kernel->loops->sgd(g + first, w + first, v + first, count, state->loss_scale, state->weight_decay,
+                           state->momentum, run->rate);
+        if (copy != CNN_NONE)
+            kernel->loops->from_f32(copy, w + first,
+                                    (char *)run->args[CNN_ARG_DST3] + (size_t)first * cnn_dtype_bytes(copy), count);
+    }
+}
+
+static cnn_status sgd_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const optimizer_kernel *kernel = (const optimizer_kernel *)base;
+    const cnn_train_state *state = args[CNN_ARG_STATE];
+    const float *rates = args[CNN_ARG_TABLE];
+    int32_t steps = base->desc.arg[CNN_ARG_TABLE].c;
+    (void)workspace;
+    if (state->found_nonfinite)
+        return CNN_OK;
+    optimizer_run run = {.kernel = kernel, .args = args, .rate = rates[state->step < steps ? state->step : steps - 1]};
+    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), sgd_task, &run);
+    return CNN_OK;
+}
+
+/* ---- Small ones: a few hundred numbers, on the calling thread ---- */
+
+static cnn_status bn_update_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const optimizer_kernel *kernel = (const optimizer_kernel *)base;
+    const cnn_train_state *state = args[CNN_ARG_STATE];
+    const float *batch = args[CNN_ARG_SRC];
+    float *running = args[CNN_ARG_DST];
+    (void)workspace;
+    if (state->found_nonfinite)
+        return CNN_OK;
+    for (int64_t i = 0; i < kernel->count; i++)
+        running[i] = running[i] + base->desc.momentum * (batch[i] - running[i]);
+    return CNN_OK;
+}
+
+/* A step with an overflow: counts it, notes its first segment, backs the scale off. */
+static void overflowed(cnn_train_state *state, const int32_t *flags, int32_t segments)
+{
+    int32_t segment = 0;
+    while (segment < segments && !flags[segment])
+        segment++;
+    segment = segment < segments ? segment : -1;
+    state->skipped++;
+    state->overflows_in_row++;
+    state->clean_steps = 0;
+    if (state->first_overflow == -1)
+        state->first_overflow = segment;
+    state->last_overflow = segment;
+    if (state->dynamic)
+        state->loss_scale = fmaxf(state->loss_scale * state->backoff, state->floor);
+}
+
+static cnn_status loss_scale_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    cnn_train_state *state = args[CNN_ARG_STATE];
+    (void)workspace;
+    if (state->found_nonfinite) {
+        overflowed(state, args[CNN_ARG_SRC], base->desc.arg[CNN_ARG_SRC].c);
+    } else {
+        state->step++;
+        state->overflows_in_row = 0;
+        state->clean_steps++;
+        if (state->dynamic && state->clean_steps == state->growth_interval) {
+            state->loss_scale = fminf(state->loss_scale * state->growth, state->ceiling);
+            state->clean_steps = 0;
+        }
+    }
+    state->scale_min = fminf(state->scale_min, state->loss_scale);
+    state->scale_max = fmaxf(state->scale_max, state->loss_scale);
+    state->found_nonfinite = 0;
+    return CNN_OK;
+}
+
+/* ---- The kernels ---- */
+
+bool cnn_cpu_optimizer_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    (void)isa;
+    return cnn_cpu_unpadded(desc, why);
+}
+
+cnn_status cnn_cpu_optimizer_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
+{
+    optimizer_kernel *kernel;
+    cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
+    if (status != CNN_OK)
+        return status;
+    cnn_kernel *base = &kernel->cpu.base;
+    kernel->loops = cnn_cpu_loops_get(device->isa);
+    kernel->count = cnn_desc_elements(&desc->arg[CNN_ARG_SRC]);
+    if (desc->op == CNN_OP_GRAD_STATS) {
+        base->run = grad_stats_run;
+        base->workspace_bytes = (size_t)(cnn_flat_tasks(kernel->count) + 1) * sizeof(double);
+    } else {
+        base->run = desc->op == CNN_OP_SGD ? sgd_run : desc->op == CNN_OP_BN_UPDATE ? bn_update_run : loss_scale_run;
+    }
+    cnn_cpu_kernel_name_float(&kernel->cpu, cnn_op_info_get(desc->op)->name, desc->arg[CNN_ARG_SRC].dtype);
+    *made = base;
+    return CNN_OK;
+}

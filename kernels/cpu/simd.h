@@ -1,0 +1,192 @@
+/* Vectors of floats for the code that is compiled once for each ISA level.
+ *
+ * The including file defines one of CNN_SIMD_PORTABLE, CNN_SIMD_AVX2, CNN_SIMD_AVX512 and is compiled with the options
+ * of that level. `vec` holds VEC_LANES floats. VEC_TILE_ROWS is how many rows of two vectors the registers hold as
+ * accumulators. */
+#ifndef CNN_CPU_SIMD_H
+#define CNN_CPU_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VEC_INLINE static inline __attribute__((always_inline, unused))
+
+/* Unrolls the next loop, whose count is a constant of at most 16. */
+#if defined(__clang__)
+#define VEC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VEC_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#if defined(CNN_SIMD_AVX512)
+#include <immintrin.h>
+
+enum { VEC_LANES = 16, VEC_TILE_ROWS = 14 };
+typedef __m512 vec;
+#define VEC_ISA avx512
+
+VEC_INLINE vec vec_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+VEC_INLINE void vec_store(float *p, vec x)
+{
+    _mm512_storeu_ps(p, x);
+}
+
+VEC_INLINE vec vec_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+VEC_INLINE vec vec_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+VEC_INLINE vec vec_add(vec a, vec b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+/* a*b + c */
+VEC_INLINE vec vec_fma(vec a, vec b, vec c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* Keeps an accumulator in its register: gcc 12 otherwise spills some of a full tile in every step. */
+#define VEC_KEEP(x) __asm__("" : "+v"(x))
+
+VEC_INLINE vec vec_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+}
+
+VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
+{
+    _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+#elif defined(CNN_SIMD_AVX2)
+#include <immintrin.h>
+
+enum { VEC_LANES = 8, VEC_TILE_ROWS = 6 };
+typedef __m256 vec;
+#define VEC_ISA avx2
+
+VEC_INLINE vec vec_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+VEC_INLINE void vec_store(float *p, vec x)
+{
+    _mm256_storeu_ps(p, x);
+}
+
+VEC_INLINE vec vec_set(float x)
+{
+    return _mm256_set1_ps(x);
+}
+
+VEC_INLINE vec vec_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+VEC_INLINE vec vec_add(vec a, vec b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+/* a*b + c */
+VEC_INLINE vec vec_fma(vec a, vec b, vec c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+#define VEC_KEEP(x) __asm__("" : "+x"(x))
+
+VEC_INLINE vec vec_load_f16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
+}
+
+VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
+{
+    _mm_storeu_si128((void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#elif defined(CNN_SIMD_PORTABLE)
+#include "kernels/cpu/half.h"
+
+enum { VEC_LANES = 4, VEC_TILE_ROWS = 6 };
+typedef float vec __attribute__((vector_size(16)));
+#define VEC_ISA portable
+
+VEC_INLINE vec vec_load(const float *p)
+{
+    vec x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+VEC_INLINE void vec_store(float *p, vec x)
+{
+    memcpy(p, &x, sizeof x);
+}
+
+VEC_INLINE vec vec_set(float x)
+{
+    return (vec){x, x, x, x};
+}
+
+VEC_INLINE vec vec_zero(void)
+{
+    return vec_set(0.0f);
+}
+
+VEC_INLINE vec vec_add(vec a, vec b)
+{
+    return a + b;
+}
+
+/* a*b + c, rounded twice: not every CPU has a fused form. */
+VEC_INLINE vec vec_fma(vec a, vec b, vec c)
+{
+    return a * b + c;
+}
+
+#define VEC_KEEP(x) ((void)0)
+
+VEC_INLINE vec vec_load_f16(const uint16_t *p)
+{
+    return (vec){cnn_cpu_f16_to_f32(p[0]), cnn_cpu_f16_to_f32(p[1]), cnn_cpu_f16_to_f32(p[2]),
+                 cnn_cpu_f16_to_f32(p[3])};
+}
+
+VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = cnn_cpu_f16_from_f32(x[i]);
+}
+
+#else
+#error "define CNN_SIMD_PORTABLE, CNN_SIMD_AVX2 or CNN_SIMD_AVX512 first"
+#endif
+
+/* Sum of the lanes, always in the same order. */
+VEC_INLINE float vec_sum(vec x)
+{
+    float lane[VEC_LANES];
+    vec_store(lane, x);
+    for (int half = VEC_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
+#endif

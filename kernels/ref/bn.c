@@ -1,0 +1,97 @@
+/* Batch normalization over N, H, W for each channel: training, inference, gradient. */
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+
+/* Channel c of a vector in a role. */
+static double vector_at(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cnn_arg role, int32_t c)
+{
+    return cnn_ref_get(&desc->arg[role], arg[role], 0, c);
+}
+
+static void vector_set(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cnn_arg role, int32_t c, double value)
+{
+    cnn_ref_put(&desc->arg[role], arg[role], 0, c, value);
+}
+
+/* DST = (SRC - mean)*invstd*gamma + beta, channel c. */
+static void normalize(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t c, double mean, double invstd)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    double gamma = vector_at(desc, arg, CNN_ARG_GAMMA, c);
+    double beta = vector_at(desc, arg, CNN_ARG_BETA, c);
+    for (int64_t pixel = 0; pixel < cnn_desc_pixels(src); pixel++) {
+        double x = cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c);
+        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], pixel, c, (x - mean) * invstd * gamma + beta);
+    }
+}
+
+void cnn_ref_bn_train(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    static const cnn_arg written[] = {CNN_ARG_DST, CNN_ARG_MEAN, CNN_ARG_VAR, CNN_ARG_INVSTD};
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    int64_t m = cnn_desc_pixels(src);
+    for (int32_t c = 0; c < src->c; c++) {
+        double sum = 0;
+        for (int64_t pixel = 0; pixel < m; pixel++)
+            sum += cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c);
+        double mean = sum / (double)m;
+
+        double squares = 0;
+        for (int64_t pixel = 0; pixel < m; pixel++) {
+            double distance = cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c) - mean;
+            squares += distance * distance;
+        }
+        double variance = squares / (double)m;
+        double invstd = 1 / sqrt(variance + (double)desc->eps);
+
+        normalize(desc, arg, c, mean, invstd);
+        vector_set(desc, arg, CNN_ARG_MEAN, c, mean);
+        vector_set(desc, arg, CNN_ARG_VAR, c, m > 1 ? squares / (double)(m - 1) : variance);
+        vector_set(desc, arg, CNN_ARG_INVSTD, c, invstd);
+    }
+    for (int i = 0; i < 4; i++)
+        cnn_ref_clear_padding(&desc->arg[written[i]], arg[written[i]]);
+}
+
+void cnn_ref_bn_infer(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    for (int32_t c = 0; c < desc->arg[CNN_ARG_SRC].c; c++) {
+        double invstd = 1 / sqrt(vector_at(desc, arg, CNN_ARG_VAR, c) + (double)desc->eps);
+        normalize(desc, arg, c, vector_at(desc, arg, CNN_ARG_MEAN, c), invstd);
+    }
+    cnn_ref_clear_padding(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST]);
+}
+
+void cnn_ref_bn_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    static const cnn_arg written[] = {CNN_ARG_DST, CNN_ARG_DST2, CNN_ARG_DST3};
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *src2 = &desc->arg[CNN_ARG_SRC2];
+    int64_t m = cnn_desc_pixels(src);
+    for (int32_t c = 0; c < src->c; c++) {
+        double gamma = vector_at(desc, arg, CNN_ARG_GAMMA, c);
+        double mean = vector_at(desc, arg, CNN_ARG_MEAN, c);
+        double invstd = vector_at(desc, arg, CNN_ARG_INVSTD, c);
+        double dgamma = 0, dbeta = 0;
+        for (int64_t pixel = 0; pixel < m; pixel++) {
+            double xhat = (cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c) - mean) * invstd;
+            double dy = cnn_ref_get(src2, arg[CNN_ARG_SRC2], pixel, c);
+            dgamma += dy * xhat;
+            dbeta += dy;
+        }
+        for (int64_t pixel = 0; pixel < m; pixel++) {
+            double xhat = (cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c) - mean) * invstd;
+            double dy = cnn_ref_get(src2, arg[CNN_ARG_SRC2], pixel, c);
+            double dx = gamma * invstd * (dy - dbeta / (double)m - xhat * dgamma / (double)m);
+            cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], pixel, c, dx);
+        }
+        vector_set(desc, arg, CNN_ARG_DST2, c, dgamma);
+        vector_set(desc, arg, CNN_ARG_DST3, c, dbeta);
+    }
+    for (int i = 0; i < 3; i++)
+        cnn_ref_clear_padding(&desc->arg[written[i]], arg[written[i]]);
+}

@@ -1,0 +1,98 @@
+/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, the loss scaler.
+ *
+ * The update is f32 arithmetic, rounded after each operation in the order that ops.h writes it. */
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+
+void cnn_ref_grad_stats(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    cnn_train_state *state = arg[CNN_ARG_STATE];
+    const int32_t *offset = arg[CNN_ARG_INDEX]; /* [T+1] */
+    state->found_nonfinite = 0;
+    state->grad_sumsq = 0;
+    for (int32_t t = 0; t < desc->arg[CNN_ARG_DST].c; t++) {
+        bool nonfinite = false;
+        for (int32_t i = offset[t]; i < offset[t + 1]; i++) {
+            double g = cnn_ref_get(&desc->arg[CNN_ARG_SRC], arg[CNN_ARG_SRC], 0, i);
+            nonfinite = nonfinite || !isfinite(g);
+            state->grad_sumsq += g * g;
+        }
+        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], 0, t, nonfinite);
+        if (nonfinite)
+            state->found_nonfinite = 1;
+    }
+    cnn_ref_clear_padding(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST]);
+}
+
+void cnn_ref_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    const cnn_train_state *state = arg[CNN_ARG_STATE];
+    const cnn_real *rates = arg[CNN_ARG_TABLE];
+    const cnn_real *g = arg[CNN_ARG_SRC];
+    cnn_real *w = arg[CNN_ARG_DST];
+    cnn_real *v = arg[CNN_ARG_DST2];
+    int32_t steps = desc->arg[CNN_ARG_TABLE].c;
+    if (state->found_nonfinite)
+        return;
+
+    cnn_real rate = rates[state->step < steps ? state->step : steps - 1];
+    cnn_real loss_scale = (cnn_real)state->loss_scale;
+    cnn_real decay = (cnn_real)state->weight_decay;
+    cnn_real momentum = (cnn_real)state->momentum;
+    for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++) {
+        cnn_real gradient = g[i] / loss_scale + decay * w[i];
+        v[i] = momentum * v[i] + gradient;
+        w[i] = w[i] - rate * v[i];
+        if (desc->arg[CNN_ARG_DST3].dtype != CNN_NONE)
+            cnn_ref_put(&desc->arg[CNN_ARG_DST3], arg[CNN_ARG_DST3], 0, i, (double)w[i]);
+    }
+}
+
+void cnn_ref_bn_update(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    const cnn_train_state *state = arg[CNN_ARG_STATE];
+    const cnn_real *batch = arg[CNN_ARG_SRC];
+    cnn_real *running = arg[CNN_ARG_DST];
+    cnn_real momentum = (cnn_real)desc->momentum;
+    if (state->found_nonfinite)
+        return;
+    for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++)
+        running[i] = running[i] + momentum * (batch[i] - running[i]);
+}
+
+void cnn_ref_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    cnn_train_state *state = arg[CNN_ARG_STATE];
+    const int32_t *flags = arg[CNN_ARG_SRC]; /* [T] */
+    if (state->found_nonfinite) {
+        int32_t segment = 0;
+        while (segment < desc->arg[CNN_ARG_SRC].c && !flags[segment])
+            segment++;
+        if (segment == desc->arg[CNN_ARG_SRC].c)
+            segment = -1;
+        state->skipped++;
+        state->overflows_in_row++;
+        state->clean_steps = 0;
+        if (state->first_overflow == -1)
+            state->first_overflow = segment;
+        state->last_overflow = segment;
+        if (state->dynamic)
+            state->loss_scale = fmaxf(state->loss_scale * state->backoff, state->floor);
+    } else {
+        state->step++;
+        state->overflows_in_row = 0;
+        state->clean_steps++;
+        if (state->dynamic && state->clean_steps == state->growth_interval) {
+            state->loss_scale = fminf(state->loss_scale * state->growth, state->ceiling);
+            state->clean_steps = 0;
+        }
+    }
+    state->scale_min = fminf(state->scale_min, state->loss_scale);
+    state->scale_max = fmaxf(state->scale_max, state->loss_scale);
+    state->found_nonfinite = 0;
+}

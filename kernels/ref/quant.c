@@ -1,0 +1,68 @@
+/* The INT8 arithmetic of cnn/quant.h. f32 throughout: each product, quotient and sum is rounded once. */
+#include "cnn/quant.h"
+
+#include <math.h>
+
+/* Not fminf/fmaxf: the result for NaN must be the same everywhere. NaN (inf*0) counts as lo. */
+static float clamp(float value, float lo, float hi)
+{
+    if (!(value > lo))
+        return lo;
+    return value < hi ? value : hi;
+}
+
+float cnn_quant_weight_scale(const float *weights, int64_t count, float bias, float s_in)
+{
+    float largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        float magnitude = fabsf(weights[i]);
+        if (magnitude > largest)
+            largest = magnitude;
+    }
+    if (largest == 0 && bias == 0)
+        return 1;
+    float from_weights = largest / 127.0f;
+    float from_bias = fabsf(bias) / (s_in * 0x1p30f);
+    return from_weights > from_bias ? from_weights : from_bias;
+}
+
+int8_t cnn_quant_value(float value, float scale)
+{
+    return (int8_t)clamp(rintf(value / scale), -127, 127);
+}
+
+int32_t cnn_quant_bias(float bias, float s_in, float s_w)
+{
+    return (int32_t)rint((double)bias / ((double)s_in * (double)s_w));
+}
+
+float cnn_quant_multiplier(float s_in, float s_w, float s_out)
+{
+    float product = s_in * s_w;
+    return product / s_out;
+}
+
+float cnn_quant_logit_multiplier(float s_in, float s_w)
+{
+    return s_in * s_w;
+}
+
+int8_t cnn_quant_requantize(int32_t acc, float multiplier, float lo, float hi)
+{
+    float scaled = (float)acc * multiplier;
+    return (int8_t)rintf(clamp(scaled, lo, hi));
+}
+
+int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo, float hi)
+{
+    float scaled_a = (float)a * scale_a;
+    float scaled_b = (float)b * scale_b;
+    return (int8_t)rintf(clamp(scaled_a + scaled_b, lo, hi));
+}
+
+bool cnn_quant_fits(int64_t k, int32_t bias)
+{
+    int64_t magnitude = bias < 0 ? -(int64_t)bias : bias;
+    int64_t limit = INT64_C(1) << 31;
+    return k <= limit / (127 * 127) && k * (127 * 127) + magnitude < limit;
+}

@@ -1,0 +1,231 @@
+/* Channel groups by union-find over the graph, and slicing of parameters.
+ *
+ * A node that keeps channels (BN, ReLU, pooling, add) is in the group of its inputs; a convolution or linear layer
+ * starts a group and reads another one through the last dimension of its weights [K,R,S,C]. That holds for a
+ * linear layer behind a feature map as well: it reads [K,H,W,C]. */
+#include "optimize/channels.h"
+
+#include "core/error.h"
+#include "core/layers.h"
+#include "core/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Groups ---- */
+
+static int find_root(const int *parent, int node)
+{
+    while (parent[node] != node)
+        node = parent[node];
+    return node;
+}
+
+/* The smaller number becomes the root, so that groups are numbered by their first node. */
+static void unite(int *parent, int a, int b)
+{
+    a = find_root(parent, a);
+    b = find_root(parent, b);
+    if (a < b)
+        parent[b] = a;
+    else
+        parent[a] = b;
+}
+
+static bool shares_channels(const cnn_node *node)
+{
+    return (node->type->flags & CNN_LAYER_KEEPS_CHANNELS) != 0;
+}
+
+static bool has_weights(const cnn_node *node)
+{
+    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
+}
+
+static void unite_all(const cnn_model *model, int *parent)
+{
+    for (int i = 0; i < model->node_count; i++)
+        parent[i] = i;
+    for (int i = 0; i < model->node_count; i++)
+        if (shares_channels(&model->nodes[i]))
+            for (int j = 0; j < model->nodes[i].input_count; j++)
+                unite(parent, i, model->nodes[i].input[j]);
+}
+
+/* Numbers the roots and gives each group its arrays. */
+static cnn_status number_groups(const cnn_model *model, const int *parent, cnn_channel_map *map)
+{
+    cnn_status status = CNN_OK;
+    for (int i = 0; i < model->node_count; i++) {
+        int root = find_root(parent, i);
+        if (root != i) {
+            map->group[i] = map->group[root];
+            continue;
+        }
+        cnn_channel_group *group = &map->groups[map->group_count];
+        map->group[i] = map->group_count++;
+        group->channels = model->nodes[i].out.c;
+        group->keep = cnn_calloc((size_t)group->channels, sizeof *group->keep);
+        group->score = cnn_calloc((size_t)group->channels, sizeof *group->score);
+        if (!group->keep || !group->score) {
+            status = CNN_ERR_MEMORY;
+            goto out;
+        }
+        for (int32_t c = 0; c < group->channels; c++)
+            group->keep[c] = true;
+    }
+out:
+    return status;
+}
+
+/* A layer that is not prunable holds what it writes, and without weights to slice also what it reads. */
+static void mark_fixed(const cnn_model *model, cnn_channel_map *map)
+{
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        cnn_channel_group *own = &map->groups[map->group[i]];
+        if (shares_channels(node))
+            continue;
+        if (node->type->flags & CNN_LAYER_PRUNABLE)
+            own->layers++;
+        else
+            own->fixed = true;
+        for (int j = 0; !has_weights(node) && j < node->input_count; j++)
+            map->groups[map->group[node->input[j]]].fixed = true;
+    }
+    map->groups[map->group[model->node_count - 1]].fixed = true;
+}
+
+cnn_status cnn_channel_map_make(const cnn_model *model, cnn_channel_map *map)
+{
+    cnn_status status = CNN_OK;
+    size_t count = (size_t)model->node_count;
+    int *parent = cnn_calloc(count, sizeof *parent);
+    cnn_channel_map made = {0};
+    made.group = cnn_calloc(count, sizeof *made.group);
+    made.groups = cnn_calloc(count, sizeof *made.groups);
+    if (!parent || !made.group || !made.groups) {
+        status = CNN_ERR_MEMORY;
+        goto out;
+    }
+    unite_all(model, parent);
+    CNN_TRY(number_groups(model, parent, &made));
+    mark_fixed(model, &made);
+    *map = made;
+    memset(&made, 0, sizeof made);
+out:
+    cnn_channel_map_free(&made);
+    free(parent);
+    return status;
+}
+
+void cnn_channel_map_free(cnn_channel_map *map)
+{
+    for (int g = 0; g < map->group_count; g++) {
+        free(map->groups[g].keep);
+        free(map->groups[g].score);
+    }
+    free(map->groups);
+    free(map->group);
+    memset(map, 0, sizeof *map);
+}
+
+int32_t cnn_channel_group_kept(const cnn_channel_group *group)
+{
+    int32_t kept = 0;
+    for (int32_t c = 0; c < group->channels; c++)
+        kept += group->keep[c];
+    return kept;
+}
+
+/* ---- Slicing ---- */
+
+/* Copies the elements of src [n,h,w,c] whose n and c are kept, in order. keep_n or keep_c NULL keeps all. */
+static void slice(uint8_t *dst, const uint8_t *src, const cnn_tensor_desc *desc, size_t element_bytes,
+                  const bool *keep_n, const bool *keep_c)
+{
+    for (int32_t n = 0; n < desc->n; n++) {
+        if (keep_n && !keep_n[n])
+            continue;
+        for (int32_t pixel = 0; pixel < desc->h * desc->w; pixel++)
+            for (int32_t c = 0; c < desc->c; c++) {
+                if (keep_c && !keep_c[c])
+                    continue;
+                size_t from = ((size_t)n * (size_t)(desc->h * desc->w) + (size_t)pixel) * (size_t)desc->c + (size_t)c;
+                memcpy(dst, src + from * element_bytes, element_bytes);
+                dst += element_bytes;
+            }
+    }
+}
+
+static int32_t count_kept(const bool *keep, int32_t count)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; i++)
+        kept += !keep || keep[i];
+    return kept;
+}
+
+/* Replaces a parameter by its slice. Blocks and 2:4 groups do not survive a change of channels: a structured
+ * parameter becomes generally sparse. */
+static cnn_status slice_param(cnn_param *param, const bool *keep_n, const bool *keep_c)
+{
+    cnn_status status = CNN_OK;
+    cnn_param made = {0};
+    cnn_tensor_desc from = param->desc;
+    cnn_tensor_desc to = cnn_desc(from.dtype, count_kept(keep_n, from.n), from.h, from.w, count_kept(keep_c, from.c));
+    CNN_TRY(cnn_param_alloc(&made, to));
+    slice(made.data, param->data, &from, cnn_dtype_bytes(from.dtype), keep_n, keep_c);
+    if (param->mask) {
+        made.mask = cnn_aligned_alloc((size_t)cnn_desc_elements(&to));
+        if (!made.mask) {
+            status = CNN_ERR_MEMORY;
+            goto out;
+        }
+        slice(made.mask, param->mask, &from, 1, keep_n, keep_c);
+    }
+    made.structure = param->structure == CNN_DENSE ? CNN_DENSE : CNN_SPARSE;
+    cnn_param old = *param;
+    *param = made;
+    made = old;
+out:
+    cnn_param_free(&made);
+    return status;
+}
+
+static cnn_status slice_node(cnn_model *model, int index, const cnn_channel_map *map)
+{
+    cnn_status status = CNN_OK;
+    cnn_node *node = &model->nodes[index];
+    const cnn_channel_group *out_group = &map->groups[map->group[index]];
+    for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+        cnn_param *param = &node->param[role];
+        if (param->desc.dtype == CNN_NONE)
+            continue;
+        if (role == CNN_PARAM_WEIGHT)
+            CNN_TRY(slice_param(param, out_group->keep, map->groups[map->group[node->input[0]]].keep));
+        else
+            CNN_TRY(slice_param(param, NULL, out_group->keep));
+    }
+    if (node->type->flags & CNN_LAYER_PRUNABLE)
+        cnn_node_set_attr(node, "out", cnn_channel_group_kept(out_group));
+out:
+    return status;
+}
+
+cnn_status cnn_channels_remove(cnn_model *model, const cnn_channel_map *map)
+{
+    cnn_status status = CNN_OK;
+    for (int i = 0; i < model->node_count; i++)
+        CNN_TRY(slice_node(model, i, map));
+    CNN_TRY(cnn_model_infer_shapes(model, model->name));
+out:
+    return status;
+}
+
+void cnn_model_swap(cnn_model *a, cnn_model *b)
+{
+    cnn_model keep = *a;
+    *a = *b;
+    *b = keep;
+}

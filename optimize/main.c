@@ -1,0 +1,156 @@
+/* cnn-opt: makes a trained model small and fast. */
+#include "optimize/tool.h"
+
+#include "core/error.h"
+
+#include <stddef.h>
+
+static const char *const amp_types[] = {"fp16", "bf16", NULL};      /* in the order of opt_amp */
+static const char *const observers[] = {"max", "percentile", NULL}; /* in the order of cnn_observer */
+
+static const cnn_option options[] = {
+    {.group = "Passes",
+     .letter = 'p',
+     .name = "prune",
+     .argument = "R",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, prune),
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_BOTH,
+     .help = "remove this share of the output channels of every layer but the last, those with the smallest weights"},
+    {.name = "global",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, global),
+     .help = "with --prune: remove the share from all layers together, more where channels matter less"},
+    {.name = "int8",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, int8),
+     .help = "quantize weights and activations to 8-bit integers"},
+    {.letter = 'o',
+     .name = "output",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, output),
+     .help = "where the result goes",
+     .standard = "model-opt.cnn"},
+    {.group = "Fine-tuning",
+     .letter = 'f',
+     .name = "finetune",
+     .argument = "N",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, finetune),
+     .min = 0,
+     .max = 1e6,
+     .help = "train the model for N epochs after pruning; fractions are allowed, 0 is none",
+     .standard = "1 with --prune, else 0"},
+    {.name = "lr",
+     .argument = "RATE",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, learning_rate),
+     .min = 0,
+     .max = 1e6,
+     .open = CNN_OPEN_MIN,
+     .help = "learning rate at the start; it falls to 0 along a cosine",
+     .standard = "0.01"},
+    {.letter = 'b',
+     .name = "batch",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .offset = offsetof(opt_settings, batch),
+     .int_min = 1,
+     .int_max = 65536,
+     .help = "images in one training step",
+     .standard = "64"},
+    {.name = "amp",
+     .argument = "TYPE",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = amp_types,
+     .bare = "fp16",
+     .offset = offsetof(opt_settings, amp),
+     .help = "fine-tune in mixed precision: fp16 or bf16",
+     .standard = "off: FP32; --amp alone: fp16"},
+    {.group = "Quantization",
+     .name = "observer",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = observers,
+     .offset = offsetof(opt_settings, observer),
+     .help = "how the range of each layer is found: max, or percentile, which clips rare large values",
+     .standard = "percentile"},
+    {.name = "percentile",
+     .argument = "P",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, percentile),
+     .min = 0,
+     .max = 100,
+     .open = CNN_OPEN_MIN,
+     .help = "share of the values, in per cent, that the percentile observer keeps in range",
+     .standard = "99.99"},
+    {.name = NULL}};
+
+static const char *const usage[] = {"[OPTION]... [MODEL]", NULL};
+
+static const cnn_example examples[] = {
+    {"cnn-opt --prune 0.5 --int8", "halve every layer of model.cnn, repair it with an epoch of training, go to INT8"},
+    {"cnn-opt --int8 -o small.cnn big.cnn", "only quantize: no training, done in seconds"},
+    {"cnn-opt --prune 0.7 --global --finetune 3 --amp", "prune hard and train longer in mixed precision"},
+    {NULL, NULL}};
+
+static const cnn_tool tool = {
+    .name = "cnn-opt",
+    .usage = usage,
+    .summary = "Make a trained model (default: model.cnn) small and fast.",
+    .description = "The passes run in this order: prune, fine-tune, fold batch norms, calibrate, quantize, save. After "
+                   "each the model is measured on the validation images, which training never saw; the test set is "
+                   "never read. ms/image is the median time of one image alone, images/s the rate in batches of 64.",
+    .options = options,
+    .examples = examples,
+    .max_operands = 1,
+    .operand = "one model"};
+
+/* What single options cannot tell. */
+static cnn_status check(const opt_settings *settings)
+{
+    cnn_status status = CNN_OK;
+    if (settings->prune <= 0 && !settings->int8)
+        CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
+    if (settings->global && settings->prune <= 0)
+        CNN_FAIL(CNN_ERR_USAGE, "--global says how to prune: give --prune R with it");
+    if ((settings->observer >= 0 || settings->percentile > 0) && !settings->int8)
+        CNN_FAIL(CNN_ERR_USAGE, "--observer and --percentile say how to quantize: give --int8 with them");
+    if (settings->percentile > 0 && settings->observer == CNN_OBSERVER_MAX)
+        CNN_FAIL(CNN_ERR_USAGE, "--percentile is of no use with --observer max; leave one of them out");
+out:
+    return status;
+}
+
+static cnn_status run(cnn_cli *cli, opt_settings *settings)
+{
+    cnn_status status = CNN_OK;
+    opt_account account = {0};
+    if (cli->operands.count > 0)
+        settings->input = cli->operands.list[0];
+    CNN_TRY(check(settings));
+    CNN_TRY(opt_run(cli, settings, &account));
+    CNN_TRY(opt_report(cli, settings, &account));
+out:
+    opt_account_free(&account);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    opt_settings settings = {.finetune = -1,
+                             .amp = OPT_AMP_OFF,
+                             .learning_rate = 0.01,
+                             .batch = 64,
+                             .observer = -1,
+                             .output = "model-opt.cnn",
+                             .input = "model.cnn"};
+    cnn_cli cli;
+    int code;
+    if (!cnn_cli_begin(&cli, &tool, &settings, argc, argv, &code))
+        return code;
+    return cnn_cli_end(&cli, run(&cli, &settings));
+}

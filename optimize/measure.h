@@ -1,0 +1,20 @@
+/* What the before/after table shows of a model. */
+#ifndef CNN_OPTIMIZE_MEASURE_H
+#define CNN_OPTIMIZE_MEASURE_H
+
+#include "cnn/dataset.h"
+#include "cnn/model.h"
+
+typedef struct cnn_measurement {
+    double accuracy; /* fraction of 1, on the images of `index`; NaN when there are none */
+    int64_t file_bytes;
+    int64_t weights, macs; /* cnn_model_weight_count, cnn_model_macs */
+    double ms_per_image;   /* latency: the median of repeated runs on one image */
+    double images_per_s;   /* throughput: the images of `index` in batches of 64; NaN when there are none */
+} cnn_measurement;
+
+/* Measures the model on images index[0..count) of `data`. */
+cnn_status cnn_measure(cnn_model *model, const cnn_dataset *data, const int32_t *index, int32_t count,
+                       const char *device, cnn_measurement *measurement);
+
+#endif

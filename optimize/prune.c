@@ -1,0 +1,261 @@
+/* Channel pruning: the output channels with the smallest scores go, with everything that depends on them.
+ *
+ * How many stay. A layer of n channels keeps n*(1-R), rounded to the nearest multiple of a step and never below its
+ * floor. The step is 8 where n >= 64, else the largest power of two that divides the layer in 8 parts or more (1
+ * for 6 channels, 2 for 16, 4 for 50): whole vectors and INT8 tiles where it matters, R where the layer is small.
+ * The floor is 1/8 of the channels and 4 of them, all where there are fewer.
+ *
+ * With `global`, channels of all layers compete by score / mean score of their layer until the share R of all is
+ * gone; then each layer is rounded by the same rule. */
+#include "cnn/optimize.h"
+
+#include "core/error.h"
+#include "core/layers.h"
+#include "core/memory.h"
+#include "optimize/channels.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { LARGEST_STEP = 8, PARTS_OF_A_LAYER = 8, LEAST_CHANNELS = 4 };
+
+/* ---- Criteria ---- */
+
+/* Score of output channel k; smaller goes first. */
+typedef double (*score_fn)(const cnn_node *node, int32_t k);
+
+static double score_l1(const cnn_node *node, int32_t k)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    int64_t count = cnn_desc_elements(&weight->desc) / weight->desc.n;
+    const float *w = (const float *)weight->data + (int64_t)k * count; /* [R,S,C] */
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += fabs((double)w[i]);
+    return sum;
+}
+
+static const struct {
+    cnn_criterion criterion;
+    score_fn score;
+} criteria[] = {
+    {CNN_CRITERION_L1, score_l1},
+};
+
+static score_fn find_criterion(cnn_criterion criterion)
+{
+    for (size_t i = 0; i < sizeof criteria / sizeof criteria[0]; i++)
+        if (criteria[i].criterion == criterion)
+            return criteria[i].score;
+    return NULL;
+}
+
+static cnn_status score_groups(const cnn_model *model, score_fn score, cnn_channel_map *map)
+{
+    cnn_status status = CNN_OK;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        cnn_channel_group *group = &map->groups[map->group[i]];
+        if (group->fixed || !(node->type->flags & CNN_LAYER_PRUNABLE))
+            continue;
+        for (int32_t k = 0; k < group->channels; k++) {
+            group->score[k] += score(node, k);
+            if (!isfinite(group->score[k]))
+                CNN_FAIL(CNN_ERR_NUMERIC,
+                         "layer '%s' has weights that are not finite numbers in output channel %d; train the model "
+                         "again with a smaller learning rate",
+                         node->name, k);
+        }
+    }
+out:
+    return status;
+}
+
+/* ---- Counts ---- */
+
+static int32_t step_of(int32_t channels)
+{
+    int32_t step = 1;
+    while (step < LARGEST_STEP && 2 * step * PARTS_OF_A_LAYER <= channels)
+        step *= 2;
+    return step;
+}
+
+/* Fewest channels that stay, a multiple of the step unless that is the whole layer. */
+static int32_t floor_of(int32_t channels)
+{
+    int32_t least = (channels + 7) / 8;
+    if (least < LEAST_CHANNELS)
+        least = LEAST_CHANNELS;
+    int32_t step = step_of(channels);
+    least = (least + step - 1) / step * step;
+    return least < channels ? least : channels;
+}
+
+/* The multiple of the step nearest to `wanted`, halves up, within [floor, channels]. */
+static int32_t round_kept(double wanted, int32_t channels)
+{
+    int32_t step = step_of(channels);
+    int32_t kept = (int32_t)floor(wanted / step + 0.5) * step;
+    if (kept < floor_of(channels))
+        kept = floor_of(channels);
+    return kept < channels ? kept : channels;
+}
+
+/* ---- Selection ---- */
+
+typedef struct candidate {
+    double score;
+    int group;
+    int32_t channel;
+} candidate;
+
+/* Smallest score first; among equals the channel with the highest number goes first, so that the first stay. */
+static int compare_candidates(const void *left, const void *right)
+{
+    const candidate *a = left, *b = right;
+    if (a->score != b->score)
+        return a->score < b->score ? -1 : 1;
+    if (a->channel != b->channel)
+        return a->channel > b->channel ? -1 : 1;
+    return (a->group > b->group) - (a->group < b->group);
+}
+
+static bool prunable(const cnn_channel_group *group)
+{
+    return !group->fixed && group->layers > 0;
+}
+
+/* Clears `keep` of all but the `kept` best channels of a group. */
+static void keep_best(cnn_channel_group *group, int32_t kept, candidate *scratch /* [channels] */)
+{
+    for (int32_t c = 0; c < group->channels; c++)
+        scratch[c] = (candidate){group->score[c], 0, c};
+    qsort(scratch, (size_t)group->channels, sizeof *scratch, compare_candidates);
+    for (int32_t i = 0; i < group->channels; i++)
+        group->keep[scratch[i].channel] = i >= group->channels - kept;
+}
+
+/* Channels of all prunable groups by normalized score; returns how many. */
+static int64_t list_candidates(const cnn_channel_map *map, candidate *list)
+{
+    int64_t count = 0;
+    for (int g = 0; g < map->group_count; g++) {
+        const cnn_channel_group *group = &map->groups[g];
+        if (!prunable(group))
+            continue;
+        double mean = 0;
+        for (int32_t c = 0; c < group->channels; c++)
+            mean += group->score[c] / group->channels;
+        for (int32_t c = 0; c < group->channels; c++)
+            list[count++] = (candidate){mean > 0 ? group->score[c] / mean : 0, g, c};
+    }
+    return count;
+}
+
+/* kept[g] = channels of group g that stay when all compete. A group's channels count once for each layer that makes
+ * them, as they do in the share that the user asked for. */
+static void compete(const cnn_channel_map *map, double ratio, candidate *list, int32_t *kept)
+{
+    int64_t count = list_candidates(map, list);
+    double total = 0, removed = 0;
+    for (int64_t i = 0; i < count; i++)
+        total += map->groups[list[i].group].layers;
+    qsort(list, (size_t)count, sizeof *list, compare_candidates);
+    for (int g = 0; g < map->group_count; g++)
+        kept[g] = map->groups[g].channels;
+    for (int64_t i = 0; i < count && removed < floor(total * ratio + 0.5); i++) {
+        const cnn_channel_group *group = &map->groups[list[i].group];
+        if (kept[list[i].group] <= floor_of(group->channels))
+            continue;
+        kept[list[i].group]--;
+        removed += group->layers;
+    }
+}
+
+static cnn_status select_channels(cnn_channel_map *map, const cnn_prune_options *options)
+{
+    cnn_status status = CNN_OK;
+    size_t total = 0;
+    for (int g = 0; g < map->group_count; g++)
+        total += (size_t)map->groups[g].channels;
+    candidate *list = cnn_calloc(total, sizeof *list);
+    int32_t *kept = cnn_calloc((size_t)map->group_count, sizeof *kept);
+    if (!list || !kept) {
+        status = CNN_ERR_MEMORY;
+        goto out;
+    }
+    if (options->global)
+        compete(map, options->ratio, list, kept);
+    for (int g = 0; g < map->group_count; g++) {
+        cnn_channel_group *group = &map->groups[g];
+        if (!prunable(group))
+            continue;
+        double wanted = options->global ? kept[g] : group->channels * (1 - options->ratio);
+        keep_best(group, round_kept(wanted, group->channels), list);
+    }
+out:
+    free(kept);
+    free(list);
+    return status;
+}
+
+/* ---- The pass ---- */
+
+static cnn_status check_options(const cnn_model *model, const cnn_prune_options *options)
+{
+    cnn_status status = CNN_OK;
+    if (!(options->ratio > 0 && options->ratio < 1))
+        CNN_FAIL(CNN_ERR_USAGE, "the share of channels to remove is %g; it must lie between 0 and 1, both excluded",
+                 options->ratio);
+    if (cnn_model_is_quantized(model))
+        CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                 "the model is already INT8, and only float models can be pruned; start from the model that cnn-train "
+                 "wrote");
+out:
+    return status;
+}
+
+/* Fails unless something goes. */
+static cnn_status check_selection(const cnn_model *model, const cnn_channel_map *map, double ratio)
+{
+    cnn_status status = CNN_OK;
+    int groups = 0;
+    int64_t removed = 0;
+    for (int g = 0; g < map->group_count; g++) {
+        groups += prunable(&map->groups[g]);
+        removed += map->groups[g].channels - cnn_channel_group_kept(&map->groups[g]);
+    }
+    if (groups == 0)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "model '%s' has no layer that can lose channels: only its last layer has weights",
+                 model->name);
+    if (removed == 0)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "a share of %g removes no channel from model '%s': its layers lose whole steps of channels (8 where a "
+                 "layer has 64 or more) and keep at least 4; give a larger share",
+                 ratio, model->name);
+out:
+    return status;
+}
+
+cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options)
+{
+    cnn_status status = CNN_OK;
+    cnn_channel_map map = {0};
+    cnn_model *copy = NULL;
+    score_fn score = find_criterion(options->criterion);
+    if (!score)
+        CNN_FAIL(CNN_ERR_USAGE, "unknown pruning criterion %d", (int)options->criterion);
+    CNN_TRY(check_options(model, options));
+    CNN_TRY(cnn_channel_map_make(model, &map));
+    CNN_TRY(score_groups(model, score, &map));
+    CNN_TRY(select_channels(&map, options));
+    CNN_TRY(check_selection(model, &map, options->ratio));
+    CNN_TRY(cnn_model_clone(model, &copy));
+    CNN_TRY(cnn_channels_remove(copy, &map));
+    cnn_model_swap(model, copy);
+out:
+    cnn_model_free(copy);
+    cnn_channel_map_free(&map);
+    return status;
+}

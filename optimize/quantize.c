@@ -1,0 +1,217 @@
+/* Quantization to INT8 with the arithmetic of cnn/quant.h: weights i8 with a scale per output channel, biases i32,
+ * one scale per activation from calibration. What cannot be exact in int32 or has no range is refused by name. */
+#include "cnn/optimize.h"
+
+#include "cnn/quant.h"
+#include "core/error.h"
+#include "core/layers.h"
+#include "core/memory.h"
+#include "optimize/calibrate.h"
+#include "optimize/channels.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cnn_quantize_options_init(cnn_quantize_options *options)
+{
+    *options = (cnn_quantize_options){
+        .observer = CNN_OBSERVER_PERCENTILE, .percentile = 99.99, .images = 512, .seed = 1, .device = NULL};
+}
+
+/* ---- What is refused ---- */
+
+static cnn_status check_options(const cnn_quantize_options *options)
+{
+    cnn_status status = CNN_OK;
+    if (!(options->percentile > 0 && options->percentile <= 100))
+        CNN_FAIL(CNN_ERR_USAGE, "the percentile is %g; it must be above 0 and at most 100", options->percentile);
+    if (options->images < 1)
+        CNN_FAIL(CNN_ERR_USAGE, "%d calibration images were asked for; take at least 1", options->images);
+out:
+    return status;
+}
+
+static bool has_weights(const cnn_node *node)
+{
+    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
+}
+
+static cnn_status check_finite(const cnn_node *node)
+{
+    cnn_status status = CNN_OK;
+    for (int role = CNN_PARAM_WEIGHT; role <= CNN_PARAM_BIAS; role++) {
+        const cnn_param *param = &node->param[role];
+        if (param->desc.dtype == CNN_NONE)
+            continue;
+        const float *values = param->data;
+        for (int64_t i = 0; i < cnn_desc_elements(&param->desc); i++)
+            if (!isfinite(values[i]))
+                CNN_FAIL(CNN_ERR_NUMERIC,
+                         "layer '%s': value %lld of its %s is not a finite number; train the model again with a "
+                         "smaller learning rate",
+                         node->name, (long long)i, cnn_param_role_name((cnn_param_role)role));
+    }
+out:
+    return status;
+}
+
+static cnn_status check_model(const cnn_model *model)
+{
+    cnn_status status = CNN_OK;
+    if (cnn_model_is_quantized(model))
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "model '%s' is already INT8; start from the float model that it was made from",
+                 model->name);
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        if (node->type->id == CNN_LAYER_BN)
+            CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                     "layer '%s' is a batch norm, which INT8 does not have; fold it into the layer before it first",
+                     node->name);
+        if (!(node->type->flags & CNN_LAYER_QUANTIZABLE))
+            CNN_FAIL(CNN_ERR_UNSUPPORTED, "layer '%s': a layer of type %s does not run in INT8", node->name,
+                     node->type->name);
+        int relu;
+        if (node->type->id == CNN_LAYER_RELU && !cnn_relu_takes_over(model, node->input[0], &relu))
+            CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                     "layer '%s': INT8 runs a ReLU only right behind a convolution or linear layer that nothing else "
+                     "reads, and '%s' is not one",
+                     node->name, model->nodes[node->input[0]].name);
+        CNN_TRY(check_finite(node));
+    }
+    const cnn_node *last = &model->nodes[model->node_count - 1];
+    if (!has_weights(last))
+        CNN_FAIL(
+            CNN_ERR_UNSUPPORTED,
+            "the last layer, '%s', is a %s; INT8 needs a convolution or linear layer there, which makes the scores",
+            last->name, last->type->name);
+out:
+    return status;
+}
+
+static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
+{
+    const cnn_tensor_desc *in = &model->nodes[0].out;
+    if (data->height != in->h || data->width != in->w || data->channels != in->c)
+        return cnn_error(
+            CNN_ERR_SHAPE,
+            "the calibration images are %dx%dx%d and the model reads %dx%dx%d; name the data it was trained on",
+            data->height, data->width, data->channels, in->h, in->w, in->c);
+    return CNN_OK;
+}
+
+/* ---- One layer ---- */
+
+/* The scale that a layer's sums are requantized to; 0: they become logits. */
+static float output_scale(const cnn_model *model, int index, const cnn_calibration *calibration)
+{
+    return index == model->node_count - 1 ? 0 : calibration->scale[index];
+}
+
+/* Quantizes output channel k. s_out = 0: logits. */
+static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, float s_out, cnn_param *weight,
+                                   int32_t *bias_out)
+{
+    cnn_status status = CNN_OK;
+    const cnn_param *from = &node->param[CNN_PARAM_WEIGHT], *from_bias = &node->param[CNN_PARAM_BIAS];
+    int64_t count = cnn_desc_elements(&from->desc) / from->desc.n;
+    const float *w = (const float *)from->data + (int64_t)k * count; /* [R,S,C] */
+    float bias = from_bias->desc.dtype == CNN_NONE ? 0 : ((const float *)from_bias->data)[k];
+    float s_w = cnn_quant_weight_scale(w, count, bias, s_in);
+    float multiplier = s_out > 0 ? cnn_quant_multiplier(s_in, s_w, s_out) : cnn_quant_logit_multiplier(s_in, s_w);
+    if (!isnormal(s_w) || !isnormal(multiplier))
+        CNN_FAIL(CNN_ERR_NUMERIC,
+                 "layer '%s': output channel %d has weights too large or too small for INT8 (scale %g, multiplier %g); "
+                 "train the model again, with weight decay or a smaller learning rate",
+                 node->name, k, (double)s_w, (double)multiplier);
+    int8_t *q = (int8_t *)weight->data + (int64_t)k * count;
+    for (int64_t i = 0; i < count; i++)
+        q[i] = cnn_quant_value(w[i], s_w);
+    weight->scale[k] = s_w;
+    *bias_out = cnn_quant_bias(bias, s_in, s_w);
+    if (!cnn_quant_fits(count, *bias_out))
+        CNN_FAIL(CNN_ERR_NUMERIC,
+                 "layer '%s': output channel %d sums %lld products and a bias of %d, more than 32 bits hold; make the "
+                 "layer narrower or prune the one before it",
+                 node->name, k, (long long)count, (int)*bias_out);
+out:
+    return status;
+}
+
+static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibration *calibration)
+{
+    cnn_status status = CNN_OK;
+    cnn_node *node = &model->nodes[index];
+    cnn_param weight = {0}, bias = {0};
+    cnn_tensor_desc desc = node->param[CNN_PARAM_WEIGHT].desc;
+    desc.dtype = CNN_I8;
+    CNN_TRY(cnn_param_alloc(&weight, desc));
+    CNN_TRY(cnn_param_alloc(&bias, cnn_desc_vector(CNN_I32, desc.n)));
+    weight.structure = node->param[CNN_PARAM_WEIGHT].structure;
+    weight.scale = cnn_aligned_alloc((size_t)desc.n * sizeof *weight.scale);
+    if (!weight.scale) {
+        status = CNN_ERR_MEMORY;
+        goto out;
+    }
+    float s_in = calibration->scale[node->input[0]], s_out = output_scale(model, index, calibration);
+    for (int32_t k = 0; k < desc.n; k++)
+        CNN_TRY(quantize_channel(node, k, s_in, s_out, &weight, (int32_t *)bias.data + k));
+    cnn_param_free(&node->param[CNN_PARAM_WEIGHT]);
+    cnn_param_free(&node->param[CNN_PARAM_BIAS]);
+    node->param[CNN_PARAM_WEIGHT] = weight;
+    node->param[CNN_PARAM_BIAS] = bias;
+    memset(&weight, 0, sizeof weight);
+    memset(&bias, 0, sizeof bias);
+    cnn_node_set_attr(node, "bias", 1);
+out:
+    cnn_param_free(&weight);
+    cnn_param_free(&bias);
+    return status;
+}
+
+/* ---- The pass ---- */
+
+static cnn_status list_rows(const cnn_model *model, const cnn_calibration *calibration, cnn_quantize_row **rows,
+                            int *row_count)
+{
+    cnn_quantize_row *list = cnn_calloc((size_t)model->node_count, sizeof *list);
+    if (!list)
+        return CNN_ERR_MEMORY;
+    int count = 0;
+    for (int i = 0; i < model->node_count; i++) {
+        if (!has_weights(&model->nodes[i]))
+            continue;
+        cnn_quantize_row *row = &list[count++];
+        memcpy(row->layer, model->nodes[i].name, sizeof row->layer);
+        row->scale = output_scale(model, i, calibration);
+        row->clipped = calibration->clipped[i];
+    }
+    *rows = list;
+    *row_count = count;
+    return CNN_OK;
+}
+
+cnn_status cnn_quantize(cnn_model *model, const cnn_dataset *data, const cnn_quantize_options *options,
+                        cnn_quantize_row **rows, int *row_count)
+{
+    cnn_status status = CNN_OK;
+    cnn_calibration calibration = {0};
+    cnn_model *copy = NULL;
+    CNN_TRY(check_options(options));
+    CNN_TRY(check_model(model));
+    CNN_TRY(check_data(model, data));
+    CNN_TRY(cnn_model_clone(model, &copy));
+    CNN_TRY(cnn_calibrate(copy, data, options, &calibration));
+    for (int i = 0; i < copy->node_count; i++) {
+        copy->nodes[i].out_scale = calibration.scale[i];
+        if (has_weights(&copy->nodes[i]))
+            CNN_TRY(quantize_layer(copy, i, &calibration));
+    }
+    if (rows)
+        CNN_TRY(list_rows(copy, &calibration, rows, row_count));
+    cnn_model_swap(model, copy);
+out:
+    cnn_model_free(copy);
+    cnn_calibration_free(&calibration);
+    return status;
+}

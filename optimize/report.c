@@ -1,0 +1,173 @@
+/* The account of cnn-opt: the table of passes, the table of layers (--verbose), one sentence, or JSON. */
+#include "optimize/tool.h"
+
+#include "cli/json.h"
+#include "cli/message.h"
+#include "cli/table.h"
+#include "cli/units.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const cnn_measurement *first(const opt_account *account)
+{
+    return &account->stages[0].figures;
+}
+
+static const cnn_measurement *last(const opt_account *account)
+{
+    return &account->stages[account->stage_count - 1].figures;
+}
+
+/* ---- JSON ---- */
+
+static void write_figures(cnn_json *json, const cnn_measurement *figures)
+{
+    cnn_json_number(json, "accuracy", figures->accuracy);
+    cnn_json_integer(json, "file_bytes", figures->file_bytes);
+    cnn_json_integer(json, "weights", figures->weights);
+    cnn_json_integer(json, "macs", figures->macs);
+    cnn_json_number(json, "ms_per_image", figures->ms_per_image);
+    cnn_json_number(json, "images_per_s", figures->images_per_s);
+}
+
+static void write_layer(cnn_json *json, const opt_layer *layer, bool int8)
+{
+    cnn_json_object(json, NULL);
+    cnn_json_string(json, "name", layer->name);
+    cnn_json_string(json, "type", layer->type);
+    cnn_json_integer(json, "channels_before", layer->channels_before);
+    cnn_json_integer(json, "channels", layer->channels);
+    cnn_json_integer(json, "weights_before", layer->weights_before);
+    cnn_json_integer(json, "weights", layer->weights);
+    cnn_json_integer(json, "macs_before", layer->macs_before);
+    cnn_json_integer(json, "macs", layer->macs);
+    if (int8) {
+        cnn_json_number(json, "scale", (double)layer->scale);
+        cnn_json_number(json, "clipped", layer->clipped);
+    }
+    cnn_json_close(json);
+}
+
+static void write_json(const opt_settings *settings, const opt_account *account)
+{
+    cnn_json json;
+    cnn_json_begin(&json, stdout);
+    cnn_json_object(&json, "before");
+    write_figures(&json, first(account));
+    cnn_json_close(&json);
+    cnn_json_object(&json, "after");
+    write_figures(&json, last(account));
+    cnn_json_close(&json);
+    cnn_json_array(&json, "passes");
+    for (int i = 0; i < account->stage_count; i++) {
+        cnn_json_object(&json, NULL);
+        cnn_json_string(&json, "name", account->stages[i].name);
+        write_figures(&json, &account->stages[i].figures);
+        cnn_json_close(&json);
+    }
+    cnn_json_close(&json);
+    cnn_json_array(&json, "layers");
+    for (int i = 0; i < account->layer_count; i++)
+        write_layer(&json, &account->layers[i], settings->int8);
+    cnn_json_close(&json);
+    cnn_json_string(&json, "output", settings->output);
+    cnn_json_integer(&json, "val_images", account->val_images);
+    cnn_json_number(&json, "seconds", account->seconds);
+    cnn_json_end(&json);
+}
+
+/* ---- Text ---- */
+
+static cnn_status print_passes(const opt_account *account)
+{
+    cnn_table table;
+    char text[CNN_UNIT_BYTES];
+    cnn_table_begin(&table, "<pass|>accuracy|>file|>weights|>MACs|>ms/image|>images/s");
+    for (int i = 0; i < account->stage_count; i++) {
+        const cnn_measurement *figures = &account->stages[i].figures;
+        cnn_table_cell(&table, "%s", account->stages[i].name);
+        cnn_table_cell(&table, "%.2f %%", 100 * figures->accuracy);
+        cnn_table_cell(&table, "%s", cnn_format_bytes(text, figures->file_bytes));
+        cnn_table_cell(&table, "%s", cnn_format_count(text, figures->weights));
+        cnn_table_cell(&table, "%s", cnn_format_count(text, figures->macs));
+        cnn_table_cell(&table, "%.3g", figures->ms_per_image);
+        cnn_table_cell(&table, "%.0f", figures->images_per_s);
+    }
+    return cnn_table_end(&table, stdout);
+}
+
+static cnn_status print_layers(const opt_settings *settings, const opt_account *account)
+{
+    cnn_table table;
+    char text[CNN_UNIT_BYTES];
+    cnn_table_begin(&table, settings->int8 ? "<layer|<type|>channels|>weights|>MACs|>scale|>clipped"
+                                           : "<layer|<type|>channels|>weights|>MACs");
+    for (int i = 0; i < account->layer_count; i++) {
+        const opt_layer *layer = &account->layers[i];
+        cnn_table_cell(&table, "%s", layer->name);
+        cnn_table_cell(&table, "%s", layer->type);
+        if (layer->channels == layer->channels_before)
+            cnn_table_cell(&table, "%d", layer->channels);
+        else
+            cnn_table_cell(&table, "%d -> %d", layer->channels_before, layer->channels);
+        cnn_table_cell(&table, "%s", cnn_format_count(text, layer->weights));
+        cnn_table_cell(&table, "%s", cnn_format_count(text, layer->macs));
+        if (!settings->int8)
+            continue;
+        if (layer->scale > 0)
+            cnn_table_cell(&table, "%.4g", (double)layer->scale);
+        else
+            cnn_table_cell(&table, "float");
+        cnn_table_cell(&table, "%.3f %%", 100 * layer->clipped);
+    }
+    return cnn_table_end(&table, stdout);
+}
+
+/* "16 times smaller", "a quarter larger" would be too clever: a factor, and in which direction. */
+static void describe_factor(char *text, size_t bytes, double before, double after, const char *less, const char *more)
+{
+    double factor = before / after;
+    if (factor >= 1)
+        snprintf(text, bytes, "%.*f times %s", factor < 10 ? 1 : 0, factor, less);
+    else
+        snprintf(text, bytes, "%.1f times %s", 1 / factor, more);
+}
+
+static void print_sentence(const opt_settings *settings, const opt_account *account)
+{
+    const cnn_measurement *before = first(account), *after = last(account);
+    char size[48], speed[48];
+    describe_factor(size, sizeof size, (double)before->file_bytes, (double)after->file_bytes, "smaller", "larger");
+    describe_factor(speed, sizeof speed, before->ms_per_image, after->ms_per_image, "faster", "slower");
+    printf("\n%s is %s and %s than %s", settings->output, size, speed, settings->input);
+    if (isnan(before->accuracy)) {
+        printf("; no images were held out to tell its accuracy.\n");
+        return;
+    }
+    double points = 100 * (after->accuracy - before->accuracy);
+    printf("; on %d validation images it is right in %.2f %%, %+.2f points.\n", account->val_images,
+           100 * after->accuracy, points);
+    if (points < -1 && settings->prune > 0)
+        printf("That is a lot to lose: train longer with --finetune, or remove less with --prune.\n");
+    else if (points < -1)
+        printf("That is a lot to lose: try --finetune 1 or --observer max.\n");
+}
+
+cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const opt_account *account)
+{
+    if (cli->common.json) {
+        write_json(settings, account);
+        return CNN_OK;
+    }
+    cnn_status status = CNN_OK;
+    if (cli->common.verbose) {
+        status = print_layers(settings, account);
+        putchar('\n');
+    }
+    if (status == CNN_OK)
+        status = print_passes(account);
+    if (status == CNN_OK)
+        print_sentence(settings, account);
+    return status;
+}

@@ -1,0 +1,59 @@
+/* What the files of cnn-opt share: its settings, and the account that the passes fill and the report prints. */
+#ifndef CNN_OPTIMIZE_TOOL_H
+#define CNN_OPTIMIZE_TOOL_H
+
+#include "cli/cli.h"
+#include "cnn/optimize.h"
+#include "optimize/measure.h"
+
+typedef enum opt_amp { OPT_AMP_OFF = -1, OPT_AMP_FP16, OPT_AMP_BF16 } opt_amp;
+
+typedef struct opt_settings {
+    double prune; /* 0: not given */
+    bool global, int8;
+    double finetune; /* epochs; -1: not given */
+    int amp;         /* opt_amp */
+    double learning_rate;
+    int batch;
+    int observer;      /* -1: not given */
+    double percentile; /* 0: not given */
+    const char *output;
+    const char *input; /* of the operands */
+} opt_settings;
+
+/* The model after a pass; the first row is the model as it was given. */
+typedef struct opt_stage {
+    char name[64];
+    cnn_measurement figures;
+} opt_stage;
+
+/* A convolution or linear layer, before and after. */
+typedef struct opt_layer {
+    char name[64];
+    const char *type;
+    int32_t channels_before, channels;
+    int64_t weights_before, weights; /* values of weights and bias */
+    int64_t macs_before, macs;
+    float scale;    /* INT8: of its output; 0 for logits */
+    double clipped; /* INT8: share of the calibration values beyond the range */
+} opt_layer;
+
+enum { OPT_MOST_STAGES = 8 };
+
+typedef struct opt_account {
+    opt_stage stages[OPT_MOST_STAGES];
+    int stage_count;
+    opt_layer *layers;
+    int layer_count;
+    int val_images; /* accuracies are of these */
+    double seconds; /* all of the work */
+} opt_account;
+
+/* Runs the passes that the settings ask for and writes the model. Free the account with opt_account_free. */
+cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *account);
+void opt_account_free(opt_account *account);
+
+/* Prints the account: tables and one sentence, or with --json one object. */
+cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const opt_account *account);
+
+#endif

@@ -1,0 +1,130 @@
+"""Files for the command-line tests: data sets, pictures, damaged models. Standard library only.
+
+    make_files.py mnist DIR                  a small data set in MNIST's files: 300 images to train, 100 to test
+    make_files.py idx FILE BYTE DIM...       an IDX file of these dimensions, every byte BYTE
+    make_files.py png KIND FILE              KIND: plus, seven, white, huge (100,000 x 100,000), truncated
+    make_files.py flip FILE SHARE            inverts one bit of the byte at this share of the file
+    make_files.py version FILE               raises a model's format version by one
+    make_files.py keys KEY...                reads standard input: one JSON object with numbers under these keys
+                                             ("results[0].label=x": a path, and the value it must have)
+"""
+import json
+import random
+import re
+import struct
+import sys
+import zlib
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def idx(path, dims, data):
+    write(path, struct.pack(f">I{len(dims)}I", 0x0800 + len(dims), *dims) + bytes(data))
+
+
+def mnist(folder):
+    """Image i shows a bar at a height that tells its class i % 10, with noise."""
+    rng = random.Random(1)
+    for stem, count in ("train", 300), ("t10k", 100):
+        pixels = bytearray()
+        for i in range(count):
+            top = 2 + 2 * (i % 10)
+            for y in range(28):
+                ink = 200 if top <= y < top + 4 else 0
+                pixels += bytes(ink + rng.randrange(50) if 4 <= x < 24 else rng.randrange(50) for x in range(28))
+        idx(f"{folder}/{stem}-images-idx3-ubyte", (count, 28, 28), pixels)
+        idx(f"{folder}/{stem}-labels-idx1-ubyte", (count,), (i % 10 for i in range(count)))
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, rows):
+    """Gray, 8 bits."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def plus(x, y):
+    """The sign "plus" of the data set synth."""
+    return (12 <= x < 15 and 2 <= y < 25) or (12 <= y < 15 and 2 <= x < 25)
+
+
+def seven(x, y):
+    return (30 <= y < 40 and 20 <= x < 80) or (40 <= y < 150 and abs(x - (80 - (y - 40) * 0.4)) < 6)
+
+
+def picture(kind, path):
+    if kind == "plus":
+        data = png(28, 28, [bytes(255 if plus(x, y) else 0 for x in range(28)) for y in range(28)])
+    elif kind == "white":
+        data = png(40, 30, [b"\xff" * 40] * 30)
+    elif kind == "huge":
+        data = png(100000, 100000, [b"\xff" * 100])
+    else:
+        data = png(100, 180, [bytes(20 if seven(x, y) else 235 for x in range(100)) for y in range(180)])
+    write(path, data[: len(data) // 2] if kind == "truncated" else data)
+
+
+def flip(path, share):
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    data[int(len(data) * float(share))] ^= 0x10
+    write(path, data)
+
+
+def newer(path):
+    """The version follows the magic and is below 128: one byte."""
+    with open(path, "r+b") as file:
+        file.seek(VERSION_AT)
+        version = file.read(1)[0]
+        file.seek(VERSION_AT)
+        file.write(bytes([version + 1]))
+
+
+def look_up(value, path):
+    for name, number in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        value = value[int(number)] if number else value[name]
+    return value
+
+
+def keys(names):
+    text = sys.stdin.read()
+    value = json.loads(text)  # fails unless it is one value and nothing else
+    assert isinstance(value, dict), text
+    for name in names:
+        path, _, wanted = name.partition("=")
+        found = look_up(value, path)
+        if wanted:
+            assert str(found) == wanted, f"{path} is {found}, not {wanted}"
+        else:
+            assert isinstance(found, (int, float)) and not isinstance(found, bool), f"{path} is {found!r}"
+
+
+VERSION_AT = 4
+
+if __name__ == "__main__":
+    command, arguments = sys.argv[1], sys.argv[2:]
+    if command == "mnist":
+        mnist(arguments[0])
+    elif command == "idx":
+        dims = [int(dim) for dim in arguments[2:]]
+        size = 1
+        for dim in dims:
+            size *= dim
+        idx(arguments[0], dims, bytes([int(arguments[1])]) * size)
+    elif command == "png":
+        picture(*arguments)
+    elif command == "keys":
+        keys(arguments)
+    elif command == "flip":
+        flip(*arguments)
+    elif command == "version":
+        newer(arguments[0])
+    else:
+        sys.exit(f"make_files.py: no command {command}")

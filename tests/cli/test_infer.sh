@@ -1,0 +1,149 @@
+# cnn-infer: test set, scores, bench, pictures, bad models, bad pictures, places that cannot be written.
+. "$2/tests/cli/lib.sh"
+
+cat >tiny.cfg <<'CFG'
+image = input(height=28, width=28, channels=1)
+conv1 = conv(image, out=4, kernel=5, stride=2)
+relu1 = relu(conv1)
+fc1 = linear(relu1, out=10)
+CFG
+"$make_model" tiny.cfg synth model.cnn
+"$make_model" tiny.cfg mnist digits.cnn
+
+# The test set and its scores: their argmax is the accuracy that was printed.
+succeeds "$infer" --test --json --quiet --logits scores --batch 7
+has_keys accuracy images=1000 images_per_s correct
+checks=$((checks + 1))
+[ "$(wc -c <scores)" = 40000 ] || fail "--logits wrote $(wc -c <scores) bytes"
+checks=$((checks + 1))
+python3 -c 'import json, struct, sys
+r, z = json.load(sys.stdin), open("scores", "rb").read()
+rows = struct.iter_unpack("<10f", z)
+right = sum(row.index(max(row)) == i % 10 for i, row in enumerate(rows))
+sys.exit(right != r["correct"] or r["accuracy"] != right / 1000)' <"$logs/out" || fail "scores and accuracy disagree"
+succeeds "$infer" --test --data synth --batch 1000
+says "1,000"
+checks=$((checks + 1))
+[ "$(wc -l <"$logs/out")" = 1 ] || fail "--test prints more than a line"
+
+# Measuring and looking.
+succeeds "$infer" --bench --batch 3 --threads 1 --json
+has_keys batch=3 threads=1 ms_p50 ms_p90 ms_p99 images_per_s peak_rss_bytes
+checks=$((checks + 1))
+python3 -c 'import json, sys
+r = json.load(sys.stdin)
+sys.exit(not 0 < r["ms_p50"] <= r["ms_p90"] <= r["ms_p99"] or r["peak_rss_bytes"] < 1e5)' <"$logs/out" ||
+    fail "the percentiles are not in order"
+succeeds "$infer" --dump-program --batch 3
+says "conv"
+says "3,28,28,1"
+
+# Pictures.
+for kind in plus seven white huge truncated; do
+    files png $kind $kind.png
+done
+succeeds "$infer" plus.png seven.png
+says "seven.png"
+succeeds "$infer" --topk 10 --json -m digits.cnn seven.png ./plus.png
+has_keys 'results[0].file=seven.png' 'results[1].file=./plus.png' 'results[1].topk[9].probability'
+checks=$((checks + 1))
+python3 -c 'import json, sys
+for r in json.load(sys.stdin)["results"]:
+    p = [k["probability"] for k in r["topk"]]
+    assert r["label"] == r["topk"][0]["label"] and r["label"] in list("0123456789")
+    assert p == sorted(p, reverse=True) and abs(sum(p) - 1) < 1e-12' <"$logs/out" || fail "no probabilities"
+
+echo "hello" >text.png
+: >empty.png
+for bad in missing empty text huge truncated; do
+    refuses 1 "$bad.png" "$infer" $bad.png
+done
+refuses 1 "huge.png|100000" "$infer" huge.png
+refuses 1 "white.png" "$infer" -m digits.cnn white.png
+refuses 1 "$folder/work" "$infer" "$folder/work"
+# A broken one among others: it is named, the others are read.
+run "$infer" --json plus.png text.png seven.png
+has_keys 'results[0].file=plus.png' 'results[1].file=seven.png'
+checks=$((checks + 1))
+[ "$code" = 1 ] || fail "exit code $code with one broken picture"
+[ "$(wc -l <"$logs/err")" = 1 ] || fail "one broken picture is not one line"
+says "text.png"
+run "$infer" "$(printf 'new\nline.png')"
+checks=$((checks + 1))
+[ "$(wc -l <"$logs/err")" = 1 ] || fail "a newline in a file name breaks the line"
+
+# The command line.
+refuses 2 "picture|--test" "$infer"
+refuses 2 "--batch|'0'|from 1 to" "$infer" --test --batch 0
+refuses 2 "--batch|'64.5'" "$infer" --test --batch 64.5
+refuses 2 "--threads|'0'" "$infer" --test --threads 0
+refuses 2 "--threads|'many'" "$infer" --test --threads many
+refuses 2 "--topk|'0'" "$infer" --topk 0 plus.png
+refuses 2 "--seed|'-1'" "$infer" --bench --seed -1
+refuses 2 "--device|'gpu'|auto, cpu or ref" "$infer" --test --device gpu
+refuses 2 "--test|'plus.png'" "$infer" --test plus.png
+refuses 2 "--test|--bench" "$infer" --test --bench
+refuses 2 "--logits|--test" "$infer" --logits scores plus.png
+refuses 2 "--logits|FILE" "$infer" --test --logits ""
+refuses 2 "--tset|--test" "$infer" --tset
+refuses 2 "-Z" "$infer" -Z
+refuses 2 "--quiet|--verbose" "$infer" --quiet --verbose --test
+refuses 2 "--json" "$infer" --json=yes --test
+refuses 2 "'nonsense'|mnist" "$infer" --test --data nonsense
+CNN_CPU_ISA=sse2
+export CNN_CPU_ISA
+refuses 2 "CNN_CPU_ISA|sse2|portable" "$infer" --test
+unset CNN_CPU_ISA
+
+# Models that cannot be read, or do not fit the data.
+refuses 1 "missing.cnn" "$infer" --test -m missing.cnn
+: >empty.cnn
+refuses 1 "empty.cnn" "$infer" --test -m empty.cnn
+for size in 3 40 1000; do
+    head -c $size model.cnn >short.cnn
+    refuses 1 "short.cnn" "$infer" --test -m short.cnn
+done
+for share in 0 0.02 0.3 0.7 0.999; do
+    cp model.cnn flipped.cnn
+    files flip flipped.cnn $share
+    refuses 1 "flipped.cnn" "$infer" --test -m flipped.cnn
+done
+cp model.cnn newer.cnn
+files version newer.cnn
+refuses 1 "newer.cnn|version" "$infer" --test -m newer.cnn
+refuses 1 "plus.png" "$infer" --test -m plus.png
+sed 's/out=10/out=7/' tiny.cfg >seven.cfg
+"$make_model" seven.cfg synth seven.cnn
+refuses 1 "seven.cnn|7|10" "$infer" --test -m seven.cnn
+sed 's/height=28/height=20/' tiny.cfg >flat.cfg
+"$make_model" flat.cfg synth flat.cnn
+refuses 1 "flat.cnn|20x28|28x28" "$infer" --test -m flat.cnn
+"$make_model" tiny.cfg none none.cnn
+refuses 2 "none.cnn|--data" "$infer" --test -m none.cnn
+
+# Saving the scores: nowhere to write, a full disk, a full standard output.
+cp "$infer" cnn-infer
+refuses_places ./cnn-infer --test --quiet --logits
+cp scores before
+refuses 1 "scores" limited "$infer" --test --quiet --logits scores
+same before scores
+no_leftovers "after a full disk"
+if [ -c /dev/full ]; then
+    checks=$((checks + 1))
+    "$infer" --test --json --quiet >/dev/full 2>"$logs/err" && fail "a full standard output is not noticed"
+    grep -q "standard output" "$logs/err" || fail "a full standard output is not named"
+fi
+
+# --help and --version of every tool.
+for tool in "$train" "$opt" "$infer"; do
+    succeeds "$tool" --help
+    says "Examples:"
+    for option in --help --version --json --quiet --verbose --threads --seed --device --data --data-dir; do
+        says "$option"
+    done
+    checks=$((checks + 1))
+    [ "$(awk 'length > 80' "$logs/out" | wc -l)" = 0 ] || fail "${tool##*/} --help is wider than 80 columns"
+    succeeds "$tool" --version
+    says "${tool##*/} (cnnkit) "
+done
+finish

@@ -1,0 +1,82 @@
+# cnn-opt: what it prints and writes, bad models, bad options, places that cannot be written.
+. "$2/tests/cli/lib.sh"
+
+cat >tiny.cfg <<'CFG'
+image = input(height=28, width=28, channels=1)
+conv1 = conv(image, out=16, kernel=5, stride=2)
+bn1 = bn(conv1)
+relu1 = relu(bn1)
+pool1 = maxpool(relu1, kernel=2)
+fc1 = linear(pool1, out=32)
+relu2 = relu(fc1)
+fc2 = linear(relu2, out=10)
+CFG
+succeeds "$train" --data synth --model tiny.cfg --epochs 0.5 --quiet
+
+succeeds "$opt" --prune 0.5 --int8 --finetune 0.2 --json --quiet
+has_keys before.accuracy before.file_bytes before.weights before.macs before.ms_per_image after.accuracy \
+    after.file_bytes after.weights after.macs after.ms_per_image
+checks=$((checks + 1))
+python3 -c 'import json, sys
+r = json.load(sys.stdin)
+before, after = r["before"], r["after"]
+sys.exit(not (after["file_bytes"] < before["file_bytes"] / 4 and after["macs"] < 0.6 * before["macs"]
+              and after["weights"] < 0.6 * before["weights"] and len(r["layers"]) > 0))' <"$logs/out" ||
+    fail "half the channels in INT8 are not a quarter of the file"
+succeeds "$infer" -m model-opt.cnn --test
+
+succeeds "$opt" --int8 -o int8.cnn model.cnn
+says "accuracy"
+succeeds "$opt" --prune 0.3 --finetune 0 -o pruned.cnn
+succeeds "$opt" --prune 0.4 --global --finetune 0 --quiet -o global.cnn
+succeeds "$opt" --int8 --observer max --quiet -o max.cnn
+succeeds "$infer" -m pruned.cnn --test --quiet
+
+# The same model and seed give the same file, whatever the thread count.
+succeeds "$opt" --prune 0.5 --int8 --finetune 0.2 --threads 1 --quiet -o one.cnn
+succeeds "$opt" --prune 0.5 --int8 --finetune 0.2 --threads 2 --quiet -o two.cnn
+same one.cnn two.cnn
+
+# The command line.
+for ratio in 0 1 1.5 nan -0.5 inf 50%; do
+    refuses 2 "--prune|'$ratio'|above 0 and below 1" "$opt" --prune "$ratio" --int8
+done
+refuses 2 "--prune" "$opt"
+refuses 2 "--prune" "$opt" --global --int8
+refuses 2 "--batch|'0'" "$opt" --prune 0.5 --batch 0
+refuses 2 "--finetune|'-1'" "$opt" --prune 0.5 --finetune -1
+refuses 2 "--observer|'mean'|max" "$opt" --int8 --observer mean
+refuses 2 "--int9|--int8" "$opt" --int9
+refuses 2 "'b.cnn'" "$opt" --int8 a.cnn b.cnn
+refuses 1 "int8.cnn|INT8" "$opt" --int8 -o again.cnn int8.cnn
+refuses 1 "int8.cnn|INT8" "$opt" --prune 0.5 -o again.cnn int8.cnn
+
+# Models that cannot be read.
+refuses 1 "missing.cnn" "$opt" --int8 missing.cnn
+: >empty.cnn
+refuses 1 "empty.cnn" "$opt" --int8 empty.cnn
+head -c 500 model.cnn >short.cnn
+refuses 1 "short.cnn" "$opt" --int8 short.cnn
+for share in 0 0.02 0.3 0.7 0.999; do
+    cp model.cnn flipped.cnn
+    files flip flipped.cnn $share
+    refuses 1 "flipped.cnn" "$opt" --int8 flipped.cnn
+done
+cp model.cnn newer.cnn
+files version newer.cnn
+refuses 1 "newer.cnn|version" "$opt" --int8 newer.cnn
+refuses 1 "places" "$opt" --int8 places
+sed 's/out=10/out=7/' tiny.cfg >seven.cfg
+"$make_model" seven.cfg synth seven.cnn
+refuses 1 "seven.cnn|7|10" "$opt" --int8 --quiet seven.cnn
+"$make_model" tiny.cfg none none.cnn
+refuses 2 "none.cnn|--data" "$opt" --int8 --quiet none.cnn
+
+# Saving: nowhere to write, and a disk that gets full. What was there stays whole.
+cp "$opt" cnn-opt
+refuses_places ./cnn-opt --int8 --quiet model.cnn -o
+cp model-opt.cnn before.cnn
+refuses 1 "model-opt.cnn" limited "$opt" --int8 --quiet
+same before.cnn model-opt.cnn
+no_leftovers "after a full disk"
+finish

@@ -1,0 +1,126 @@
+# cnn-train: what it prints and writes, reproducibility, the loss scaler's account, bad input.
+. "$2/tests/cli/lib.sh"
+
+cat >tiny.cfg <<'CFG'
+image = input(height=28, width=28, channels=1)
+conv1 = conv(image, out=4, kernel=5, stride=2)
+bn1 = bn(conv1)
+relu1 = relu(bn1)
+pool1 = maxpool(relu1, kernel=2)
+fc1 = linear(pool1, out=10)
+CFG
+set -- "$train" --data synth --model tiny.cfg --epochs 0.25 # what most runs below begin with
+
+succeeds "$@" --json --quiet -o json.cnn
+has_keys test_accuracy val_accuracy loss epochs images_per_s skipped_steps=0 loss_scale_min loss_scale_max
+checks=$((checks + 1))
+[ -s "$logs/err" ] && fail "--quiet prints to standard error"
+succeeds "$@" --quiet
+succeeds "$infer" -m model.cnn --test --quiet
+
+# Progress goes to standard error, the result to standard output.
+succeeds "$@" --verbose
+checks=$((checks + 1))
+grep -q "test accuracy" "$logs/out" || fail "no result on standard output"
+grep -q "seed\|images" "$logs/err" || fail "no remarks on standard error"
+
+# The same seed gives the same file, whatever the thread count; another seed another file.
+for amp in "" --amp --amp=bf16; do
+    succeeds "$@" $amp --seed 3 --threads 1 --quiet -o one.cnn
+    succeeds "$@" $amp --seed 3 --threads 2 --quiet -o two.cnn
+    same one.cnn two.cnn
+done
+succeeds "$@" --amp=bf16 --seed 4 --quiet -o two.cnn
+checks=$((checks + 1))
+cmp -s one.cnn two.cnn && fail "another seed gives the same model"
+
+# A loss scale that starts too high backs off, skips steps and says so.
+succeeds "$@" --amp --loss-scale-start 16777216
+says "backed off"
+says "skipped"
+succeeds "$@" --amp --loss-scale-start 16777216 --json
+has_keys loss_scale_max=16777216 skipped_steps loss_scale_min
+checks=$((checks + 1))
+python3 -c 'import json, sys
+r = json.load(sys.stdin)
+sys.exit(not (r["skipped_steps"] >= 1 and r["loss_scale_min"] == 2.0 ** (24 - r["skipped_steps"])))' <"$logs/out" ||
+    fail "the account does not add up"
+
+# The command line.
+refuses 2 "--batch|'0'|from 1 to" "$@" --batch 0
+refuses 2 "--batch|'-3'" "$@" --batch -3
+refuses 2 "--epochs|'0'|above 0" "$@" --epochs 0
+refuses 2 "--epochs|'nan'" "$@" --epochs nan
+refuses 2 "--epochs|'inf'" "$@" --epochs inf
+refuses 2 "--epochs|'1x'" "$@" --epochs 1x
+refuses 2 "--lr|'-0.1'" "$@" --lr -0.1
+refuses 2 "--amp|'fp8'|fp16 or bf16" "$@" --amp=fp8
+refuses 2 "--epcohs|--epochs" "$@" --epcohs 3
+refuses 2 "--device|'tpu'|auto, cpu or ref" "$@" --device tpu
+refuses 2 "'model.cnn'" "$@" model.cnn
+refuses 2 "--output|needs a value" "$@" --output
+refuses 2 "'nonsense'|mnist" "$train" --data nonsense --model tiny.cfg
+refuses 1 "'nonsense'|lenet5" "$train" --data synth --model nonsense
+
+# Network descriptions: the sentence names the line and the layer.
+refuses 1 "missing.cfg" "$@" --model missing.cfg
+sed 's/maxpool/maxpol/' tiny.cfg >bad.cfg
+refuses 1 "bad.cfg|line 5|'pool1'|maxpol" "$@" --model bad.cfg
+sed 's/stride=2/strid=2/' tiny.cfg >bad.cfg
+refuses 1 "bad.cfg|line 2|'conv1'|strid" "$@" --model bad.cfg
+sed 's/stride=2/stride=0/' tiny.cfg >bad.cfg
+refuses 1 "bad.cfg|line 2|'conv1'|stride" "$@" --model bad.cfg
+sed 's/kernel=2/kernel=20/' tiny.cfg >bad.cfg
+refuses 1 "bad.cfg|line 5|'pool1'|20" "$@" --model bad.cfg
+sed 's/relu(bn1)/relu(bn7)/' tiny.cfg >bad.cfg
+refuses 1 "bad.cfg|line 4|'relu1'|bn7" "$@" --model bad.cfg
+: >bad.cfg
+refuses 1 "bad.cfg" "$@" --model bad.cfg
+sed 's/out=10/out=7/' tiny.cfg >seven.cfg
+refuses 1 "7|10" "$@" --quiet --model seven.cfg
+sed 's/height=28/height=20/' tiny.cfg >flat.cfg
+refuses 1 "20x28|28x28" "$@" --quiet --model flat.cfg
+
+# Data: truncated, mismatched, out of range.
+mkdir data
+files mnist data
+set -- "$train" --data mnist --data-dir data --model tiny.cfg --epochs 1 --quiet
+succeeds "$@" -o mnist.cnn
+damage() { # damage FILE: restores the data, then makes FILE from standard input
+    files mnist data
+    cat >"data/$1.new"
+    mv "data/$1.new" "data/$1"
+}
+head -c 5000 data/train-images-idx3-ubyte | damage train-images-idx3-ubyte
+refuses 1 "train-images-idx3-ubyte|5000|235216" "$@"
+head -c 9 data/t10k-labels-idx1-ubyte | damage t10k-labels-idx1-ubyte
+refuses 1 "t10k-labels-idx1-ubyte|byte 9" "$infer" --test -m mnist.cnn --data-dir data
+: | damage train-labels-idx1-ubyte
+refuses 1 "train-labels-idx1-ubyte" "$@"
+files mnist data
+files idx data/train-labels-idx1-ubyte 1 299
+refuses 1 "train-labels-idx1-ubyte|299|300" "$@"
+files idx data/train-labels-idx1-ubyte 10 300
+refuses 1 "train-labels-idx1-ubyte|10" "$@"
+files mnist data
+files idx data/train-images-idx3-ubyte 1 300 28 27
+refuses 1 "train-images-idx3-ubyte|28x27|28x28" "$@"
+printf 'GIF89a, not numbers' | damage train-images-idx3-ubyte
+refuses 1 "train-images-idx3-ubyte" "$@"
+files mnist data
+gzip data/train-images-idx3-ubyte
+succeeds "$@" -o gz.cnn
+same mnist.cnn gz.cnn
+head -c 20000 data/train-images-idx3-ubyte.gz >data/part
+mv data/part data/train-images-idx3-ubyte.gz
+refuses 1 "train-images-idx3-ubyte.gz" "$@"
+
+# Saving: nowhere to write, and a disk that gets full. What was there stays whole.
+set -- "$train" --data synth --model tiny.cfg --epochs 0.1 --quiet
+cp "$train" cnn-train
+refuses_places ./cnn-train --data synth --model tiny.cfg --epochs 0.1 --quiet -o
+cp model.cnn before.cnn
+refuses 1 "model.cnn" limited "$@"
+same before.cnn model.cnn
+no_leftovers "after a full disk"
+finish

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Every public header compiles by itself as C11 and, since CUDA sources include them, as C++17.
+#   headers.sh SOURCE_DIR C_COMPILER
+set -eu
+source_dir=$1
+cc=$2
+failed=0
+flags="-Wall -Wextra -Wpedantic -Wconversion -Werror -fsyntax-only -I$source_dir/include"
+cxx=$(command -v c++ || true)
+[ -n "$cxx" ] || echo "headers: no C++ compiler here, C++17 not checked"
+for header in "$source_dir"/include/cnn/*.h; do
+    # shellcheck disable=SC2086 # a list of flags
+    "$cc" -std=c11 $flags -x c "$header" || failed=1
+    if [ -n "$cxx" ]; then
+        # shellcheck disable=SC2086
+        "$cxx" -std=c++17 $flags -x c++ "$header" || failed=1
+    fi
+done
+exit $failed

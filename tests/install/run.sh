@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs into a temporary folder and builds a program against it: by the CMake package (shared and static) and by
+# pkg-config. The shared library must export the API and nothing else.
+#   run.sh BUILD_DIR SOURCE_DIR C_COMPILER
+set -eu
+build=$1
+source_dir=$2
+cc=$3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cmake --install "$build" --prefix "$work/usr" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+for tool in cnn-train cnn-opt cnn-infer; do
+    "$work/usr/bin/$tool" --version >/dev/null
+done
+libdir=$(dirname "$(find "$work/usr" -name libcnn.a)")
+
+foreign=$(nm -D --defined-only "$libdir/libcnn.so" | awk '$2 ~ /[TDBR]/ && $3 !~ /^cnn_/ { print $3 }')
+if [ -n "$foreign" ]; then
+    echo "the shared library exports names that are not ours: $foreign"
+    exit 1
+fi
+if nm -D --defined-only "$libdir/libcnn.so" | grep -q ' cnn_model_find$'; then
+    echo "the shared library exports internal names"
+    exit 1
+fi
+
+if ! { cmake -S "$source_dir/tests/install" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" &&
+    cmake --build "$work/build"; } >"$work/log" 2>&1; then
+    cat "$work/log"
+    exit 1
+fi
+"$work/build/hello-shared"
+"$work/build/hello-static"
+
+PKG_CONFIG_PATH=$libdir/pkgconfig
+export PKG_CONFIG_PATH
+# The installed file names the configured prefix; this one is elsewhere.
+# shellcheck disable=SC2046 # a list of flags
+"$cc" "$source_dir/tests/install/hello.c" $(pkg-config --define-variable=prefix="$work/usr" --cflags --libs cnnkit) \
+    -o "$work/hello"
+LD_LIBRARY_PATH=$libdir "$work/hello"

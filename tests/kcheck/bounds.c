@@ -1,0 +1,191 @@
+/* Bounds of class ulp: ops with division, square root, exp, or sums that feed further arithmetic.
+ *
+ * u = 2^-24. Each bound lets every f32 operation of a straightforward kernel err by u relative to its operands, sums
+ * of m terms by (m+2) u sum|term|, and adds half an ulp of the output's dtype. */
+#include "tests/kcheck/kcheck.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double u = 0x1p-24;
+
+/* Tolerances of a role, all 0; without memory the role stays exact, which only fails too early. */
+static double *tolerances(kc_case *test, int role)
+{
+    test->tolerance[role] = calloc((size_t)cnn_desc_elements(&test->desc.arg[role]), sizeof(double));
+    return test->tolerance[role];
+}
+
+static double half_ulp(const kc_case *test, int role, int64_t i, double error)
+{
+    return kc_half_ulp(test->desc.arg[role].dtype, fabs(test->want[role][i]) + error);
+}
+
+/* ---- Batch normalization ---- */
+
+/* What is known of channel c. */
+typedef struct channel {
+    double mean, invstd, mean_error, invstd_error;
+} channel;
+
+/* DST = (x - mean)*invstd*gamma + beta, also when computed as x*a + b. */
+static void bound_normalized(kc_case *test, int32_t c, const channel *ch, double *tolerance)
+{
+    int64_t channels = test->desc.arg[CNN_ARG_SRC].c, pixels = cnn_desc_pixels(&test->desc.arg[CNN_ARG_SRC]);
+    double gamma = fabs(test->in[CNN_ARG_GAMMA][c]), beta = fabs(test->in[CNN_ARG_BETA][c]);
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        int64_t i = pixel * channels + c;
+        double x = test->in[CNN_ARG_SRC][i];
+        double distance = fabs(x - ch->mean);
+        double error = ch->mean_error * ch->invstd + (distance + ch->mean_error) * ch->invstd_error +
+                       6 * u * (fabs(x) + fabs(ch->mean)) * ch->invstd;
+        error = gamma * error + 6 * u * beta;
+        tolerance[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
+    }
+}
+
+void kc_bound_bn_train(kc_case *test)
+{
+    const cnn_tensor_desc *src = &test->desc.arg[CNN_ARG_SRC];
+    double m = (double)cnn_desc_pixels(src);
+    double *dst = tolerances(test, CNN_ARG_DST), *mean = tolerances(test, CNN_ARG_MEAN);
+    double *var = tolerances(test, CNN_ARG_VAR), *invstd = tolerances(test, CNN_ARG_INVSTD);
+    if (!dst || !mean || !var || !invstd)
+        return;
+    for (int32_t c = 0; c < src->c; c++) {
+        double magnitude = 0;
+        for (int64_t pixel = 0; pixel < cnn_desc_pixels(src); pixel++)
+            magnitude += fabs(test->in[CNN_ARG_SRC][pixel * src->c + c]) / m;
+        channel ch = {.mean = test->want[CNN_ARG_MEAN][c], .invstd = test->want[CNN_ARG_INVSTD][c]};
+        double variance = test->want[CNN_ARG_VAR][c];
+        ch.mean_error = (m + 3) * u * magnitude;
+        /* sum (x - mean')^2 = sum (x - mean)^2 + m (mean' - mean)^2 */
+        double variance_error = 2 * (m + 8) * u * variance + 2 * ch.mean_error * ch.mean_error;
+        ch.invstd_error = ch.invstd * (variance_error / (2 * (variance + (double)test->desc.eps)) + 6 * u);
+        mean[c] = ch.mean_error;
+        var[c] = variance_error + 0x1p-149;
+        invstd[c] = ch.invstd_error;
+        bound_normalized(test, c, &ch, dst);
+    }
+}
+
+void kc_bound_bn_infer(kc_case *test)
+{
+    double *dst = tolerances(test, CNN_ARG_DST);
+    for (int32_t c = 0; dst && c < test->desc.arg[CNN_ARG_SRC].c; c++) {
+        channel ch = {.mean = test->in[CNN_ARG_MEAN][c]};
+        ch.invstd = 1 / sqrt(test->in[CNN_ARG_VAR][c] + (double)test->desc.eps);
+        ch.invstd_error = 6 * u * ch.invstd;
+        bound_normalized(test, c, &ch, dst);
+    }
+}
+
+void kc_bound_bn_grad(kc_case *test)
+{
+    const cnn_tensor_desc *src = &test->desc.arg[CNN_ARG_SRC];
+    const double *x = test->in[CNN_ARG_SRC], *dy = test->in[CNN_ARG_SRC2];
+    int64_t pixels = cnn_desc_pixels(src);
+    double m = (double)pixels;
+    double *dst = tolerances(test, CNN_ARG_DST), *dgamma = tolerances(test, CNN_ARG_DST2);
+    double *dbeta = tolerances(test, CNN_ARG_DST3);
+    if (!dst || !dgamma || !dbeta)
+        return;
+    for (int32_t c = 0; c < src->c; c++) {
+        double mean = test->in[CNN_ARG_MEAN][c], invstd = test->in[CNN_ARG_INVSTD][c];
+        double scale = fabs(test->in[CNN_ARG_GAMMA][c]) * invstd;
+        double sum = 0, weighted = 0; /* of |dy| and |dy| (|x| + |mean|) invstd */
+        for (int64_t i = c; i < pixels * src->c; i += src->c) {
+            sum += fabs(dy[i]);
+            weighted += fabs(dy[i]) * (fabs(x[i]) + fabs(mean)) * invstd;
+        }
+        dbeta[c] = (m + 3) * u * sum;
+        dgamma[c] = (m + 8) * u * weighted;
+        for (int64_t i = c; i < pixels * src->c; i += src->c) {
+            double xhat = fabs(x[i] - mean) * invstd, coarse = (fabs(x[i]) + fabs(mean)) * invstd;
+            double error =
+                6 * u * fabs(dy[i]) + (dbeta[c] + 6 * u * sum) / m +
+                ((xhat + 4 * u * coarse) * dgamma[c] + 8 * u * coarse * fabs(test->want[CNN_ARG_DST2][c])) / m;
+            error = scale * error + 4 * u * fabs(test->want[CNN_ARG_DST][i]);
+            dst[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
+        }
+    }
+}
+
+/* ---- Loss ---- */
+
+/* Error of row n's loss; adds the errors of its gradient. */
+static double bound_row(kc_case *test, int64_t n, double scale, double *dst)
+{
+    int64_t k = test->desc.arg[CNN_ARG_SRC].c;
+    const double *z = test->in[CNN_ARG_SRC] + n * k;
+    double largest = 0;
+    for (int64_t j = 0; j < k; j++)
+        largest = fmax(largest, fabs(z[j]));
+    for (int64_t j = 0; dst && j < k; j++) {
+        int64_t i = n * k + j;
+        double gradient = fabs(test->want[CNN_ARG_DST][i]);
+        /* An exponent that is off by d gives a probability that is off by d relative; p - 1 loses its low bits, and a
+         * probability below the normal numbers may be flushed. */
+        double relative = ((double)k + 20 + 6 * largest) * u;
+        double error = gradient * relative + (test->want[CNN_ARG_DST][i] < 0 ? scale * relative : 0) + scale * 0x1p-125;
+        dst[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
+    }
+    return (4 * largest + (double)k + 12 + 4 * log((double)k + 1)) * u;
+}
+
+void kc_bound_loss(kc_case *test)
+{
+    const cnn_op_desc *desc = &test->desc;
+    int64_t rows = desc->arg[CNN_ARG_SRC].n;
+    double scale = desc->arg[CNN_ARG_STATE].dtype != CNN_NONE ? (double)test->state.loss_scale : 1;
+    bool gradient = desc->arg[CNN_ARG_DST].dtype != CNN_NONE;
+    double *dst = gradient ? tolerances(test, CNN_ARG_DST) : NULL;
+    double *result = tolerances(test, CNN_ARG_DST2);
+    double error = 0;
+    for (int64_t n = 0; n < rows; n++)
+        error += bound_row(test, n, scale / (double)rows, dst) / (double)rows;
+    if (result)
+        result[0] = error + ((double)rows + 3) * u * fabs(test->want[CNN_ARG_DST2][0]);
+}
+
+/* ---- The end of a step ---- */
+
+void kc_bound_stats(kc_case *test)
+{
+    /* Squares and partial sums may be f32. */
+    test->sumsq_tolerance = 1e-6;
+}
+
+void kc_bound_sgd(kc_case *test)
+{
+    const cnn_op_desc *desc = &test->desc;
+    const double *g = test->in[CNN_ARG_SRC], *w = test->in[CNN_ARG_DST], *v = test->in[CNN_ARG_DST2];
+    const double *rates = test->in[CNN_ARG_TABLE];
+    double *params = tolerances(test, CNN_ARG_DST), *momentum = tolerances(test, CNN_ARG_DST2);
+    bool copies = desc->arg[CNN_ARG_DST3].dtype != CNN_NONE;
+    double *copy = copies ? tolerances(test, CNN_ARG_DST3) : NULL;
+    int32_t steps = desc->arg[CNN_ARG_TABLE].c;
+    double rate = rates[test->state.step < steps ? test->state.step : steps - 1];
+    if (!params || !momentum || test->state.found_nonfinite)
+        return;
+    for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++) {
+        double terms = fabs((double)test->state.momentum * v[i]) + fabs(g[i] / (double)test->state.loss_scale) +
+                       fabs((double)test->state.weight_decay * w[i]);
+        momentum[i] = 4 * u * terms;
+        params[i] = rate * (momentum[i] + 2 * u * terms) + 2 * u * (fabs(w[i]) + rate * terms);
+        if (copy) {
+            test->want[CNN_ARG_DST3][i] = test->want[CNN_ARG_DST][i];
+            copy[i] = params[i] + half_ulp(test, CNN_ARG_DST3, i, params[i]);
+        }
+    }
+}
+
+void kc_bound_update(kc_case *test)
+{
+    double *dst = tolerances(test, CNN_ARG_DST);
+    if (!dst || test->state.found_nonfinite)
+        return;
+    for (int32_t i = 0; i < test->desc.arg[CNN_ARG_SRC].c; i++)
+        dst[i] = 4 * u * (fabs(test->in[CNN_ARG_SRC][i]) + fabs(test->in[CNN_ARG_DST][i]));
+}

@@ -1,0 +1,80 @@
+/* Values of tensors: whole numbers, real numbers, special values, offsets. */
+#include "tests/kcheck/kcheck.h"
+
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* The value nearest to `value` that dtype holds. */
+static double representable(cnn_dtype dtype, double value)
+{
+    cnn_tensor_desc one = cnn_desc_vector(dtype, 1);
+    uint64_t memory = 0;
+    cnn_ref_put(&one, &memory, 0, 0, value);
+    return cnn_ref_get(&one, &memory, 0, 0);
+}
+
+static double special(kc_random *random, const kc_fill *fill)
+{
+    static const double values[] = {0, -0.0, NAN, INFINITY, -INFINITY, 0x1p-20, -0x1p-24, 0x1.8p-140};
+    enum { COUNT = sizeof values / sizeof values[0] };
+    uint64_t choice = kc_next(random) % (3 * COUNT);
+    return choice < COUNT ? values[choice] : kc_uniform(random, fill->lo, fill->hi);
+}
+
+static double draw(const kc_fill *fill, kc_random *random)
+{
+    switch (fill->kind) {
+    case KC_INTS:
+        return fill->scale * (double)kc_int(random, (int32_t)fill->lo, (int32_t)fill->hi);
+    case KC_REAL:
+    case KC_ONE_BAD:
+        return kc_uniform(random, fill->lo, fill->hi);
+    case KC_ENDS: {
+        uint64_t choice = kc_next(random) % 16;
+        if (choice == 0)
+            return (double)kc_int(random, (int32_t)fill->lo, (int32_t)fill->hi);
+        return choice % 2 ? fill->lo : fill->hi;
+    }
+    case KC_SPECIAL:
+        return special(random, fill);
+    default:
+        return 0;
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* 0 = values[0] <= ... <= values[count - 1] = last */
+static void fill_offsets(double *values, int64_t count, int32_t last, kc_random *random)
+{
+    for (int64_t i = 0; i < count; i++)
+        values[i] = kc_int(random, 0, last);
+    values[0] = 0;
+    values[count - 1] = last;
+    qsort(values, (size_t)count, sizeof *values, ascending);
+}
+
+double *kc_fill_values(const kc_fill *fill, const cnn_tensor_desc *desc, kc_random *random)
+{
+    int64_t count = cnn_desc_elements(desc);
+    double *values = malloc((size_t)count * sizeof *values);
+    if (!values)
+        return NULL;
+    if (fill->kind == KC_OFFSETS) {
+        fill_offsets(values, count, (int32_t)fill->hi, random);
+        return values;
+    }
+    for (int64_t i = 0; i < count; i++)
+        values[i] = representable(desc->dtype, draw(fill, random));
+    if (fill->kind == KC_ONE_BAD) {
+        static const double bad[] = {NAN, INFINITY, -INFINITY};
+        values[kc_next(random) % (uint64_t)count] = bad[kc_next(random) % 3];
+    }
+    return values;
+}

@@ -1,0 +1,249 @@
+/* Cases of batch normalization, ReLU, addition, max-pooling, input, requantizing and dequantizing. */
+#include "tests/kcheck/kcheck.h"
+
+typedef struct shape {
+    int32_t n, h, w, c;
+} shape;
+
+static const shape shapes[] = {
+    {1, 1, 1, 1}, {1, 1, 1, 3},   {2, 3, 5, 17},   {1, 4, 4, 33}, {3, 2, 2, 64},
+    {1, 7, 1, 5}, {40, 1, 1, 10}, {1, 14, 14, 16}, {2, 5, 5, 90}, {4, 6, 6, 8},
+};
+static const cnn_dtype floats[] = {CNN_F32, CNN_F16, CNN_BF16};
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof(array)[0]))
+
+static shape random_shape(kc_random *random)
+{
+    shape s = {kc_int(random, 1, 5), kc_int(random, 1, 12), kc_int(random, 1, 12), 1};
+    s.c = kc_int(random, 1, kc_int(random, 1, 140));
+    return s;
+}
+
+/* The shape of a case: from the list, each `variants` times, then random ones. */
+static shape pick_shape(int number, int variants, kc_random *random)
+{
+    return number < LENGTH(shapes) * variants ? shapes[number / variants] : random_shape(random);
+}
+
+static void set_padding(kc_case *test, const cnn_arg *roles, int count)
+{
+    static const int32_t multiples[] = {1, 1, 4, 16};
+    for (int i = 0; i < count; i++)
+        test->pad_to[roles[i]] = multiples[(test->number / 3 + test->number) % 4];
+}
+
+/* ---- Batch normalization ---- */
+
+_Static_assert(LENGTH(shapes) * 6 == KC_BN_FIXED, "count the cases in kcheck.h");
+
+static void set_vectors(kc_case *test, const cnn_arg *roles, int count, int32_t c)
+{
+    for (int i = 0; i < count; i++)
+        test->desc.arg[roles[i]] = cnn_desc_vector(CNN_F32, c);
+}
+
+void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2, CNN_ARG_DST};
+    static const cnn_arg train[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR, CNN_ARG_INVSTD};
+    static const cnn_arg infer[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR};
+    static const cnn_arg gradient[] = {CNN_ARG_GAMMA, CNN_ARG_MEAN, CNN_ARG_INVSTD, CNN_ARG_DST2, CNN_ARG_DST3};
+    shape s = pick_shape(number, 6, random);
+    cnn_op_desc *desc = &test->desc;
+    cnn_dtype dtype = floats[number % 3];
+
+    desc->eps = 1e-5f;
+    desc->arg[CNN_ARG_SRC] = cnn_desc(dtype, s.n, s.h, s.w, s.c);
+    desc->arg[CNN_ARG_DST] = desc->arg[CNN_ARG_SRC];
+    if (op == CNN_OP_BN_TRAIN)
+        set_vectors(test, train, LENGTH(train), s.c);
+    if (op == CNN_OP_BN_INFER)
+        set_vectors(test, infer, LENGTH(infer), s.c);
+    if (op == CNN_OP_BN_GRAD) {
+        set_vectors(test, gradient, LENGTH(gradient), s.c);
+        desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_SRC];
+    }
+    /* Half of the cases lie far from 0: a variance taken as E[x^2] - E[x]^2 in f32 would fail there. */
+    test->fill[CNN_ARG_SRC] = number % 6 < 3 ? kc_real(-1, 1) : kc_real(28, 30);
+    test->fill[CNN_ARG_SRC2] = kc_real(-1, 1);
+    test->fill[CNN_ARG_GAMMA] = kc_real(-2, 2);
+    test->fill[CNN_ARG_BETA] = kc_real(-1, 1);
+    test->fill[CNN_ARG_MEAN] = number % 6 < 3 ? kc_real(-0.1, 0.1) : kc_real(28.9, 29.1);
+    test->fill[CNN_ARG_VAR] = number % 4 == 3 ? kc_real(0, 1e-5) : kc_real(0.1, 3);
+    test->fill[CNN_ARG_INVSTD] = kc_real(0.5, 3);
+    test->agreement = KC_ULP;
+    set_padding(test, activations, LENGTH(activations));
+}
+
+/* ---- ReLU, its gradient, addition ---- */
+
+_Static_assert(LENGTH(shapes) * 6 == KC_ELEMENT_FIXED, "count the cases in kcheck.h");
+
+/* i8 addition in place of every sixth case. */
+static void make_add_i8(kc_case *test, kc_random *random)
+{
+    cnn_op_desc *desc = &test->desc;
+    for (int role = 0; role < CNN_ARG_COUNT; role++)
+        if (desc->arg[role].dtype != CNN_NONE)
+            desc->arg[role].dtype = CNN_I8;
+    bool ties = test->number % 12 < 6;
+    desc->scale[0] = ties ? 0.5f : (float)kc_uniform(random, 0.1, 1.5);
+    desc->scale[1] = ties ? 0.25f : (float)kc_uniform(random, 0.1, 1.5);
+    desc->lo = test->number % 2 ? 0 : -127;
+    desc->hi = 127;
+    test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = kc_ints(-127, 127);
+}
+
+void kc_make_element(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2, CNN_ARG_DST};
+    shape s = pick_shape(number, 6, random);
+    cnn_op_desc *desc = &test->desc;
+    desc->arg[CNN_ARG_SRC] = cnn_desc(floats[number % 3], s.n, s.h, s.w, s.c);
+    desc->arg[CNN_ARG_DST] = desc->arg[CNN_ARG_SRC];
+    if (op != CNN_OP_RELU)
+        desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_SRC];
+    kc_fill fill = {number % 6 < 3 ? KC_REAL : KC_SPECIAL, -1, 1, 1};
+    /* In f16 these sums overflow now and then. */
+    if (op == CNN_OP_ADD && number % 6 == 1)
+        fill = kc_real(-50000, 50000);
+    test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = fill;
+    if (op == CNN_OP_RELU_GRAD && number % 2)
+        test->fill[CNN_ARG_SRC] = kc_ints(-1, 1);
+    test->agreement = KC_EXACT;
+    if (op == CNN_OP_ADD && number % 6 >= 4)
+        make_add_i8(test, random);
+    set_padding(test, activations, LENGTH(activations));
+}
+
+/* ---- Max-pooling ---- */
+
+typedef struct pool_shape {
+    int32_t n, h, w, c, kernel, stride;
+} pool_shape;
+
+static const pool_shape pool_shapes[] = {
+    {1, 2, 2, 1, 2, 2},    {2, 4, 6, 17, 2, 2}, {1, 28, 28, 8, 2, 2}, {1, 7, 5, 33, 2, 2},
+    {1, 5, 5, 3, 3, 2},    {2, 6, 6, 64, 3, 3}, {1, 6, 7, 5, 3, 1},   {3, 1, 1, 10, 1, 1},
+    {1, 14, 14, 90, 2, 2}, {1, 9, 9, 16, 4, 2}, {1, 8, 3, 31, 3, 2},  {4, 5, 5, 48, 2, 3},
+};
+
+_Static_assert(LENGTH(pool_shapes) * 8 == KC_POOL_FIXED, "count the cases in kcheck.h");
+
+static pool_shape random_pool(kc_random *random)
+{
+    pool_shape s = {kc_int(random, 1, 4), kc_int(random, 1, 14), kc_int(random, 1, 14), 1, 1, kc_int(random, 1, 3)};
+    s.c = kc_int(random, 1, kc_int(random, 1, 100));
+    s.kernel = kc_int(random, 1, s.h < s.w ? (s.h < 5 ? s.h : 5) : (s.w < 5 ? s.w : 5));
+    return s;
+}
+
+/* Few different values, so that windows hold ties. */
+static kc_fill pool_fill(const kc_case *test, cnn_dtype dtype)
+{
+    if (dtype == CNN_I8)
+        return test->number % 2 ? kc_ints(-127, 127) : kc_ints(-2, 2);
+    return test->number % 3 ? kc_ints(-3, 3) : (kc_fill){KC_SPECIAL, -1, 1, 1};
+}
+
+void kc_make_pool(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_dtype dtypes[] = {CNN_F32, CNN_F32, CNN_F16, CNN_F16, CNN_BF16, CNN_I8, CNN_I8, CNN_F32};
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2, CNN_ARG_DST};
+    pool_shape s = number < KC_POOL_FIXED ? pool_shapes[number / 8] : random_pool(random);
+    cnn_op_desc *desc = &test->desc;
+    cnn_dtype dtype = dtypes[number % 8];
+    bool forward = op == CNN_OP_MAXPOOL;
+    if (!forward && dtype == CNN_I8)
+        dtype = CNN_F16;
+    int32_t p = cnn_window_count(s.h, s.kernel, s.stride, 0), q = cnn_window_count(s.w, s.kernel, s.stride, 0);
+    cnn_tensor_desc image = cnn_desc(dtype, s.n, s.h, s.w, s.c), pooled = cnn_desc(dtype, s.n, p, q, s.c);
+
+    desc->kernel = s.kernel;
+    desc->stride = s.stride;
+    desc->arg[forward ? CNN_ARG_SRC : CNN_ARG_DST] = image;
+    desc->arg[forward ? CNN_ARG_DST : CNN_ARG_SRC2] = pooled;
+    if (!forward || number % 2)
+        desc->arg[CNN_ARG_INDEX] = cnn_desc(CNN_U8, s.n, p, q, s.c);
+    test->agreement = KC_EXACT;
+    test->fill[CNN_ARG_SRC] = pool_fill(test, dtype);
+    test->fill[CNN_ARG_SRC2] = kc_ints(-9, 9);
+    test->fill[CNN_ARG_INDEX] = kc_ints(0, s.kernel * s.kernel - 1);
+    if (!forward && number % 8 == 7) {
+        test->agreement = KC_SUM;
+        test->terms = (int64_t)s.kernel * s.kernel;
+        test->fill[CNN_ARG_SRC2] = kc_real(-1, 1);
+    }
+    set_padding(test, activations, LENGTH(activations));
+}
+
+/* ---- Input ---- */
+
+_Static_assert(KC_INPUT_FIXED == 32, "eight shapes, four dtypes");
+
+void kc_make_input(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    (void)op;
+    static const shape images[] = {{1, 28, 28, 1}, {3, 5, 7, 1},  {2, 4, 4, 3}, {1, 1, 1, 1},
+                                   {2, 9, 3, 4},   {5, 2, 33, 1}, {1, 8, 8, 3}, {4, 3, 3, 17}};
+    static const cnn_dtype dtypes[] = {CNN_F32, CNN_F16, CNN_BF16, CNN_I8};
+    static const cnn_arg activations[] = {CNN_ARG_DST};
+    shape s = number < KC_INPUT_FIXED ? images[number / 4] : random_shape(random);
+    cnn_op_desc *desc = &test->desc;
+    cnn_dtype dtype = dtypes[number % 4];
+    bool gather = (number / 4 + number) % 2;
+    int32_t stored = s.n + (gather ? 3 : number % 3);
+
+    desc->arg[CNN_ARG_SRC] = cnn_desc(CNN_U8, stored, s.h, s.w, s.c);
+    desc->arg[CNN_ARG_TABLE] = cnn_desc(dtype == CNN_I8 ? CNN_I8 : CNN_F32, 1, 1, s.c, 256);
+    desc->arg[CNN_ARG_DST] = cnn_desc(dtype, s.n, s.h, s.w, s.c);
+    if (gather)
+        desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, s.n);
+    test->fill[CNN_ARG_SRC] = kc_ints(0, 255);
+    test->fill[CNN_ARG_TABLE] = dtype == CNN_I8 ? kc_ints(-127, 127) : kc_real(-3, 3);
+    test->fill[CNN_ARG_INDEX] = kc_ints(0, stored - 1);
+    test->agreement = KC_EXACT;
+    set_padding(test, activations, LENGTH(activations));
+}
+
+/* ---- Requantizing ---- */
+
+_Static_assert(LENGTH(shapes) * 4 == KC_REQUANTIZE_FIXED, "count the cases in kcheck.h");
+
+void kc_make_requantize(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_DST};
+    shape s = pick_shape(number, 4, random);
+    cnn_op_desc *desc = &test->desc;
+    desc->arg[CNN_ARG_SRC] = cnn_desc(CNN_I32, s.n, s.h, s.w, s.c);
+    desc->arg[CNN_ARG_BIAS] = cnn_desc_vector(CNN_I32, s.c);
+    desc->arg[CNN_ARG_MULT] = cnn_desc_vector(CNN_F32, s.c);
+    desc->arg[CNN_ARG_DST] = cnn_desc(op == CNN_OP_REQUANTIZE ? CNN_I8 : CNN_F32, s.n, s.h, s.w, s.c);
+    desc->lo = number % 2 ? 0 : -127;
+    desc->hi = 127;
+    switch (number % 4) {
+    case 0: /* sums that f32 cannot hold */
+        test->fill[CNN_ARG_SRC] = kc_ints(-1073741824, 1073741823);
+        test->fill[CNN_ARG_BIAS] = kc_ints(-1073741824, 1073741823);
+        test->fill[CNN_ARG_MULT] = kc_real(1e-8, 2e-7);
+        break;
+    case 1: /* halves: ties to even */
+        test->fill[CNN_ARG_SRC] = kc_ints(-200, 300);
+        test->fill[CNN_ARG_BIAS] = kc_ints(-9, 9);
+        test->fill[CNN_ARG_MULT] = (kc_fill){KC_INTS, 1, 1, 0.5};
+        break;
+    case 2:
+        test->fill[CNN_ARG_SRC] = kc_ints(-100000, 100000);
+        test->fill[CNN_ARG_BIAS] = kc_ints(-1000, 1000);
+        test->fill[CNN_ARG_MULT] = kc_real(5e-4, 2e-3);
+        break;
+    default: /* all clamped */
+        test->fill[CNN_ARG_SRC] = (kc_fill){KC_ENDS, -1073741824, 1073741823, 1};
+        test->fill[CNN_ARG_BIAS] = kc_ints(-9, 9);
+        test->fill[CNN_ARG_MULT] = kc_real(1, 2);
+        break;
+    }
+    test->agreement = KC_EXACT;
+    set_padding(test, activations, LENGTH(activations));
+}

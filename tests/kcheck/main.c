@@ -1,0 +1,334 @@
+/* kcheck: checks every kernel of every backend against the reference, or times them. */
+#include "tests/kcheck/kcheck.h"
+
+#include "core/pool.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_DEVICES = 16, FAILURES_SHOWN = 3, TEXT_BYTES = 1024, DEFAULT_RANDOM = 60 };
+
+typedef struct options {
+    const char *backend, *isa, *plant; /* NULL: all; none */
+    cnn_op op;                         /* CNN_OP_NONE: all */
+    int number;                        /* of one case; -1: all */
+    int random;                        /* random cases an op */
+    int threads;                       /* of --bench; 0: all CPUs */
+    uint64_t seed;
+    bool bench, list;
+} options;
+
+typedef struct tally {
+    int passed, failed;
+} tally;
+
+/* Ops that a backend may refuse in all cases. */
+static const struct {
+    const char *backend;
+    cnn_op op;
+} may_lack[] = {{NULL, CNN_OP_NONE}};
+
+/* ---- Options ---- */
+
+static void usage(FILE *stream)
+{
+    fprintf(stream,
+            "usage: kcheck [OPTION]...\n"
+            "Checks every kernel of every backend against the reference.\n\n"
+            "  --backend NAME  only this backend: ref, cpu\n"
+            "  --isa LEVEL     only this level of the cpu backend: portable, avx2, avx512, ...\n"
+            "  --op OP         only this op, such as conv or bn_train\n"
+            "  --case N        only this case of the op\n"
+            "  --seed S        of the values and the random cases (default 1)\n"
+            "  --random N      random cases an op, beside the fixed ones (default %d)\n"
+            "  --bench         time the convnet's shapes\n"
+            "  --threads N     of --bench (default: all CPUs)\n"
+            "  --list          list ops, planted bugs and devices\n"
+            "  --plant BUG     check a reference with this bug: must fail\n",
+            DEFAULT_RANDOM);
+}
+
+static bool parse_number(const char *text, uint64_t limit, uint64_t *value)
+{
+    char *end;
+    *value = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == 0 && *value <= limit;
+}
+
+static bool parse_op(const char *name, cnn_op *op)
+{
+    for (int i = 1; i < CNN_OP_COUNT; i++)
+        if (strcmp(cnn_op_info_get((cnn_op)i)->name, name) == 0) {
+            *op = (cnn_op)i;
+            return true;
+        }
+    return false;
+}
+
+static bool parse_one(options *opt, int letter, const char *value)
+{
+    uint64_t number = 0;
+    switch (letter) {
+    case 'b':
+        opt->backend = value;
+        return strcmp(value, "cpu") == 0 || strcmp(value, "ref") == 0;
+    case 'i':
+        opt->isa = value;
+        opt->backend = "cpu";
+        return true;
+    case 'o':
+        return parse_op(value, &opt->op);
+    case 'c':
+        if (!parse_number(value, 1000000, &number))
+            return false;
+        opt->number = (int)number;
+        return true;
+    case 's':
+        return parse_number(value, UINT64_MAX, &opt->seed);
+    case 'r':
+        if (!parse_number(value, 1000000, &number))
+            return false;
+        opt->random = (int)number;
+        return true;
+    case 't':
+        if (!parse_number(value, 1024, &number))
+            return false;
+        opt->threads = (int)number;
+        return true;
+    case 'p':
+        opt->plant = value;
+        return kc_plant(value) != NULL;
+    case 'B':
+        opt->bench = true;
+        return true;
+    case 'l':
+        opt->list = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* True to go on; else *exit_code is set. */
+static bool parse(int argc, char **argv, options *opt, int *exit_code)
+{
+    static const struct option table[] = {
+        {"backend", required_argument, NULL, 'b'}, {"isa", required_argument, NULL, 'i'},
+        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
+        {"seed", required_argument, NULL, 's'},    {"random", required_argument, NULL, 'r'},
+        {"threads", required_argument, NULL, 't'}, {"plant", required_argument, NULL, 'p'},
+        {"bench", no_argument, NULL, 'B'},         {"list", no_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    int letter, index = 0;
+    while ((letter = getopt_long(argc, argv, "", table, &index)) != -1) {
+        if (letter == 'h') {
+            usage(stdout);
+            *exit_code = 0;
+            return false;
+        }
+        if (!parse_one(opt, letter, optarg)) {
+            if (letter != '?')
+                fprintf(stderr, "kcheck: --%s %s is not understood; see --help and --list\n", table[index].name,
+                        optarg);
+            *exit_code = 2;
+            return false;
+        }
+    }
+    *exit_code = 2;
+    if (optind < argc)
+        fprintf(stderr, "kcheck: '%s' is not an option; see --help\n", argv[optind]);
+    else if (opt->number >= 0 && opt->op == CNN_OP_NONE)
+        fprintf(stderr, "kcheck: --case needs --op\n");
+    else
+        return true;
+    return false;
+}
+
+/* ---- Devices ---- */
+
+static bool open_device(kc_device *device, const cnn_backend *backend, const char *isa)
+{
+    *device = (kc_device){.backend = backend};
+    snprintf(device->isa, sizeof device->isa, "%s", isa);
+    snprintf(device->label, sizeof device->label, "%s%s%s", backend->name, *isa ? "/" : "", isa);
+    if (*isa && setenv("CNN_CPU_ISA", isa, 1) != 0)
+        return false;
+    bool opened = backend->open(cnn_host_get(), &device->device) == CNN_OK;
+    if (*isa)
+        unsetenv("CNN_CPU_ISA");
+    if (!opened)
+        printf("%-16s skipped: %s\n", device->label, cnn_last_error());
+    else
+        printf("%-16s %s\n", device->label, backend->describe(device->device));
+    return opened;
+}
+
+static bool wanted(const options *opt, const char *backend)
+{
+    return !opt->backend || strcmp(opt->backend, backend) == 0;
+}
+
+static int open_devices(const options *opt, kc_device *devices)
+{
+    static const char *const levels[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
+    enum { LEVELS = sizeof levels / sizeof levels[0] };
+    int count = 0;
+    if (opt->plant)
+        return open_device(&devices[0], kc_plant(opt->plant), "") ? 1 : 0;
+    if (wanted(opt, "ref") && !opt->bench)
+        count += open_device(&devices[count], &cnn_backend_ref, "");
+    for (int i = 0; i < LEVELS; i++) {
+        bool chosen = !opt->isa || strcmp(opt->isa, levels[i]) == 0 || (opt->bench && i == 0);
+        if (wanted(opt, "cpu") && chosen)
+            count += open_device(&devices[count], &cnn_backend_cpu, levels[i]);
+    }
+    return count;
+}
+
+static void close_devices(kc_device *devices, int count)
+{
+    for (int i = 0; i < count; i++)
+        devices[i].backend->close(devices[i].device);
+}
+
+/* ---- Checking ---- */
+
+static void report(const kc_case *test, const kc_device *device, const char *text, const options *opt)
+{
+    printf("FAILED %s: %s\n    replay: kcheck", device->label, text);
+    if (opt->plant)
+        printf(" --plant %s", opt->plant);
+    else if (*device->isa)
+        printf(" --isa %s", device->isa);
+    else
+        printf(" --backend %s", device->backend->name);
+    printf(" --op %s --case %d --seed %llu\n", cnn_op_info_get(test->desc.op)->name, test->number,
+           (unsigned long long)test->seed);
+}
+
+/* Failures of one op on one device past the first few are only counted. */
+static void check_case(const options *opt, cnn_op op, int number, kc_device *devices, int count, int *shown, tally *sum)
+{
+    kc_case test;
+    char text[TEXT_BYTES] = "";
+    if (kc_case_make(&test, op, number, opt->seed) != CNN_OK) {
+        printf("FAILED kcheck: %s\n", cnn_last_error());
+        sum->failed++;
+        kc_case_free(&test);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        switch (kc_check(&test, &devices[i], text, sizeof text)) {
+        case KC_PASSED:
+            sum->passed++;
+            break;
+        case KC_FAILED:
+            sum->failed++;
+            if (shown[i]++ < FAILURES_SHOWN)
+                report(&test, &devices[i], text, opt);
+            break;
+        case KC_REFUSED:
+            if (opt->number >= 0)
+                printf("%s refuses: %s\n", devices[i].label, devices[i].reason[op]);
+            break;
+        }
+    kc_case_free(&test);
+}
+
+static void check_op(const options *opt, cnn_op op, kc_device *devices, int count, tally *sum)
+{
+    int shown[MAX_DEVICES] = {0};
+    int first = 0, last = kc_op_get(op)->fixed + opt->random - 1;
+    if (opt->number >= 0)
+        first = last = opt->number;
+    tally before = *sum;
+    for (int number = first; number <= last; number++)
+        check_case(opt, op, number, devices, count, shown, sum);
+    printf("%-14s %5d passed, %d failed\n", cnn_op_info_get(op)->name, sum->passed - before.passed,
+           sum->failed - before.failed);
+    fflush(stdout);
+}
+
+static bool lacks_rightly(const kc_device *device, cnn_op op)
+{
+    for (int i = 0; may_lack[i].backend; i++)
+        if (strcmp(may_lack[i].backend, device->backend->name) == 0 && may_lack[i].op == op)
+            return true;
+    return false;
+}
+
+/* One line a device: which ops refused how many cases, padding that it does not want included. */
+static void print_refusals(const kc_device *device)
+{
+    const char *separator = " refused";
+    for (int op = 1; op < CNN_OP_COUNT; op++) {
+        if (!device->refused[op])
+            continue;
+        printf("%s%s %d %s", separator[0] == ' ' ? device->label : "", separator, device->refused[op],
+               cnn_op_info_get((cnn_op)op)->name);
+        separator = ",";
+    }
+    if (separator[0] == ',')
+        printf("\n");
+}
+
+/* Prints what was refused; an op that a backend refuses always counts as a failure. */
+static void report_refusals(const options *opt, const kc_device *devices, int count, tally *sum)
+{
+    for (int i = 0; i < count; i++) {
+        const kc_device *device = &devices[i];
+        print_refusals(device);
+        for (int op = 1; op < CNN_OP_COUNT; op++) {
+            const char *name = cnn_op_info_get((cnn_op)op)->name;
+            if (device->refused[op] && opt->op != CNN_OP_NONE)
+                printf("    %s, first reason: %s\n", name, device->reason[op]);
+            if (device->refused[op] && !device->ran[op] && opt->number < 0 && !lacks_rightly(device, (cnn_op)op)) {
+                printf("FAILED %s: no kernel for %s: %s\n", device->label, name, device->reason[op]);
+                sum->failed++;
+            }
+        }
+    }
+}
+
+static int check_all(const options *opt, kc_device *devices, int count)
+{
+    tally sum = {0};
+    printf("seed %llu, %d random cases an op\n", (unsigned long long)opt->seed, opt->random);
+    for (int op = 1; op < CNN_OP_COUNT; op++)
+        if (opt->op == CNN_OP_NONE || opt->op == (cnn_op)op)
+            check_op(opt, (cnn_op)op, devices, count, &sum);
+    report_refusals(opt, devices, count, &sum);
+    printf("%d passed, %d failed\n", sum.passed, sum.failed);
+    return sum.failed == 0 && sum.passed > 0 ? 0 : 1;
+}
+
+static void list(void)
+{
+    for (int op = 1; op < CNN_OP_COUNT; op++)
+        printf("op %-14s %d fixed cases\n", cnn_op_info_get((cnn_op)op)->name, kc_op_get((cnn_op)op)->fixed);
+    for (int i = 0; kc_plants[i]; i++)
+        printf("plant %s\n", kc_plants[i]);
+}
+
+int main(int argc, char **argv)
+{
+    static kc_device devices[MAX_DEVICES];
+    options opt = {.number = -1, .random = DEFAULT_RANDOM, .seed = 1};
+    int exit_code;
+    if (!parse(argc, argv, &opt, &exit_code))
+        return exit_code;
+    if (opt.list)
+        list();
+    int count = open_devices(&opt, devices);
+    if (opt.list)
+        exit_code = 0;
+    else if (count == 0)
+        exit_code = 1;
+    else if (opt.bench)
+        exit_code = cnn_set_threads(opt.threads) != CNN_OK || kc_bench(devices, count, opt.seed) > 0;
+    else
+        exit_code = check_all(&opt, devices, count);
+    close_devices(devices, count);
+    return exit_code;
+}

@@ -1,0 +1,597 @@
+/* Data sets: IDX files good and bad, finding and fetching them, the split, "synth". */
+#include "cnn/dataset.h"
+#include "core/dataset.h"
+#include "core/memory.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { IMAGE = 28 * 28, COUNT = 30, IMAGES_BYTES = 16 + COUNT * IMAGE, LABELS_BYTES = 8 + COUNT };
+
+static char folder[64];                  /* of this test, emptied after it */
+static uint8_t images[IMAGES_BYTES + 1]; /* a good file, then one byte too many */
+static uint8_t labels[LABELS_BYTES + 1];
+
+/* ---- Files ---- */
+
+static const char *in_folder(const char *name)
+{
+    static char path[4][256];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void put(const char *name, const void *data, size_t bytes)
+{
+    FILE *file = fopen(in_folder(name), "wb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(data, 1, bytes, file), bytes);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static size_t put_gz(const char *name, const void *data, size_t bytes)
+{
+    gzFile file = gzopen(in_folder(name), "wb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(gzwrite(file, data, (unsigned)bytes), (int)bytes);
+    ck_assert_int_eq(gzclose(file), Z_OK);
+    struct stat info;
+    ck_assert_int_eq(stat(in_folder(name), &info), 0);
+    return (size_t)info.st_size;
+}
+
+static void big_endian(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(value >> (24 - 8 * i));
+}
+
+static void set_up(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/cnn-test-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    big_endian(images, 0x803);
+    big_endian(images + 4, COUNT);
+    big_endian(images + 8, 28);
+    big_endian(images + 12, 28);
+    for (int i = 16; i <= IMAGES_BYTES; i++)
+        images[i] = (uint8_t)(i * 7);
+    big_endian(labels, 0x801);
+    big_endian(labels + 4, COUNT);
+    for (int i = 8; i <= LABELS_BYTES; i++)
+        labels[i] = (uint8_t)(i % 10);
+}
+
+static void remove_folder(const char *path)
+{
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char inner[512];
+        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (unlink(inner) != 0)
+            remove_folder(inner);
+    }
+    if (dir)
+        closedir(dir);
+    rmdir(path);
+}
+
+static void tear_down(void)
+{
+    remove_folder(folder);
+}
+
+static void put_good(void)
+{
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+}
+
+static cnn_status load(const char *name, cnn_dataset **dataset)
+{
+    cnn_dataset_options options = {.dir = folder};
+    return cnn_dataset_load(name, CNN_SUBSET_TRAIN, &options, dataset);
+}
+
+/* The load must succeed with the bytes that were written. */
+static void check_good(void)
+{
+    cnn_dataset *dataset;
+    ck_assert_msg(load("mnist", &dataset) == CNN_OK, "%s", cnn_last_error());
+    ck_assert_int_eq(dataset->id, CNN_DATASET_MNIST);
+    ck_assert_int_eq(dataset->count, COUNT);
+    ck_assert_int_eq(dataset->height, 28);
+    ck_assert_int_eq(dataset->width, 28);
+    ck_assert_int_eq(dataset->channels, 1);
+    ck_assert_int_eq(dataset->classes, 10);
+    ck_assert_mem_eq(dataset->images, images + 16, COUNT * IMAGE);
+    ck_assert_mem_eq(dataset->labels, labels + 8, COUNT);
+    cnn_dataset_free(dataset);
+}
+
+/* The load must fail with a sentence that holds each of the words. */
+static void check_bad(cnn_status expected, const char *first, const char *second)
+{
+    cnn_dataset *dataset = NULL;
+    ck_assert_int_eq(load("mnist", &dataset), expected);
+    ck_assert_ptr_null(dataset);
+    ck_assert_msg(strstr(cnn_last_error(), first) && strstr(cnn_last_error(), second), "'%s' lacks '%s' or '%s'",
+                  cnn_last_error(), first, second);
+    ck_assert_ptr_null(strchr(cnn_last_error(), '\n'));
+}
+
+/* ---- Reading ---- */
+
+START_TEST(reads_every_name_and_form)
+{
+    put_good();
+    check_good();
+    tear_down();
+    set_up();
+    put_gz("train-images-idx3-ubyte.gz", images, IMAGES_BYTES);
+    put("train-labels.idx1-ubyte", labels, LABELS_BYTES);
+    check_good();
+    tear_down();
+    set_up();
+    put_gz("train-images.idx3-ubyte.gz", images, IMAGES_BYTES);
+    put_gz("train-labels-idx1-ubyte.gz", labels, LABELS_BYTES);
+    check_good();
+}
+END_TEST
+
+START_TEST(own_folder_comes_first)
+{
+    uint8_t other = labels[8];
+    labels[8] = 9;
+    put_good();
+    labels[8] = other;
+    ck_assert_int_eq(mkdir(in_folder("mnist"), 0777), 0);
+    put("mnist/train-images-idx3-ubyte", images, IMAGES_BYTES);
+    cnn_dataset *dataset;
+    ck_assert_int_eq(load("mnist", &dataset), CNN_OK); /* the pair in the folder itself: mnist/ lacks labels */
+    ck_assert_int_eq(dataset->labels[0], 9);
+    cnn_dataset_free(dataset);
+    put("mnist/train-labels-idx1-ubyte", labels, LABELS_BYTES);
+    check_good();
+}
+END_TEST
+
+START_TEST(truncated_at_every_length)
+{
+    char at[32];
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+    for (size_t bytes = 0; bytes < LABELS_BYTES; bytes++) {
+        put("train-labels-idx1-ubyte", labels, bytes);
+        snprintf(at, sizeof at, "ends at byte %zu", bytes);
+        check_bad(CNN_ERR_FORMAT, "train-labels-idx1-ubyte", at);
+    }
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+    for (size_t bytes = 0; bytes < IMAGES_BYTES; bytes += bytes < 40 ? 1 : 1021) {
+        put("train-images-idx3-ubyte", images, bytes);
+        snprintf(at, sizeof at, "ends at byte %zu", bytes);
+        check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", at);
+    }
+}
+END_TEST
+
+START_TEST(truncated_gzip_at_every_length)
+{
+    uint8_t packed[4096];
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+    size_t bytes = put_gz("whole.gz", labels, LABELS_BYTES);
+    FILE *file = fopen(in_folder("whole.gz"), "rb");
+    ck_assert_uint_eq(fread(packed, 1, sizeof packed, file), bytes);
+    fclose(file);
+    for (size_t length = 0; length < bytes; length++) {
+        put("train-labels-idx1-ubyte.gz", packed, length);
+        check_bad(CNN_ERR_FORMAT, "train-labels-idx1-ubyte.gz", "byte");
+    }
+    for (size_t flipped = 0; flipped < bytes; flipped++) { /* what zlib lets pass must still be the same bytes */
+        packed[flipped] ^= 16;
+        put("train-labels-idx1-ubyte.gz", packed, bytes);
+        cnn_dataset *dataset;
+        if (load("mnist", &dataset) == CNN_OK) {
+            ck_assert_mem_eq(dataset->labels, labels + 8, COUNT);
+            cnn_dataset_free(dataset);
+        }
+        packed[flipped] ^= 16;
+    }
+    packed[bytes - 6] ^= 1; /* the checksum */
+    put("train-labels-idx1-ubyte.gz", packed, bytes);
+    check_bad(CNN_ERR_FORMAT, "train-labels-idx1-ubyte.gz", "damaged gzip");
+}
+END_TEST
+
+START_TEST(more_bytes_than_promised)
+{
+    put_good();
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES + 1);
+    check_bad(CNN_ERR_FORMAT, "train-labels-idx1-ubyte", "at byte 38");
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES + 1);
+    check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "at byte 23536");
+}
+END_TEST
+
+START_TEST(wrong_headers)
+{
+    put_good();
+    put("train-images-idx3-ubyte", labels, LABELS_BYTES);
+    check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "0x00000801 at byte 0");
+    put("train-images-idx3-ubyte", "\x89PNG and more", 12);
+    check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "at byte 0");
+    images[2] = 0x0D; /* floats */
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+    check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "0x00000d03 at byte 0");
+    images[2] = 8;
+    big_endian(images + 8, 0);
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+    check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "byte 8 is 0");
+    big_endian(images + 8, 28);
+    big_endian(images + 12, 14); /* twice as many images of half the width would be the same bytes */
+    big_endian(images + 4, 2 * COUNT);
+    put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+    check_bad(CNN_ERR_FORMAT, "train-labels-idx1-ubyte", "holds 60 images");
+}
+END_TEST
+
+/* Headers that promise far more than the file holds must not make the reader allocate it. */
+START_TEST(sizes_that_lie)
+{
+    static const uint32_t lies[][3] = {
+        {60000, 28, 28},   {0x7fffffff, 1, 1}, {0xffffffff, 28, 28},        {1, 0x80000000, 1},
+        {65536, 65536, 1}, {2, 2, 0xffffffff}, {0x10000, 0x10000, 0x10000}, {0xffffffff, 0xffffffff, 0xffffffff}};
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++)
+        for (int packed = 0; packed < 2; packed++) {
+            for (int k = 0; k < 3; k++)
+                big_endian(images + 4 + 4 * k, lies[i][k]);
+            remove_folder(folder);
+            ck_assert_int_eq(mkdir(folder, 0777), 0);
+            put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+            if (packed)
+                put_gz("train-images-idx3-ubyte.gz", images, IMAGES_BYTES);
+            else
+                put("train-images-idx3-ubyte", images, IMAGES_BYTES);
+            cnn_memory_fail_at(0);
+            check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "byte");
+        }
+}
+END_TEST
+
+START_TEST(images_and_labels_must_match)
+{
+    put_good();
+    big_endian(labels + 4, COUNT - 1);
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES - 1);
+    check_bad(CNN_ERR_FORMAT, "29 labels (at byte 4)", "30 images");
+    big_endian(labels + 4, COUNT);
+    labels[8 + 17] = 10;
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+    check_bad(CNN_ERR_FORMAT, "label 10 at byte 25", "0 to 9");
+    labels[8 + 17] = 255;
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+    check_bad(CNN_ERR_FORMAT, "label 255 at byte 25", "train-labels-idx1-ubyte");
+}
+END_TEST
+
+START_TEST(images_must_be_28x28)
+{
+    big_endian(images + 8, 14);
+    big_endian(images + 12, 56);
+    put_good();
+    check_bad(CNN_ERR_FORMAT, "train-images-idx3-ubyte", "14x56");
+}
+END_TEST
+
+START_TEST(not_a_file)
+{
+    ck_assert_int_eq(mkdir(in_folder("train-images-idx3-ubyte"), 0777), 0);
+    put("train-labels-idx1-ubyte", labels, LABELS_BYTES);
+    check_bad(CNN_ERR_IO, "train-images-idx3-ubyte", "not a regular file");
+}
+END_TEST
+
+START_TEST(notes_what_is_not_as_published)
+{
+    cnn_dataset *dataset;
+    put_good();
+    ck_assert_int_eq(load("mnist", &dataset), CNN_OK);
+    ck_assert_str_eq(dataset->note, "30 training images, while MNIST has 60000");
+    cnn_dataset_free(dataset);
+    char line[400];
+    memset(line, 'x', sizeof line);
+    put("NOTE", line, sizeof line); /* longer than a note can be, without an end of line */
+    ck_assert_int_eq(load("mnist", &dataset), CNN_OK);
+    ck_assert_uint_eq(strlen(dataset->note), sizeof dataset->note - 1);
+    cnn_dataset_free(dataset);
+    put("NOTE", "thirty of them\nand more\n", 24);
+    ck_assert_int_eq(load("mnist", &dataset), CNN_OK);
+    ck_assert_str_eq(dataset->note, "thirty of them");
+    cnn_dataset_free(dataset);
+}
+END_TEST
+
+START_TEST(another_data_set_is_refused)
+{
+    const char *system = "/usr/share/datasets/fashion-mnist";
+    cnn_dataset_options options = {.dir = system};
+    cnn_dataset *dataset = NULL;
+    if (access(system, F_OK) != 0)
+        return; /* needs Debian's dataset-fashion-mnist */
+    ck_assert_int_eq(cnn_dataset_load("mnist", CNN_SUBSET_TEST, &options, &dataset), CNN_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), "test labels of Fashion-MNIST, not of MNIST"));
+    ck_assert_int_eq(cnn_dataset_load("fashion-mnist", CNN_SUBSET_TEST, &options, &dataset), CNN_OK);
+    ck_assert_int_eq(dataset->count, 10000);
+    ck_assert_str_eq(dataset->note, "");
+    cnn_dataset_free(dataset);
+}
+END_TEST
+
+/* ---- Finding and fetching ---- */
+
+START_TEST(missing_files_are_named)
+{
+    setenv("CNN_GET_DATA", "/nowhere/get-data", 1);
+    check_bad(CNN_ERR_IO, "looked for train-images-idx3-ubyte and train-labels-idx1-ubyte", folder);
+    check_bad(CNN_ERR_IO, "/nowhere/get-data mnist /tmp/cnn-test-", "plain or .gz");
+}
+END_TEST
+
+START_TEST(folder_from_the_environment)
+{
+    cnn_dataset *dataset;
+    put_good();
+    setenv("CNN_DATA", folder, 1);
+    ck_assert_int_eq(cnn_dataset_load("mnist", CNN_SUBSET_TRAIN, NULL, &dataset), CNN_OK);
+    cnn_dataset_free(dataset);
+    unsetenv("CNN_DATA");
+    setenv("XDG_CACHE_HOME", folder, 1);
+    ck_assert_int_eq(cnn_dataset_load("mnist", CNN_SUBSET_TRAIN, NULL, &dataset), CNN_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), in_folder("cnnkit/mnist")));
+    unsetenv("XDG_CACHE_HOME");
+    setenv("HOME", folder, 1);
+    ck_assert_int_eq(cnn_dataset_load("mnist", CNN_SUBSET_TRAIN, NULL, &dataset), CNN_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), in_folder(".cache/cnnkit/mnist")));
+    unsetenv("HOME");
+    ck_assert_int_eq(cnn_dataset_load("mnist", CNN_SUBSET_TRAIN, NULL, &dataset), CNN_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), "--data-dir"));
+}
+END_TEST
+
+static void put_script(const char *text)
+{
+    put("fetch me", text, strlen(text)); /* a space: no shell may split it */
+    ck_assert_int_eq(chmod(in_folder("fetch me"), 0755), 0);
+    setenv("CNN_GET_DATA", in_folder("fetch me"), 1);
+}
+
+START_TEST(fetches_what_is_missing)
+{
+    char target[256], script[1024];
+    snprintf(target, sizeof target, "%s/a folder", folder);
+    cnn_dataset_options options = {.dir = target, .fetch = true};
+    cnn_dataset *dataset;
+    put("images", images, IMAGES_BYTES);
+    put("labels", labels, LABELS_BYTES);
+    snprintf(script, sizeof script,
+             "#!/bin/sh\n[ $# = 2 ] && mkdir -p \"$2/$1\" && cp %s/images \"$2/$1/train-images-idx3-ubyte\" &&\n"
+             "cp %s/labels \"$2/$1/train-labels-idx1-ubyte\" && echo fetched\n",
+             folder, folder);
+    put_script(script);
+    ck_assert_msg(cnn_dataset_load("mnist", CNN_SUBSET_TRAIN, &options, &dataset) == CNN_OK, "%s", cnn_last_error());
+    ck_assert_int_eq(dataset->count, COUNT);
+    cnn_dataset_free(dataset);
+}
+END_TEST
+
+START_TEST(fetching_that_fails)
+{
+    static const char *const scripts[] = {"#!/bin/sh\nexit 3\n", "#!/bin/sh\nkill -9 $$\n", "#!/nowhere/sh\n",
+                                          "#!/bin/sh\nexit 0\n"};
+    static const char *const words[] = {"exit status 3", "signal 9", "could not be started", "get them with"};
+    cnn_dataset_options options = {.dir = folder, .fetch = true};
+    for (int i = 0; i < 4; i++) {
+        cnn_dataset *dataset = NULL;
+        put_script(scripts[i]);
+        ck_assert_int_eq(cnn_dataset_load("mnist", CNN_SUBSET_TRAIN, &options, &dataset), CNN_ERR_IO);
+        ck_assert_msg(strstr(cnn_last_error(), words[i]) && strstr(cnn_last_error(), "get them with"), "%s",
+                      cnn_last_error());
+    }
+}
+END_TEST
+
+START_TEST(names)
+{
+    cnn_dataset *dataset = NULL;
+    ck_assert_int_eq(load("minst", &dataset), CNN_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), "'minst' is not known; there are mnist, fashion-mnist, synth"));
+    ck_assert_str_eq(cnn_dataset_name(CNN_DATASET_FASHION_MNIST), "fashion-mnist");
+    ck_assert_ptr_null(cnn_dataset_name(CNN_DATASET_NONE));
+    ck_assert_str_eq(cnn_dataset_class_name(CNN_DATASET_MNIST, 7), "7");
+    ck_assert_str_eq(cnn_dataset_class_name(CNN_DATASET_FASHION_MNIST, 7), "sneaker");
+    ck_assert_ptr_null(cnn_dataset_class_name(CNN_DATASET_MNIST, 10));
+    ck_assert_ptr_null(cnn_dataset_class_name(CNN_DATASET_MNIST, -1));
+    ck_assert_ptr_null(cnn_dataset_class_name((cnn_dataset_id)99, 0));
+}
+END_TEST
+
+/* Every allocation is made to fail in turn: an error each time, and nothing left behind (the leak checker sees to it).
+ */
+START_TEST(out_of_memory)
+{
+    put_good();
+    put("NOTE", "a note\n", 7);
+    for (long n = 1;; n++) {
+        cnn_dataset *dataset = NULL;
+        cnn_memory_fail_at(n);
+        cnn_status status = load("mnist", &dataset);
+        bool all = cnn_memory_count() < n;
+        cnn_memory_fail_at(0);
+        ck_assert_int_eq(status, all ? CNN_OK : CNN_ERR_MEMORY);
+        cnn_dataset_free(dataset);
+        if (all)
+            break;
+    }
+}
+END_TEST
+
+/* ---- Split ---- */
+
+static cnn_dataset *labelled(int32_t count, int classes)
+{
+    cnn_dataset *dataset = calloc(1, sizeof *dataset);
+    dataset->count = count;
+    dataset->classes = classes;
+    dataset->labels = malloc((size_t)count);
+    for (int32_t i = 0; i < count; i++)
+        dataset->labels[i] = (uint8_t)((int64_t)i * i % classes); /* classes of unequal size */
+    return dataset;
+}
+
+static void check_split(int32_t count, int classes, int32_t held_out)
+{
+    cnn_dataset *dataset = labelled(count, classes);
+    cnn_split split, again;
+    int32_t size[256] = {0}, held[256] = {0};
+    uint8_t *seen = calloc((size_t)count, 1);
+    ck_assert_int_eq(cnn_dataset_split(dataset, 5, &split), CNN_OK);
+    ck_assert_int_eq(split.validation_count, held_out);
+    ck_assert_int_eq(split.train_count, count - held_out);
+    for (int32_t i = 0; i < count; i++)
+        size[dataset->labels[i]]++;
+    for (int32_t i = 0; i < split.train_count; i++) {
+        ck_assert(i == 0 || split.train[i] > split.train[i - 1]);
+        seen[split.train[i]]++;
+    }
+    for (int32_t i = 0; i < split.validation_count; i++) {
+        ck_assert(i == 0 || split.validation[i] > split.validation[i - 1]);
+        seen[split.validation[i]]++;
+        held[dataset->labels[split.validation[i]]]++;
+    }
+    for (int32_t i = 0; i < count; i++)
+        ck_assert_int_eq(seen[i], 1);
+    for (int c = 0; c < classes; c++) { /* each class's share, rounded one way or the other */
+        int64_t exact = (int64_t)held_out * size[c];
+        ck_assert_int_ge(held[c], exact / count);
+        ck_assert_int_le(held[c], exact / count + 1);
+    }
+    ck_assert_int_eq(cnn_dataset_split(dataset, 5, &again), CNN_OK);
+    ck_assert_mem_eq(split.train, again.train, (size_t)split.train_count * sizeof(int32_t));
+    cnn_split_free(&again);
+    if (held_out > 20) {
+        ck_assert_int_eq(cnn_dataset_split(dataset, 6, &again), CNN_OK);
+        ck_assert_mem_ne(split.validation, again.validation, (size_t)split.validation_count * sizeof(int32_t));
+        cnn_split_free(&again);
+    }
+    cnn_split_free(&split);
+    ck_assert_ptr_null(split.train);
+    free(seen);
+    cnn_dataset_free(dataset);
+}
+
+START_TEST(split_is_stratified)
+{
+    check_split(60000, 10, 5000);
+    check_split(4000, 10, 400);
+    check_split(997, 7, 99);
+    check_split(1000, 256, 100);
+    check_split(10, 10, 1);
+    check_split(9, 3, 0);
+    check_split(1, 1, 0);
+}
+END_TEST
+
+/* The seed is stored in models: the images that it holds out must never change. */
+START_TEST(split_is_for_ever)
+{
+    cnn_dataset *dataset = labelled(100, 10);
+    cnn_split split;
+    static const int32_t expected[10] = {7, 11, 24, 26, 38, 59, 70, 78, 85, 93};
+    ck_assert_int_eq(cnn_dataset_split(dataset, 20260, &split), CNN_OK);
+    ck_assert_mem_eq(split.validation, expected, sizeof expected);
+    cnn_split_free(&split);
+    cnn_dataset_free(dataset);
+}
+END_TEST
+
+/* ---- Synth ---- */
+
+static uint64_t fnv1a(const uint8_t *bytes, size_t count)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < count; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    return hash;
+}
+
+START_TEST(synth_is_the_same_everywhere)
+{
+    static const int32_t counts[2] = {4000, 1000};
+    static const uint64_t hashes[2] = {0xed6f8645f9541507, 0xcb2410ace4a1bcbf};
+    for (int subset = 0; subset < 2; subset++) {
+        cnn_dataset *dataset;
+        int32_t size[10] = {0};
+        ck_assert_int_eq(cnn_dataset_load("synth", subset ? CNN_SUBSET_TEST : CNN_SUBSET_TRAIN, NULL, &dataset),
+                         CNN_OK);
+        ck_assert_int_eq(dataset->count, counts[subset]);
+        ck_assert_int_eq(dataset->id, CNN_DATASET_SYNTH);
+        ck_assert_str_eq(dataset->note, "");
+        uint64_t hash = fnv1a(dataset->images, (size_t)dataset->count * IMAGE);
+        ck_assert_msg(hash == hashes[subset], "subset %d: 0x%016llx", subset, (unsigned long long)hash);
+        for (int32_t i = 0; i < dataset->count; i++)
+            size[dataset->labels[i]]++;
+        for (int c = 0; c < 10; c++) {
+            ck_assert_int_eq(size[c], counts[subset] / 10);
+            ck_assert_ptr_nonnull(cnn_dataset_class_name(CNN_DATASET_SYNTH, c));
+        }
+        cnn_dataset_free(dataset);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("dataset");
+    TCase *files = tcase_create("files"), *memory = tcase_create("memory");
+    tcase_add_checked_fixture(files, set_up, tear_down);
+    tcase_set_timeout(files, 60);
+    tcase_add_test(files, reads_every_name_and_form);
+    tcase_add_test(files, own_folder_comes_first);
+    tcase_add_test(files, truncated_at_every_length);
+    tcase_add_test(files, truncated_gzip_at_every_length);
+    tcase_add_test(files, more_bytes_than_promised);
+    tcase_add_test(files, wrong_headers);
+    tcase_add_test(files, sizes_that_lie);
+    tcase_add_test(files, images_and_labels_must_match);
+    tcase_add_test(files, images_must_be_28x28);
+    tcase_add_test(files, not_a_file);
+    tcase_add_test(files, notes_what_is_not_as_published);
+    tcase_add_test(files, another_data_set_is_refused);
+    tcase_add_test(files, missing_files_are_named);
+    tcase_add_test(files, folder_from_the_environment);
+    tcase_add_test(files, fetches_what_is_missing);
+    tcase_add_test(files, fetching_that_fails);
+    tcase_add_test(files, names);
+    tcase_add_test(files, out_of_memory);
+    suite_add_tcase(suite, files);
+    tcase_add_test(memory, split_is_stratified);
+    tcase_add_test(memory, split_is_for_ever);
+    tcase_add_test(memory, synth_is_the_same_everywhere);
+    suite_add_tcase(suite, memory);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

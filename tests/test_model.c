@@ -1,0 +1,252 @@
+/* Models in memory: the built-in networks, adding nodes, shapes, readers, initial weights, copies, counts, printing. */
+#include "model_case.h"
+
+#include "core/hash.h"
+#include "core/layers.h"
+#include "core/memory.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void check_builtin(const char *name, int64_t weights, int64_t macs)
+{
+    cnn_model *model = NULL;
+    CHECK_OK(cnn_model_create(name, &model));
+    cnn_tensor_desc in = cnn_model_input(model), out = cnn_model_output(model);
+    ck_assert_int_eq(in.h, 28);
+    ck_assert_int_eq(in.w, 28);
+    ck_assert_int_eq(in.c, 1);
+    ck_assert_int_eq(out.c, 10);
+    ck_assert_int_eq(cnn_model_weight_count(model), weights);
+    ck_assert_int_eq(cnn_model_macs(model), macs);
+    ck_assert(!cnn_model_is_quantized(model));
+    ck_assert_int_eq(cnn_model_dataset(model), CNN_DATASET_NONE);
+    ck_assert_str_eq(model->name, name);
+    cnn_model_free(model);
+}
+
+START_TEST(test_builtin_sizes)
+{
+    /* Weights layer by layer: conv1, bn1, conv2, bn2, fc1 and its bias, fc2 and its bias. */
+    check_builtin("convnet", 3200 + 512 + 819200 + 1024 + 12544 * 512 + 512 + 5120 + 10,
+                  784 * 3200 + 196 * 819200 + 12544 * 512 + 5120);
+    check_builtin("lenet5", 61706, 784 * 150 + 100 * 2400 + 400 * 120 + 120 * 84 + 840);
+    check_builtin("lenet5-caffe", 431080, 576 * 500 + 64 * 25000 + 400000 + 5000);
+    check_builtin("lenet300", 266610, 784 * 300 + 300 * 100 + 100 * 10);
+}
+END_TEST
+
+START_TEST(test_builtin_names)
+{
+    const char *const *names = cnn_model_builtin_names();
+    ck_assert_str_eq(names[0], "convnet");
+    int count = 0;
+    while (names[count])
+        count++;
+    ck_assert_int_eq(count, 4);
+}
+END_TEST
+
+START_TEST(test_caffe_has_no_relu_after_convolutions)
+{
+    cnn_model *model = NULL;
+    int reader = -1;
+    CHECK_OK(cnn_model_create("lenet5-caffe", &model));
+    for (int i = 0; i < model->node_count; i++)
+        if (model->nodes[i].type->id == CNN_LAYER_CONV) {
+            ck_assert_int_eq(cnn_model_readers(model, i, &reader), 1);
+            ck_assert_int_eq(model->nodes[reader].type->id, CNN_LAYER_MAXPOOL);
+        }
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_init_bounds_and_formula)
+{
+    cnn_model *model = NULL;
+    CHECK_OK(cnn_model_create("lenet5", &model));
+    cnn_model_init(model, 42);
+    uint64_t ordinal = 0;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_param *param = model->nodes[i].param;
+        if (!param[CNN_PARAM_WEIGHT].data)
+            continue;
+        const cnn_tensor_desc *desc = &param[CNN_PARAM_WEIGHT].desc;
+        float bound = (float)(1.0 / sqrt((double)(desc->h * desc->w * desc->c)));
+        for (int role = CNN_PARAM_WEIGHT; role <= CNN_PARAM_BIAS; role++, ordinal++) {
+            const float *values = param[role].data;
+            float low = 0, high = 0;
+            for (int64_t k = 0; k < cnn_desc_elements(&param[role].desc); k++) {
+                float u = cnn_hash_uniform(cnn_hash(42, CNN_PURPOSE_INIT, ordinal, (uint64_t)k));
+                ck_assert(values[k] == (2 * u - 1) * bound);
+                low = fminf(low, values[k]);
+                high = fmaxf(high, values[k]);
+            }
+            ck_assert(low >= -bound && high < bound);
+            if (role == CNN_PARAM_WEIGHT)
+                ck_assert(low < -0.9f * bound && high > 0.9f * bound);
+        }
+    }
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_init_bn)
+{
+    cnn_model *model = case_tiny();
+    const cnn_node *bn = &model->nodes[cnn_model_find(model, "bn1")];
+    for (int c = 0; c < 2; c++) {
+        ck_assert(((float *)bn->param[CNN_PARAM_GAMMA].data)[c] == 1);
+        ck_assert(((float *)bn->param[CNN_PARAM_BETA].data)[c] == 0);
+        ck_assert(((float *)bn->param[CNN_PARAM_RUNNING_MEAN].data)[c] == 0);
+        ck_assert(((float *)bn->param[CNN_PARAM_RUNNING_VAR].data)[c] == 1);
+    }
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_clone_is_deep)
+{
+    cnn_model *model = case_tiny_int8(), *copy = NULL;
+    cnn_param *weight = &model->nodes[1].param[CNN_PARAM_WEIGHT];
+    weight->mask = cnn_aligned_alloc((size_t)cnn_desc_elements(&weight->desc));
+    memset(weight->mask, 1, (size_t)cnn_desc_elements(&weight->desc));
+    weight->structure = CNN_SPARSE;
+    model->text = cnn_strdup("made by a test");
+    CHECK_OK(cnn_model_clone(model, &copy));
+    case_check_equal(model, copy);
+    ck_assert_ptr_ne(copy->nodes[1].param[CNN_PARAM_WEIGHT].data, weight->data);
+    ck_assert_ptr_ne(copy->nodes[1].param[CNN_PARAM_WEIGHT].scale, weight->scale);
+    ck_assert_ptr_ne(copy->nodes[1].param[CNN_PARAM_WEIGHT].mask, weight->mask);
+    ck_assert_ptr_ne(copy->text, model->text);
+    cnn_model_free(model);
+    cnn_model_free(copy);
+}
+END_TEST
+
+START_TEST(test_print_and_parse_again)
+{
+    const char *const *names = cnn_model_builtin_names();
+    for (; *names; names++) {
+        cnn_model *model = NULL, *again = NULL;
+        char *text = NULL, *text2 = NULL;
+        CHECK_OK(cnn_model_create(*names, &model));
+        CHECK_OK(cnn_model_print(model, &text));
+        CHECK_OK(cnn_model_parse(text, *names, &again));
+        case_check_equal(model, again);
+        CHECK_OK(cnn_model_print(again, &text2));
+        ck_assert_str_eq(text, text2);
+        free(text);
+        free(text2);
+        cnn_model_free(model);
+        cnn_model_free(again);
+    }
+}
+END_TEST
+
+START_TEST(test_print_keeps_odd_numbers)
+{
+    cnn_model *model = NULL;
+    char *text = NULL;
+    CHECK_OK(cnn_model_parse("i = input(height=1, width=1, channels=1)\nb = bn(i, eps=0.00012345678, momentum=0.3)\n",
+                             "odd.cfg", &model));
+    CHECK_OK(cnn_model_print(model, &text));
+    ck_assert_str_eq(text,
+                     "# odd\ni = input(height=1, width=1, channels=1)\nb = bn(i, eps=0.00012345678, momentum=0.3)\n");
+    free(text);
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_add_checks)
+{
+    cnn_model *model = cnn_model_new();
+    const cnn_layer_type *relu = cnn_layer_find("relu"), *input = cnn_layer_find("input"), *add = cnn_layer_find("add");
+    const double image[CNN_MAX_ATTRS] = {8, 8, 3};
+    const int zero[2] = {0, 0}, later[1] = {1};
+    ck_assert_int_eq(cnn_model_add(model, relu, "r", zero, 1, NULL), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, input, "image", NULL, 0, NULL), -(int)CNN_ERR_SHAPE); /* needs attributes */
+    ck_assert_int_eq(cnn_model_add(model, input, "image", NULL, 0, image), 0);
+    ck_assert_int_eq(cnn_model_add(model, input, "second", NULL, 0, image), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, relu, "image", zero, 1, NULL), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, relu, "r", later, 1, NULL), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, relu, "r", zero, 2, NULL), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, relu, "", zero, 1, NULL), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, relu, "a b", zero, 1, NULL), -(int)CNN_ERR_SHAPE);
+    ck_assert_int_eq(cnn_model_add(model, relu, "r", zero, 1, NULL), 1);
+    ck_assert_int_eq(cnn_model_add(model, add, "sum", (const int[]){0, 1}, 2, NULL), 2);
+    ck_assert_int_eq(model->node_count, 3);
+    ck_assert_int_eq(cnn_model_readers(model, 0, NULL), 2);
+    ck_assert_int_eq(cnn_model_find(model, "sum"), 2);
+    ck_assert_int_eq(cnn_model_find(model, "none"), -1);
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_parameters_must_fit_the_graph)
+{
+    cnn_model *model = case_tiny();
+    cnn_node_set_attr(&model->nodes[1], "out", 4);
+    CHECK_FAILS(cnn_model_infer_shapes(model, "tiny"), CNN_ERR_SHAPE, "conv1", "weight", "[2,3,3,1]", "[4,3,3,1]");
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_shapes_keep_quantized_dtypes)
+{
+    cnn_model *model = case_tiny_int8();
+    CHECK_OK(cnn_model_finish(model, "tiny"));
+    ck_assert_int_eq(model->nodes[1].param[CNN_PARAM_WEIGHT].desc.dtype, CNN_I8);
+    ck_assert_int_eq(model->nodes[1].param[CNN_PARAM_BIAS].desc.dtype, CNN_I32);
+    ck_assert(cnn_model_is_quantized(model));
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_allocations_may_fail)
+{
+    for (long n = 1;; n++) {
+        cnn_model *model = NULL, *copy = NULL;
+        cnn_memory_fail_at(n);
+        cnn_status status = cnn_model_create("lenet300", &model);
+        if (status == CNN_OK)
+            status = cnn_model_clone(model, &copy);
+        bool reached = cnn_memory_count() >= n;
+        cnn_memory_fail_at(0);
+        cnn_model_free(model);
+        cnn_model_free(copy);
+        if (!reached) {
+            ck_assert_int_eq(status, CNN_OK);
+            ck_assert_int_gt(n, 20);
+            break;
+        }
+        ck_assert_msg(status == CNN_ERR_MEMORY, "allocation %ld: %s", n, cnn_status_name(status));
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("model");
+    TCase *tests = tcase_create("model");
+    tcase_add_test(tests, test_builtin_sizes);
+    tcase_add_test(tests, test_builtin_names);
+    tcase_add_test(tests, test_caffe_has_no_relu_after_convolutions);
+    tcase_add_test(tests, test_init_bounds_and_formula);
+    tcase_add_test(tests, test_init_bn);
+    tcase_add_test(tests, test_clone_is_deep);
+    tcase_add_test(tests, test_print_and_parse_again);
+    tcase_add_test(tests, test_print_keeps_odd_numbers);
+    tcase_add_test(tests, test_add_checks);
+    tcase_add_test(tests, test_parameters_must_fit_the_graph);
+    tcase_add_test(tests, test_shapes_keep_quantized_dtypes);
+    tcase_add_test(tests, test_allocations_may_fail);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

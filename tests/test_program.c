@@ -1,0 +1,209 @@
+/* Lowering, fusion and the memory plan of every built-in model and of a residual one. */
+#include "core/backends.h"
+#include "core/layers.h"
+#include "core/pool.h"
+#include "core/program.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char residual_cfg[] = "image = input(height=8, width=8, channels=1)\n"
+                                   "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
+                                   "relu1 = relu(conv1)\n"
+                                   "conv2 = conv(relu1, out=4, kernel=3, pad=1, bias=0)\n"
+                                   "bn2 = bn(conv2)\n"
+                                   "sum = add(bn2, relu1)\n"
+                                   "relu2 = relu(sum)\n"
+                                   "pool = maxpool(relu2, kernel=2)\n"
+                                   "fc = linear(pool, out=3)\n";
+
+static cnn_model *model_from(const char *text)
+{
+    cnn_model *model = NULL;
+    ck_assert_msg(cnn_model_parse(text, "test.cfg", &model) == CNN_OK, "%s", cnn_last_error());
+    cnn_model_init(model, 1);
+    return model;
+}
+
+/* Lowers, fuses (but to observe), plans. */
+static cnn_program *make(const cnn_model *model, cnn_goal goal, const cnn_backend *backend, cnn_device *device)
+{
+    const cnn_lower_options options = {.goal = goal,
+                                       .batch = 2,
+                                       .storage = CNN_F32,
+                                       .data_count = 10,
+                                       .rate_count = 5,
+                                       .backend = backend,
+                                       .device = device};
+    cnn_program *program = NULL;
+    ck_assert_msg(cnn_program_lower(model, &options, &program) == CNN_OK, "%s", cnn_last_error());
+    if (goal != CNN_GOAL_OBSERVE)
+        ck_assert(cnn_program_fuse(program, backend, device) == CNN_OK);
+    ck_assert(cnn_program_plan(program) == CNN_OK);
+    return program;
+}
+
+static void check_plan(const cnn_program *program)
+{
+    for (int i = 0; i < program->buffer_count; i++)
+        for (int j = 0; j < i; j++) {
+            const cnn_buffer *a = &program->buffers[i], *b = &program->buffers[j];
+            if (a->place != CNN_PLACE_ARENA || b->place != CNN_PLACE_ARENA || a->first < 0 || b->first < 0)
+                continue;
+            bool together = a->first <= b->last && b->first <= a->last;
+            bool apart =
+                a->offset + cnn_desc_bytes(&a->desc) <= b->offset || b->offset + cnn_desc_bytes(&b->desc) <= a->offset;
+            ck_assert_msg(!together || apart, "buffers %d and %d share bytes", i, j);
+            ck_assert(a->offset % CNN_ALIGN == 0 && a->offset + cnn_desc_bytes(&a->desc) <= program->arena_bytes);
+        }
+}
+
+/* Every argument that is read was written by an earlier instruction or lives outside the arena. */
+static void check_order(const cnn_program *program)
+{
+    bool *written = calloc((size_t)program->buffer_count, sizeof *written);
+    for (int i = 0; i < program->instruction_count; i++) {
+        const cnn_instruction *instruction = &program->instructions[i];
+        const cnn_op_info *info = cnn_op_info_get(instruction->desc.op);
+        for (int role = 0; role < CNN_ARG_COUNT; role++) {
+            int buffer = instruction->arg[role];
+            if (buffer >= 0 && (info->use[role] & CNN_USE_READ) && program->buffers[buffer].place == CNN_PLACE_ARENA)
+                ck_assert_msg(written[buffer], "instruction %d reads buffer %d before it is written", i, buffer);
+        }
+        for (int role = 0; role < CNN_ARG_COUNT; role++)
+            if (instruction->arg[role] >= 0 && (info->use[role] & CNN_USE_WRITE))
+                written[instruction->arg[role]] = true;
+    }
+    free(written);
+}
+
+static void check_model(const cnn_model *model)
+{
+    for (int goal = CNN_GOAL_INFER; goal <= CNN_GOAL_TRAIN; goal++) {
+        const cnn_backend *backend = &cnn_backend_ref;
+        cnn_device *device;
+        ck_assert(backend->open(cnn_host_get(), &device) == CNN_OK);
+        cnn_program *program = make(model, (cnn_goal)goal, backend, device);
+        check_plan(program);
+        check_order(program);
+        ck_assert_msg(cnn_program_prepare(program, model, backend, device) == CNN_OK, "%s", cnn_last_error());
+        cnn_program_free(program, backend, device);
+        backend->close(device);
+    }
+}
+
+START_TEST(builtin_models_lower_and_plan)
+{
+    for (const char *const *name = cnn_model_builtin_names(); *name; name++) {
+        cnn_model *model;
+        ck_assert_msg(cnn_model_create(*name, &model) == CNN_OK, "%s", cnn_last_error());
+        check_model(model);
+        cnn_model_free(model);
+    }
+}
+END_TEST
+
+START_TEST(residual_model_lowers_and_plans)
+{
+    cnn_model *model = model_from(residual_cfg);
+    check_model(model);
+    cnn_model_free(model);
+}
+END_TEST
+
+static int count_ops(const cnn_program *program, cnn_op op)
+{
+    int count = 0;
+    for (int i = 0; i < program->instruction_count; i++)
+        count += program->instructions[i].desc.op == op;
+    return count;
+}
+
+START_TEST(fusion_merges_only_sole_readers)
+{
+    const cnn_backend *backend = &cnn_backend_ref;
+    cnn_device *device;
+    ck_assert(backend->open(cnn_host_get(), &device) == CNN_OK);
+    cnn_model *model = model_from(residual_cfg);
+    cnn_program *program = make(model, CNN_GOAL_INFER, backend, device);
+    /* conv1 takes its ReLU; relu2 follows an add and stays. */
+    ck_assert_int_eq(count_ops(program, CNN_OP_RELU), 1);
+    ck_assert(program->value[cnn_model_find(model, "conv1")] == -1);
+    ck_assert(program->value[cnn_model_find(model, "relu1")] >= 0);
+    cnn_program_free(program, backend, device);
+
+    /* conv1's value has two readers here: nothing may be merged into it. */
+    cnn_model *shared = model_from("image = input(height=4, width=4, channels=1)\n"
+                                   "conv1 = conv(image, out=2, kernel=1)\n"
+                                   "relu1 = relu(conv1)\n"
+                                   "sum = add(conv1, relu1)\n"
+                                   "fc = linear(sum, out=2)\n");
+    program = make(shared, CNN_GOAL_INFER, backend, device);
+    ck_assert_int_eq(count_ops(program, CNN_OP_RELU), 1);
+    ck_assert(program->value[cnn_model_find(shared, "conv1")] >= 0);
+    cnn_program_free(program, backend, device);
+    cnn_model_free(shared);
+    cnn_model_free(model);
+    backend->close(device);
+}
+END_TEST
+
+START_TEST(residual_gradient_is_summed)
+{
+    const cnn_backend *backend = &cnn_backend_ref;
+    cnn_device *device;
+    ck_assert(backend->open(cnn_host_get(), &device) == CNN_OK);
+    cnn_model *model = model_from(residual_cfg);
+    cnn_program *program = make(model, CNN_GOAL_TRAIN, backend, device);
+    /* One add forward, one for the two gradients that meet in relu1. */
+    ck_assert_int_eq(count_ops(program, CNN_OP_ADD), 2);
+    ck_assert_int_eq(count_ops(program, CNN_OP_CONV_DGRAD), 1);
+    ck_assert_int_eq(count_ops(program, CNN_OP_SGD), 1);
+    cnn_program_free(program, backend, device);
+    cnn_model_free(model);
+    backend->close(device);
+}
+END_TEST
+
+START_TEST(segments_cover_the_parameters)
+{
+    cnn_model *model = model_from(residual_cfg);
+    cnn_segments segments = cnn_model_segments(model);
+    int64_t end = 0;
+    int count = 0;
+    for (int node = 0; node < model->node_count; node++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            int64_t offset;
+            int number = cnn_model_segment(model, node, (cnn_param_role)role, &offset);
+            if (number < 0)
+                continue;
+            ck_assert_int_eq(number, count++);
+            ck_assert(offset >= end && offset % CNN_SEGMENT_ALIGN == 0);
+            ck_assert_int_eq(cnn_model_segment_node(model, number), node);
+            end = offset + cnn_desc_elements(&model->nodes[node].param[role].desc);
+        }
+    ck_assert_int_eq(count, segments.count);
+    ck_assert(end <= segments.elements);
+    ck_assert_int_eq(count, 2 + 1 + 2 + 2);
+    cnn_model_free(model);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tcase = tcase_create("program");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, builtin_models_lower_and_plan);
+    tcase_add_test(tcase, residual_model_lowers_and_plans);
+    tcase_add_test(tcase, fusion_merges_only_sole_readers);
+    tcase_add_test(tcase, residual_gradient_is_summed);
+    tcase_add_test(tcase, segments_cover_the_parameters);
+    Suite *suite = suite_create("program");
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

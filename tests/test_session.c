@@ -1,0 +1,240 @@
+/* Sessions: gradients end to end, batches, precision of storage, failures of every allocation. */
+#include "cnn/cnn.h"
+#include "core/memory.h"
+#include "core/model.h"
+#include "core/pool.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char residual_cfg[] = "image = input(height=8, width=8, channels=1)\n"
+                                   "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
+                                   "relu1 = relu(conv1)\n"
+                                   "conv2 = conv(relu1, out=4, kernel=3, pad=1, bias=0)\n"
+                                   "bn2 = bn(conv2)\n"
+                                   "sum = add(bn2, relu1)\n"
+                                   "relu2 = relu(sum)\n"
+                                   "pool = maxpool(relu2, kernel=2)\n"
+                                   "fc1 = linear(pool, out=12)\n"
+                                   "relu3 = relu(fc1)\n"
+                                   "fc2 = linear(relu3, out=3)\n";
+
+enum { IMAGES = 9, PIXELS = 64, CLASSES = 3 };
+
+static uint8_t images[IMAGES * PIXELS];
+static uint8_t labels[IMAGES];
+static cnn_dataset data = {
+    .count = IMAGES, .height = 8, .width = 8, .channels = 1, .classes = CLASSES, .images = images, .labels = labels};
+static const int32_t everything[IMAGES] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+
+static cnn_model *make_model(void)
+{
+    for (int i = 0; i < IMAGES * PIXELS; i++)
+        images[i] = (uint8_t)((unsigned)i * 2654435761u >> 13);
+    for (int i = 0; i < IMAGES; i++)
+        labels[i] = (uint8_t)(i % CLASSES);
+    cnn_model *model = NULL;
+    ck_assert_msg(cnn_model_parse(residual_cfg, "test.cfg", &model) == CNN_OK, "%s", cnn_last_error());
+    cnn_model_init(model, 7);
+    return model;
+}
+
+static cnn_session *open_training(cnn_model *model, const char *device, cnn_dtype storage, float rate)
+{
+    const cnn_session_options options = {.device = device, .batch = IMAGES, .train = true, .storage = storage};
+    const cnn_train_state state = {.loss_scale = 1,
+                                   .growth = 2,
+                                   .backoff = 0.5f,
+                                   .floor = 1,
+                                   .ceiling = 1,
+                                   .first_overflow = -1,
+                                   .last_overflow = -1};
+    cnn_session *session = NULL;
+    ck_assert_msg(cnn_session_open(model, &options, &session) == CNN_OK, "%s", cnn_last_error());
+    ck_assert(cnn_session_set_data(session, &data) == CNN_OK);
+    ck_assert(cnn_session_set_schedule(session, &rate, 1) == CNN_OK);
+    ck_assert(cnn_session_set_state(session, &state) == CNN_OK);
+    return session;
+}
+
+/* With momentum 0 a step of rate r changes the loss by -r*|g|^2 + O(r^2): every layer's gradient takes part, the two
+ * that meet behind the residual add included. */
+static void check_descent(const char *device, cnn_dtype storage, double tolerance)
+{
+    const float rate = 1e-4f;
+    cnn_model *model = make_model();
+    cnn_session *session = open_training(model, device, storage, rate);
+    float before[2], after[2];
+    ck_assert_msg(cnn_session_step(session, everything, IMAGES, before) == CNN_OK, "%s", cnn_last_error());
+    cnn_train_state state;
+    ck_assert(cnn_session_get_state(session, &state) == CNN_OK);
+    double expected = (double)rate * state.grad_sumsq;
+    ck_assert(expected > 1e-5);
+    ck_assert(cnn_session_step(session, everything, IMAGES, after) == CNN_OK);
+    double drop = (double)before[0] - (double)after[0];
+    ck_assert_msg(fabs(drop - expected) <= tolerance * expected, "the loss fell by %g, the gradient says %g", drop,
+                  expected);
+    cnn_session_close(session);
+    cnn_model_free(model);
+}
+
+START_TEST(loss_falls_as_the_gradient_says)
+{
+    check_descent("ref", CNN_F32, 0.02);
+    check_descent("cpu", CNN_F32, 0.02);
+}
+END_TEST
+
+START_TEST(inference_does_not_depend_on_batching)
+{
+    cnn_model *model = make_model();
+    float whole[IMAGES * CLASSES], split[IMAGES * CLASSES];
+    const cnn_session_options options[2] = {{.device = "cpu", .batch = IMAGES}, {.device = "cpu", .batch = 4}};
+    for (int i = 0; i < 2; i++) {
+        cnn_session *session = NULL;
+        ck_assert_msg(cnn_session_open(model, &options[i], &session) == CNN_OK, "%s", cnn_last_error());
+        ck_assert(cnn_session_infer(session, images, IMAGES, i ? split : whole) == CNN_OK);
+        cnn_session_close(session);
+    }
+    for (int i = 0; i < IMAGES * CLASSES; i++)
+        ck_assert_float_eq_tol(whole[i], split[i], 1e-5f);
+    cnn_model_free(model);
+}
+END_TEST
+
+static cnn_status remember(void *context, int node, const cnn_tensor_desc *desc, const float *values)
+{
+    float(*last)[CLASSES] = context;
+    if (node == 10)
+        memcpy(last, values, (size_t)cnn_desc_elements(desc) * sizeof *values);
+    return CNN_OK;
+}
+
+START_TEST(observation_shows_what_inference_computes)
+{
+    cnn_model *model = make_model();
+    float logits[IMAGES * CLASSES], seen[IMAGES][CLASSES];
+    const cnn_session_options options = {.device = "cpu", .batch = IMAGES};
+    cnn_session *session = NULL;
+    ck_assert(cnn_session_open(model, &options, &session) == CNN_OK);
+    ck_assert(cnn_session_infer(session, images, IMAGES, logits) == CNN_OK);
+    ck_assert_msg(cnn_session_observe(session, &data, everything, IMAGES, remember, seen) == CNN_OK, "%s",
+                  cnn_last_error());
+    for (int i = 0; i < IMAGES * CLASSES; i++)
+        ck_assert_float_eq_tol(logits[i], seen[i / CLASSES][i % CLASSES], 1e-5f);
+    int64_t correct = -1;
+    double loss = 0;
+    ck_assert(cnn_session_evaluate(session, &data, NULL, IMAGES, &correct, &loss) == CNN_OK);
+    ck_assert(correct >= 0 && correct <= IMAGES && loss > 0);
+    cnn_session_close(session);
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(parameters_travel_both_ways)
+{
+    cnn_model *model = make_model();
+    cnn_session *session = open_training(model, "cpu", CNN_F16, 0.01f);
+    float result[2];
+    cnn_param *weight = &model->nodes[1].param[CNN_PARAM_WEIGHT];
+    float before[4 * 9];
+    memcpy(before, weight->data, sizeof before);
+    ck_assert(cnn_session_step(session, everything, IMAGES, result) == CNN_OK);
+    ck_assert_mem_eq(before, weight->data, sizeof before);
+    ck_assert(cnn_session_pull(session) == CNN_OK);
+    ck_assert_mem_ne(before, weight->data, sizeof before);
+    memcpy(weight->data, before, sizeof before);
+    ck_assert(cnn_session_push(session) == CNN_OK);
+    ck_assert(cnn_session_pull(session) == CNN_OK);
+    ck_assert_mem_eq(before, weight->data, sizeof before);
+    cnn_session_close(session);
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(wrong_use_is_refused)
+{
+    cnn_model *model = make_model();
+    cnn_session *session = NULL;
+    cnn_session_options options = {.device = "abacus"};
+    ck_assert(cnn_session_open(model, &options, &session) == CNN_ERR_USAGE);
+    ck_assert(strstr(cnn_last_error(), "abacus"));
+    options.device = "cpu";
+    options.batch = -1;
+    ck_assert(cnn_session_open(model, &options, &session) == CNN_ERR_USAGE);
+    options.batch = 1;
+    ck_assert(cnn_session_open(model, &options, &session) == CNN_OK);
+    float result[2];
+    ck_assert(cnn_session_step(session, everything, 1, result) == CNN_ERR_USAGE);
+    cnn_dataset other = data;
+    other.height = 9;
+    int64_t correct;
+    ck_assert(cnn_session_evaluate(session, &other, NULL, 1, &correct, NULL) == CNN_ERR_SHAPE);
+    other = data;
+    other.classes = 4;
+    ck_assert(cnn_session_evaluate(session, &other, NULL, 1, &correct, NULL) == CNN_ERR_SHAPE);
+    cnn_session_close(session);
+    cnn_model_free(model);
+}
+END_TEST
+
+static cnn_status train_and_infer(cnn_model *model)
+{
+    const cnn_session_options options = {.device = "cpu", .batch = 4, .train = true, .storage = CNN_F16};
+    const cnn_train_state state = {.loss_scale = 1, .floor = 1, .ceiling = 1};
+    const float rate = 0.01f;
+    cnn_session *session = NULL;
+    float result[2], logits[IMAGES * CLASSES];
+    cnn_status status = cnn_session_open(model, &options, &session);
+    if (status == CNN_OK)
+        status = cnn_session_set_data(session, &data);
+    if (status == CNN_OK)
+        status = cnn_session_set_schedule(session, &rate, 1);
+    if (status == CNN_OK)
+        status = cnn_session_set_state(session, &state);
+    if (status == CNN_OK)
+        status = cnn_session_step(session, everything, 4, result);
+    if (status == CNN_OK)
+        status = cnn_session_infer(session, images, IMAGES, logits);
+    cnn_session_close(session);
+    return status;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+    cnn_model *model = make_model();
+    ck_assert(train_and_infer(model) == CNN_OK);
+    cnn_memory_fail_at(0);
+    ck_assert(train_and_infer(model) == CNN_OK);
+    long count = cnn_memory_count();
+    ck_assert(count > 20);
+    for (long n = 1; n <= count; n++) {
+        cnn_memory_fail_at(n);
+        ck_assert_msg(train_and_infer(model) == CNN_ERR_MEMORY, "allocation %ld of %ld", n, count);
+    }
+    cnn_memory_fail_at(0);
+    ck_assert(train_and_infer(model) == CNN_OK);
+    cnn_model_free(model);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tcase = tcase_create("session");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, loss_falls_as_the_gradient_says);
+    tcase_add_test(tcase, inference_does_not_depend_on_batching);
+    tcase_add_test(tcase, observation_shows_what_inference_computes);
+    tcase_add_test(tcase, parameters_travel_both_ways);
+    tcase_add_test(tcase, wrong_use_is_refused);
+    tcase_add_test(tcase, every_allocation_may_fail);
+    Suite *suite = suite_create("session");
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
