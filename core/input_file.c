@@ -12,7 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_STEP_BYTES = 1 << 16 };
+enum {
+    READ_STEP_BYTES = 1 << 16,
+    PIPE_MAX_BYTES = 1 << 30 /* a pipe may never end */
+};
 
 static cnn_status fail_open(const char *path, const char *what, int error)
 {
@@ -73,6 +76,10 @@ cnn_status cnn_input_open(cnn_input_file *file, const char *path, const char *wh
         CNN_TRY(fail_open(path, what, errno));
     if (S_ISDIR(info.st_mode))
         CNN_FAIL(CNN_ERR_IO, "%s: is a folder; give the path of %s", path, what);
+    if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode))
+        CNN_FAIL(CNN_ERR_IO, "%s: is a device; give the path of %s", path, what);
+    if (!S_ISREG(info.st_mode) && limit > PIPE_MAX_BYTES)
+        limit = PIPE_MAX_BYTES;
     if (S_ISREG(info.st_mode) && (uint64_t)info.st_size > limit)
         CNN_TRY(too_large(path, what, limit));
     if (S_ISREG(info.st_mode) && info.st_size > 0) {

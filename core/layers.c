@@ -475,7 +475,7 @@ static int attr_index(const cnn_node *node, const char *name)
     for (int i = 0; i < CNN_MAX_ATTRS && node->type->attr[i].name; i++)
         if (strcmp(node->type->attr[i].name, name) == 0)
             return i;
-    assert(!"the layer type has no such attribute");
+    assert(0 && "the layer type has no such attribute");
     return 0;
 }
 

@@ -35,10 +35,11 @@ static cnn_status load_test_set(infer_run *run, cnn_dataset **loaded)
 {
     cnn_status status = CNN_OK;
     cnn_dataset *data = NULL;
+    const cnn_dataset_id made_for = cnn_model_dataset(run->model);
     const char *name = run->cli->common.data;
+    if (!name && made_for != CNN_DATASET_NONE)
+        name = cnn_dataset_name(made_for);
     if (!name)
-        name = cnn_dataset_name(cnn_model_dataset(run->model));
-    if (!name || (!run->cli->common.data && cnn_model_dataset(run->model) == CNN_DATASET_NONE))
         CNN_FAIL(CNN_ERR_USAGE, "%s does not say which data it was trained on: name a data set with --data", run->path);
     CNN_TRY(cnn_cli_load_data(run->cli, name, CNN_SUBSET_TEST, &data));
     if (data->height != run->input.h || data->width != run->input.w || data->channels != run->input.c)
@@ -50,6 +51,9 @@ static cnn_status load_test_set(infer_run *run, cnn_dataset **loaded)
                  run->path, run->classes, name, data->classes);
     if (data->count < 1)
         CNN_FAIL(CNN_ERR_FORMAT, "the test set of %s holds no image", name);
+    if (made_for != CNN_DATASET_NONE && data->id != made_for)
+        cnn_message_warning(run->cli, "%s was trained on %s, so its answers on %s mean little", run->path,
+                            cnn_dataset_name(made_for), name);
     *loaded = data;
     data = NULL;
 out:

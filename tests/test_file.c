@@ -258,8 +258,8 @@ START_TEST(test_every_truncation)
         ck_assert_msg(decode(&file, size) == CNN_ERR_FORMAT, "%zu of %zu bytes", size, file.size);
         const char *error = cnn_last_error();
         ck_assert_ptr_nonnull(strstr(error, "m.cnn"));
-        if (size > 4)
-            ck_assert_msg(strstr(error, "truncated") || strstr(error, "damaged"), "%s", error);
+        if (size > 6) /* then the length of the head is there, and what is missing is known */
+            ck_assert_msg(strstr(error, "truncated") != NULL, "%s", error);
     }
     free(file.data);
 }

@@ -219,7 +219,7 @@ START_TEST(test_allocations_may_fail)
         cnn_model_free(copy);
         if (!reached) {
             ck_assert_int_eq(status, CNN_OK);
-            ck_assert_int_gt(n, 20);
+            ck_assert_int_gt(n, 10);
             break;
         }
         ck_assert_msg(status == CNN_ERR_MEMORY, "allocation %ld: %s", n, cnn_status_name(status));

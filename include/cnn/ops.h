@@ -145,8 +145,9 @@ typedef struct cnn_op_desc {
 
 /* What a training step keeps on the device: the loss scaler's settings and state, and what the optimizer needs.
  * LOSS_SCALE does, with `nonfinite` = found_nonfinite of this step:
- *   nonfinite: ++skipped; ++overflows_in_row; clean_steps = 0; first_overflow = first segment flagged, if it is
- *              still -1; last_overflow = that segment; if dynamic: loss_scale = max(loss_scale*backoff, floor).
+ *   nonfinite: ++skipped; ++overflows_in_row; clean_steps = 0; last_overflow = the last segment flagged, -1 when none
+ *              is (backward runs from the last layer to the first, so the overflow began there); first_overflow = the
+ *              same, if it is still -1; if dynamic: loss_scale = max(loss_scale*backoff, floor).
  *   finite:    ++step; overflows_in_row = 0; ++clean_steps; if dynamic and clean_steps == growth_interval:
  *              loss_scale = min(loss_scale*growth, ceiling), clean_steps = 0.
  *   scale_min and scale_max then take in the new loss_scale; found_nonfinite = 0. */

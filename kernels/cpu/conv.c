@@ -27,12 +27,15 @@ typedef struct conv_kernel {
     cnn_conv_shape shape;
     cnn_gather gather;
     cnn_dtype src_dtype, weight_dtype;
+    cnn_dtype gather_dtype; /* src_dtype, or f32 when src is widened first */
+    int64_t src_elements;
     bool dgrad;
     pack_mode mode;
     int block_rows, chunk_columns, panel_columns;
     int32_t columns; /* output channels */
     int64_t depth;   /* of the packed weights: taps * input channels */
     int chunks, slots;
+    size_t wide_bytes;
     size_t packed_bytes;                          /* all panels */
     size_t a_bytes, c_bytes, b_bytes, slot_bytes; /* scratch of one task */
 } conv_kernel;
@@ -41,6 +44,7 @@ typedef struct conv_kernel {
 typedef struct conv_run {
     const conv_kernel *kernel;
     void *const *args;
+    const void *src; /* as kernel->gather_dtype */
     const void *weights;
     float *packed; /* all panels; NULL: packed in the tasks */
     char *scratch;
@@ -170,8 +174,7 @@ static void conv_task(void *context, int task, int worker)
         memset(c, 0, kernel->c_bytes);
     for (int d = 0; d < group->depth_count; d++) {
         const cnn_depth *depth = &gather->depths[group->depth_first + d];
-        cnn_gather_pack(gather, kernel->loops, kernel->src_dtype, run->args[CNN_ARG_SRC], pixels, block->count, depth,
-                        a);
+        cnn_gather_pack(gather, kernel->loops, kernel->gather_dtype, run->src, pixels, block->count, depth, a);
         multiply(run, depth, first, last, block->count, d > 0, a, c, b);
     }
     for (int i = 0; i < block->count; i++)
@@ -184,16 +187,24 @@ static void conv_task(void *context, int task, int worker)
 static cnn_status conv_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     conv_kernel *kernel = (conv_kernel *)base;
-    conv_run run = {.kernel = kernel, .args = args, .weights = args[CNN_ARG_WEIGHT], .scratch = workspace};
+    const cnn_host *host = kernel->cpu.device->host;
+    char *memory = workspace;
+    conv_run run = {.kernel = kernel, .args = args, .src = args[CNN_ARG_SRC], .weights = args[CNN_ARG_WEIGHT]};
     if (kernel->mode == PACK_ONCE)
         run.packed = kernel->cpu.packed;
     if (kernel->mode == PACK_EACH_RUN) {
-        run.packed = workspace;
-        run.scratch += kernel->packed_bytes;
+        run.packed = (float *)(void *)memory;
         pack_all(kernel, run.weights, run.packed);
+        memory += kernel->packed_bytes;
     }
-    cnn_cpu_parallel(kernel->cpu.device->host, kernel->gather.block_count * kernel->chunks, kernel->slots, conv_task,
-                     &run);
+    if (kernel->gather_dtype != kernel->src_dtype) {
+        float *wide = (float *)(void *)memory;
+        cnn_gather_widen(host, kernel->loops, kernel->src_dtype, run.src, wide, kernel->src_elements);
+        run.src = wide;
+        memory += kernel->wide_bytes;
+    }
+    run.scratch = memory;
+    cnn_cpu_parallel(host, kernel->gather.block_count * kernel->chunks, kernel->slots, conv_task, &run);
     return CNN_OK;
 }
 
@@ -259,8 +270,10 @@ static void choose_memory(conv_kernel *kernel)
         kernel->mode == PACK_IN_TASK ? cnn_cpu_aligned((size_t)(kernel->panel_columns * CNN_GEMM_DEPTH) * floats) : 0;
     kernel->slot_bytes = kernel->a_bytes + kernel->c_bytes + kernel->b_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
-    kernel->cpu.base.workspace_bytes =
-        (kernel->mode == PACK_EACH_RUN ? kernel->packed_bytes : 0) + (size_t)kernel->slots * kernel->slot_bytes;
+    if (kernel->gather_dtype != kernel->src_dtype)
+        kernel->wide_bytes = cnn_cpu_aligned((size_t)kernel->src_elements * floats);
+    kernel->cpu.base.workspace_bytes = (kernel->mode == PACK_EACH_RUN ? kernel->packed_bytes : 0) + kernel->wide_bytes +
+                                       (size_t)kernel->slots * kernel->slot_bytes;
 }
 
 cnn_status cnn_cpu_conv_float_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
@@ -276,6 +289,9 @@ cnn_status cnn_cpu_conv_float_make(cnn_device *device, const cnn_op_desc *desc, 
     kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
     kernel->columns = kernel->dgrad ? kernel->shape.c : kernel->shape.k;
     kernel->depth = (int64_t)kernel->shape.r * kernel->shape.s * (kernel->dgrad ? kernel->shape.k : kernel->shape.c);
+    bool widens = cnn_gather_widens(kernel->src_dtype, kernel->dgrad ? kernel->shape.k : kernel->shape.c);
+    kernel->gather_dtype = widens ? CNN_F32 : kernel->src_dtype;
+    kernel->src_elements = cnn_desc_elements(&desc->arg[CNN_ARG_SRC]);
     choose_sizes(kernel);
     choose_memory(kernel);
     kernel->cpu.base.run = conv_run_kernel;

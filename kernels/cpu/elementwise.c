@@ -1,8 +1,6 @@
-/* ReLU, its gradient, and addition (float and i8). */
+/* ReLU, its gradient, and addition in float. */
 #include "kernels/cpu/flat.h"
 #include "kernels/cpu/floats.h"
-
-#include <math.h>
 
 typedef struct flat_kernel {
     cnn_cpu_kernel cpu;
@@ -42,38 +40,19 @@ static void float_task(void *context, int task, int worker)
     }
 }
 
-/* q = rint(clamp(a*scale[0] + b*scale[1], lo, hi)) */
-static void add_i8_task(void *context, int task, int worker)
-{
-    const flat_run *run = context;
-    const cnn_op_desc *desc = &run->kernel->cpu.base.desc;
-    const int8_t *a = run->args[CNN_ARG_SRC], *b = run->args[CNN_ARG_SRC2];
-    int8_t *dst = run->args[CNN_ARG_DST];
-    int64_t first, last = cnn_flat_range(task, run->kernel->count, &first);
-    (void)worker;
-    for (int64_t i = first; i < last; i++) {
-        float sum = (float)a[i] * desc->scale[0] + (float)b[i] * desc->scale[1];
-        sum = sum < desc->lo ? desc->lo : sum;
-        sum = sum > desc->hi ? desc->hi : sum;
-        dst[i] = (int8_t)rintf(sum);
-    }
-}
-
 static cnn_status flat_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const flat_kernel *kernel = (const flat_kernel *)base;
     flat_run run = {kernel, args};
     (void)workspace;
-    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count),
-                                       kernel->dtype == CNN_I8 ? add_i8_task : float_task, &run);
+    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), float_task, &run);
     return CNN_OK;
 }
 
 bool cnn_cpu_flat_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
-    cnn_dtype dtype = desc->arg[CNN_ARG_SRC].dtype;
-    if (!cnn_cpu_is_float(dtype) && !(dtype == CNN_I8 && desc->op == CNN_OP_ADD))
+    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype))
         return cnn_cpu_refuse(why, "src must be float");
     return cnn_cpu_unpadded(desc, why);
 }

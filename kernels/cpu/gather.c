@@ -1,9 +1,11 @@
 /* Planning which pieces of the input each block of output pixels needs, and packing them. See gather.h. */
 #include "kernels/cpu/gather.h"
 
+#include "kernels/cpu/flat.h"
+
 enum {
-    SPLIT_IMAGES = 8,   /* from this batch on, border pixels form groups of their own */
-    SPLIT_CHANNELS = 8, /* and with so many input channels; below, taps are too short to be worth it */
+    SPLIT_IMAGES = 8,                  /* from this batch on, border pixels form groups of their own */
+    SPLIT_CHANNELS = CNN_GATHER_SHORT, /* and with so many input channels; below, taps are too short to be worth it */
     DEPTH_MULTIPLE = 8
 };
 
@@ -278,4 +280,29 @@ void cnn_gather_pack(const cnn_gather *gather, const cnn_cpu_loops *loops, cnn_d
             out += run->length;
         }
     }
+}
+
+/* ---- Widening ---- */
+
+typedef struct widening {
+    const cnn_cpu_loops *loops;
+    cnn_dtype dtype;
+    const char *src;
+    float *dst;
+    int64_t count;
+} widening;
+
+static void widen_task(void *context, int task, int worker)
+{
+    const widening *w = context;
+    int64_t first, last = cnn_flat_range(task, w->count, &first);
+    (void)worker;
+    w->loops->to_f32(w->dtype, w->src + (size_t)first * cnn_dtype_bytes(w->dtype), w->dst + first, last - first);
+}
+
+void cnn_gather_widen(const cnn_host *host, const cnn_cpu_loops *loops, cnn_dtype dtype, const void *src, float *dst,
+                      int64_t count)
+{
+    widening w = {loops, dtype, src, dst, count};
+    host->parallel(cnn_flat_tasks(count), widen_task, &w);
 }

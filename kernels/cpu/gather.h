@@ -19,6 +19,8 @@
 
 #include <string.h>
 
+enum { CNN_GATHER_SHORT = 8 }; /* channels below which runs are short */
+
 typedef struct cnn_run {
     int32_t row, start, length;
 } cnn_run;
@@ -74,6 +76,34 @@ void cnn_gather_pixels(const cnn_gather *gather, const cnn_pixel_block *block, c
 void cnn_gather_pack(const cnn_gather *gather, const cnn_cpu_loops *loops, cnn_dtype dtype, const void *src,
                      const cnn_gather_pixel *pixels, int count, const cnn_depth *depth, float *dst);
 
+/* With few channels, runs are a few elements long, too short to convert one by one: a half-precision image is then
+ * widened to f32 as a whole before it is gathered. */
+static inline bool cnn_gather_widens(cnn_dtype dtype, int32_t channels)
+{
+    return dtype != CNN_F32 && channels < CNN_GATHER_SHORT;
+}
+
+/* dst[i] = src[i] as f32, in parallel. */
+void cnn_gather_widen(const cnn_host *host, const cnn_cpu_loops *loops, cnn_dtype dtype, const void *src, float *dst,
+                      int64_t count);
+
+/* memcpy for runs, which are often so short that a call would take longer than the copy. */
+static inline void cnn_gather_copy(float *dst, const float *src, size_t count)
+{
+    if (count > 16) {
+        memcpy(dst, src, count * sizeof *dst);
+    } else if (count >= 8) { /* two pieces that overlap */
+        memcpy(dst, src, 8 * sizeof *dst);
+        memcpy(dst + count - 8, src + count - 8, 8 * sizeof *dst);
+    } else if (count >= 4) {
+        memcpy(dst, src, 4 * sizeof *dst);
+        memcpy(dst + count - 4, src + count - 4, 4 * sizeof *dst);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            dst[i] = src[i];
+    }
+}
+
 /* Copies elements [start, start+length) of an input row of row_length elements to dst as f32; what lies outside, or all
  * of it when the row itself does (row = NULL), is 0. */
 static inline void cnn_gather_run(const cnn_cpu_loops *loops, cnn_dtype dtype, const void *row, int64_t row_length,
@@ -89,7 +119,7 @@ static inline void cnn_gather_run(const cnn_cpu_loops *loops, cnn_dtype dtype, c
     if (high > low) {
         const char *from = (const char *)row + (size_t)(start + low) * cnn_dtype_bytes(dtype);
         if (dtype == CNN_F32)
-            memcpy(dst + low, from, (size_t)(high - low) * sizeof *dst);
+            cnn_gather_copy(dst + low, (const float *)(const void *)from, (size_t)(high - low));
         else
             loops->to_f32(dtype, from, dst + low, high - low);
     }

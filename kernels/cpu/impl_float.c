@@ -21,7 +21,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(RELU_GRAD, "relu_grad_float", flat),
     ROW(MAXPOOL, "maxpool_float", maxpool_float),
     ROW(MAXPOOL_GRAD, "maxpool_grad_float", maxpool_float),
-    ROW(ADD, "add", flat),
+    ROW(ADD, "add_float", flat),
     ROW(LOSS, "loss_float", loss),
     ROW(GRAD_STATS, "grad_stats", optimizer),
     ROW(SGD, "sgd", optimizer),

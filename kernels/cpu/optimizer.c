@@ -108,13 +108,12 @@ static cnn_status bn_update_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT
     return CNN_OK;
 }
 
-/* A step with an overflow: counts it, notes its first segment, backs the scale off. */
+/* A step with an overflow: counts it, notes where it began, backs the scale off. */
 static void overflowed(cnn_train_state *state, const int32_t *flags, int32_t segments)
 {
-    int32_t segment = 0;
-    while (segment < segments && !flags[segment])
-        segment++;
-    segment = segment < segments ? segment : -1;
+    int32_t segment = segments - 1;
+    while (segment >= 0 && !flags[segment])
+        segment--;
     state->skipped++;
     state->overflows_in_row++;
     state->clean_steps = 0;

@@ -70,11 +70,9 @@ void cnn_ref_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     cnn_train_state *state = arg[CNN_ARG_STATE];
     const int32_t *flags = arg[CNN_ARG_SRC]; /* [T] */
     if (state->found_nonfinite) {
-        int32_t segment = 0;
-        while (segment < desc->arg[CNN_ARG_SRC].c && !flags[segment])
-            segment++;
-        if (segment == desc->arg[CNN_ARG_SRC].c)
-            segment = -1;
+        int32_t segment = desc->arg[CNN_ARG_SRC].c - 1;
+        while (segment >= 0 && !flags[segment])
+            segment--;
         state->skipped++;
         state->overflows_in_row++;
         state->clean_steps = 0;

@@ -7,6 +7,10 @@ opt=$bin/cnn-opt
 infer=$bin/cnn-infer
 make_model=$bin/cli_make_model
 
+for tool in "$train" "$opt" "$infer" "$make_model"; do
+    [ -x "$tool" ] || { echo "$tool is not built"; exit 1; }
+done
+
 unset CNN_DATA CNN_CPU_ISA POSIXLY_CORRECT
 folder=$(mktemp -d) || exit 1
 logs=$folder/logs
@@ -26,6 +30,7 @@ fail() {
     echo "FAILED: $*"
     sed 's/^/    out: /' "$logs/out" | head -5
     sed 's/^/    err: /' "$logs/err" | head -5
+    [ "$failures" -lt 20 ] || { echo "too many failures, the rest is not tried"; exit 1; }
 }
 
 run() {

@@ -23,6 +23,8 @@ right = sum(row.index(max(row)) == i % 10 for i, row in enumerate(rows))
 sys.exit(right != r["correct"] or r["accuracy"] != right / 1000)' <"$logs/out" || fail "scores and accuracy disagree"
 succeeds "$infer" --test --data synth --batch 1000
 says "1,000"
+run "$infer" -m digits.cnn --test --data synth
+says "warning: digits.cnn was trained on mnist"
 checks=$((checks + 1))
 [ "$(wc -l <"$logs/out")" = 1 ] || fail "--test prints more than a line"
 

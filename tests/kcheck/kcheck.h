@@ -169,8 +169,8 @@ const cnn_backend *kc_plant(const char *name);
 /* Times the convnet's shapes on each device; returns how many cases failed their check. */
 int kc_bench(kc_device *devices, int device_count, uint64_t seed);
 
-/* Measured peaks of this machine with `threads` threads, in GFLOP/s and GOP/s; 0 where there is no such instruction. */
-double kc_peak_f32(int threads);
-double kc_peak_i8(int threads);
+/* Measured peaks of one thread, in GFLOP/s and GOP/s; 0 where there is no such instruction. */
+double kc_peak_f32(void);
+double kc_peak_i8(void);
 
 #endif

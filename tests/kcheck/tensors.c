@@ -6,6 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define KC_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KC_ASAN 1
+#endif
+#endif
+#ifdef KC_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
+
 static size_t total_bytes(const kc_tensor *tensor)
 {
     return tensor->bytes + 2 * KC_GUARD;
@@ -68,6 +82,20 @@ cnn_status kc_tensor_download(kc_tensor *tensor, const cnn_backend *backend, cnn
 void kc_tensor_prefill(kc_tensor *tensor, uint8_t byte)
 {
     memset(kc_image(tensor), byte, tensor->bytes);
+}
+
+void kc_tensor_lock(const kc_tensor *tensor)
+{
+    if (!tensor->memory)
+        return;
+    ASAN_POISON_MEMORY_REGION(tensor->memory, KC_GUARD);
+    ASAN_POISON_MEMORY_REGION(tensor->memory + KC_GUARD + tensor->bytes, KC_GUARD);
+}
+
+void kc_tensor_unlock(const kc_tensor *tensor)
+{
+    if (tensor->memory)
+        ASAN_UNPOISON_MEMORY_REGION(tensor->memory, total_bytes(tensor));
 }
 
 bool kc_tensor_guard_hit(const kc_tensor *tensor, int64_t *offset)

@@ -39,6 +39,10 @@ void kc_tensor_prefill(kc_tensor *tensor, uint8_t byte);
  */
 bool kc_tensor_guard_hit(const kc_tensor *tensor, int64_t *offset);
 
+/* Between these two, ASan builds report any access to the guards, reads included. Host memory only. */
+void kc_tensor_lock(const kc_tensor *tensor);
+void kc_tensor_unlock(const kc_tensor *tensor);
+
 /* The bytes of the tensor itself, in image and after. */
 static inline uint8_t *kc_image(const kc_tensor *tensor)
 {
