@@ -124,13 +124,6 @@ static cnn_status forward_input(cnn_lowering *lowering, int node)
     return lowering->status;
 }
 
-/* True when the only reader of `node` is a ReLU, which then requantizes the accumulator. */
-static bool relu_takes_over(const cnn_model *model, int node)
-{
-    int reader = -1;
-    return cnn_model_readers(model, node, &reader) == 1 && model->nodes[reader].type->id == CNN_LAYER_RELU;
-}
-
 /* Appends what turns the accumulator of GEMM node `gemm` into the value of `node` (itself or its ReLU). */
 static void requantize(cnn_lowering *lowering, int gemm, int node, int accumulator, bool relu)
 {
@@ -188,7 +181,7 @@ static cnn_status forward_gemm(cnn_lowering *lowering, int index)
     if (args.buffer[CNN_ARG_BIAS] >= 0)
         cnn_lower_epilogue(op, CNN_EPILOGUE_BIAS);
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
-    if (lowering->int8 && (logits || !relu_takes_over(lowering->model, index)))
+    if (lowering->int8 && (logits || cnn_int8_relu(lowering->model, index) < 0))
         requantize(lowering, index, index, args.buffer[CNN_ARG_DST], false);
     return lowering->status;
 }
@@ -227,8 +220,7 @@ static cnn_status forward_relu(cnn_lowering *lowering, int node)
     int input = lowering->model->nodes[node].input[0];
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, node, 0);
-    if (lowering->int8 && relu_takes_over(lowering->model, input) &&
-        lowering->model->nodes[input].param[CNN_PARAM_WEIGHT].desc.dtype == CNN_I8) {
+    if (lowering->int8 && cnn_int8_relu(lowering->model, input) == node) {
         requantize(lowering, input, node, args.buffer[CNN_ARG_SRC], true);
         return lowering->status;
     }

@@ -3,6 +3,7 @@
 
 #include "cnn/quant.h"
 #include "core/error.h"
+#include "core/layers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,6 +11,14 @@
 float cnn_normalize_byte(const cnn_normalization *normalization, int channel, int x)
 {
     return (float)((x / 255.0 - (double)normalization->mean[channel]) / (double)normalization->std[channel]);
+}
+
+int cnn_int8_relu(const cnn_model *model, int node)
+{
+    int reader = -1;
+    bool sole = model->nodes[node].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE &&
+                cnn_model_readers(model, node, &reader) == 1 && model->nodes[reader].type->id == CNN_LAYER_RELU;
+    return sole ? reader : -1;
 }
 
 static void fail(cnn_lowering *lowering)

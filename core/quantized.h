@@ -13,6 +13,9 @@ int cnn_lower_int8_bias(cnn_lowering *lowering, int node);
 /* f32 multipliers [K] that take the accumulator of `gemm` to the scale of node `target`, or to logits for -1. */
 int cnn_lower_int8_multipliers(cnn_lowering *lowering, int gemm, int target);
 
+/* The ReLU that alone reads the accumulator of node `node`, a layer with weights, and so requantizes it; -1: none. */
+int cnn_int8_relu(const cnn_model *model, int node);
+
 /* The normalized value of byte x: (x/255 - mean)/std in double, rounded once. */
 float cnn_normalize_byte(const cnn_normalization *normalization, int channel, int x);
 

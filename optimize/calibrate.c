@@ -1,9 +1,8 @@
 /* Calibration: which values get a scale of their own, and from what range.
  *
  * As INT8 programs requantize (core/layers.c): the input has the range of its normalized bytes. A convolution or
- * linear layer that only a ReLU reads is requantized straight to the ReLU's range. Max-pooling works on int8 and
- * keeps its input's scale. A ReLU behind anything else has no INT8 form: quantizing refuses it. The output stays f32
- * and has none. */
+ * linear layer that only a ReLU reads is requantized straight to the ReLU's range. Max-pooling, and a ReLU behind
+ * anything else, work on int8 and keep their input's scale. The output stays f32 and has none. */
 #include "optimize/calibrate.h"
 
 #include "cnn/session.h"
@@ -72,23 +71,18 @@ out:
 
 typedef enum source { SOURCE_NONE, SOURCE_TABLE, SOURCE_OBSERVED, SOURCE_INPUT, SOURCE_READER } source;
 
-bool cnn_relu_takes_over(const cnn_model *model, int node, int *relu)
-{
-    return model->nodes[node].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE &&
-           cnn_model_readers(model, node, relu) == 1 && model->nodes[*relu].type->id == CNN_LAYER_RELU;
-}
-
 static source source_of(const cnn_model *model, int index)
 {
     const cnn_node *node = &model->nodes[index];
-    int relu;
     if (index == model->node_count - 1)
         return SOURCE_NONE;
     if (node->type->id == CNN_LAYER_INPUT)
         return SOURCE_TABLE;
     if (node->type->flags & CNN_LAYER_KEEPS_SCALE)
         return SOURCE_INPUT;
-    return cnn_relu_takes_over(model, index, &relu) ? SOURCE_READER : SOURCE_OBSERVED;
+    if (node->type->id == CNN_LAYER_RELU)
+        return cnn_int8_relu(model, node->input[0]) == index ? SOURCE_OBSERVED : SOURCE_INPUT;
+    return cnn_int8_relu(model, index) >= 0 ? SOURCE_READER : SOURCE_OBSERVED;
 }
 
 static cnn_status scale_of_input(const cnn_model *model, float *scale)
@@ -200,9 +194,9 @@ static cnn_status set_scales(const cnn_model *model, const observation *seen, co
     }
     /* A layer that its ReLU requantizes shows the ReLU's figures. */
     for (int i = 0; i < model->node_count; i++) {
-        int relu;
-        if (source_of(model, i) != SOURCE_READER || !cnn_relu_takes_over(model, i, &relu))
+        if (source_of(model, i) != SOURCE_READER)
             continue;
+        int relu = cnn_int8_relu(model, i);
         calibration->scale[i] = calibration->scale[relu];
         calibration->clipped[i] = calibration->clipped[relu];
     }

@@ -9,10 +9,6 @@
 cnn_status cnn_calibration_pick(const cnn_model *model, const cnn_dataset *data, int images, uint64_t seed,
                                 int32_t **index, int32_t *count);
 
-/* True when the node is a convolution or linear layer that one layer alone reads, a ReLU: that one then requantizes its
- * accumulator. *relu: its number. */
-bool cnn_relu_takes_over(const cnn_model *model, int node, int *relu);
-
 /* Results by node. */
 typedef struct cnn_calibration {
     float *scale;    /* [node_count] of the node's int8 value; 0 for the output, which stays f32 */

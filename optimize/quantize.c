@@ -71,12 +71,6 @@ static cnn_status check_model(const cnn_model *model)
         if (!(node->type->flags & CNN_LAYER_QUANTIZABLE))
             CNN_FAIL(CNN_ERR_UNSUPPORTED, "layer '%s': a layer of type %s does not run in INT8", node->name,
                      node->type->name);
-        int relu;
-        if (node->type->id == CNN_LAYER_RELU && !cnn_relu_takes_over(model, node->input[0], &relu))
-            CNN_FAIL(CNN_ERR_UNSUPPORTED,
-                     "layer '%s': INT8 runs a ReLU only right behind a convolution or linear layer that nothing else "
-                     "reads, and '%s' is not one",
-                     node->name, model->nodes[node->input[0]].name);
         CNN_TRY(check_finite(node));
     }
     const cnn_node *last = &model->nodes[model->node_count - 1];

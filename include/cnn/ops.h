@@ -18,7 +18,7 @@
  * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD       |
  * | BN_INFER      | SRC, GAMMA, BETA, MEAN, VAR                                | DST                          |
  * | BN_GRAD       | SRC x, SRC2 dy, GAMMA, MEAN, INVSTD                        | DST dx, DST2 dgamma, DST3 dbeta |
- * | RELU          | SRC                                                        | DST                          |
+ * | RELU          | SRC (float or i8)                                          | DST                          |
  * | RELU_GRAD     | SRC y (the ReLU's output), SRC2 dy                         | DST dx = y > 0 ? dy : 0      |
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |

@@ -333,6 +333,21 @@ cnn_status cnn_cpu_conv_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn
     return CNN_OK;
 }
 
+/* REQUANTIZE, perhaps MAXPOOL behind it; or DEQUANTIZE; or nothing. */
+static bool suits_epilogue(const cnn_op_desc *desc)
+{
+    switch (desc->epilogue_count) {
+    case 0:
+        return true;
+    case 1:
+        return desc->epilogue[0] == CNN_EPILOGUE_REQUANTIZE || desc->epilogue[0] == CNN_EPILOGUE_DEQUANTIZE;
+    case 2:
+        return desc->epilogue[0] == CNN_EPILOGUE_REQUANTIZE && desc->epilogue[1] == CNN_EPILOGUE_MAXPOOL;
+    default:
+        return false;
+    }
+}
+
 bool cnn_cpu_conv_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
@@ -340,6 +355,8 @@ bool cnn_cpu_conv_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
     const cnn_tensor_desc *weight = &desc->arg[CNN_ARG_WEIGHT];
     if (src->dtype != CNN_I8 || weight->dtype != CNN_I8)
         return cnn_cpu_refuse(why, "src and weights are not i8");
+    if (!suits_epilogue(desc))
+        return cnn_cpu_refuse(why, "its epilogue is neither requantize, requantize and max-pool, nor dequantize");
     if ((int64_t)weight->h * weight->w * src->c_pad > INT32_MAX / 256)
         return cnn_cpu_refuse(why, "an output has too many inputs");
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) {

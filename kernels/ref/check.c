@@ -281,13 +281,13 @@ static bool check_bn_grad(const cnn_op_desc *desc, char *why)
 static bool check_relu(const cnn_op_desc *desc, char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
-    return check_float_src(desc, why) && check_like(desc, CNN_ARG_DST, src->dtype, src, why);
+    return (src->dtype == CNN_I8 || check_float_src(desc, why)) && check_like(desc, CNN_ARG_DST, src->dtype, src, why);
 }
 
 static bool check_relu_grad(const cnn_op_desc *desc, char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
-    return check_relu(desc, why) && check_like(desc, CNN_ARG_SRC2, src->dtype, src, why);
+    return check_float_src(desc, why) && check_relu(desc, why) && check_like(desc, CNN_ARG_SRC2, src->dtype, src, why);
 }
 
 static bool check_add(const cnn_op_desc *desc, char *why)

@@ -114,6 +114,10 @@ void kc_make_element(kc_case *test, cnn_op op, int number, kc_random *random)
     test->agreement = KC_EXACT;
     if (op == CNN_OP_ADD && number % 6 >= 4)
         make_add_i8(test, random);
+    if (op == CNN_OP_RELU && number % 6 == 5) {
+        desc->arg[CNN_ARG_SRC].dtype = desc->arg[CNN_ARG_DST].dtype = CNN_I8;
+        test->fill[CNN_ARG_SRC] = kc_ints(-127, 127);
+    }
     set_padding(test, activations, LENGTH(activations));
 }
 

@@ -1,4 +1,4 @@
-/* MAXPOOL and ADD on int8 tensors: plain loops over channels, which compilers vectorize. A task is one line of an
+/* MAXPOOL, ADD and RELU on int8 tensors: plain loops over channels, which compilers vectorize. A task is one line of an
  * image. */
 #include "kernels/cpu/elementwise_i8.h"
 #include "kernels/cpu/gemm_i8.h"
@@ -120,7 +120,7 @@ static cnn_status add_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], voi
     return run_lines(base, args, add_line);
 }
 
-bool cnn_cpu_add_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+bool cnn_cpu_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
@@ -131,4 +131,33 @@ bool cnn_cpu_add_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 cnn_status cnn_cpu_add_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
 {
     return make(device, desc, kernel, add_run);
+}
+
+/* ---- RELU ---- */
+
+static void relu_line(void *context, int task, int worker)
+{
+    (void)worker;
+    const job_i8 *job = context;
+    const cnn_tensor_desc *src = &job->desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *dst = &job->desc->arg[CNN_ARG_DST];
+    for (int32_t w = 0; w < dst->w; w++) {
+        const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)w;
+        const int8_t *x = (const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)src->c_pad;
+        int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
+        for (int32_t c = 0; c < dst->c; c++)
+            y[c] = x[c] > 0 ? x[c] : 0;
+        memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
+    }
+}
+
+static cnn_status relu_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    return run_lines(base, args, relu_line);
+}
+
+cnn_status cnn_cpu_relu_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
+{
+    return make(device, desc, kernel, relu_run);
 }
