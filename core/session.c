@@ -113,8 +113,8 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
     opened->storage = options->storage == CNN_NONE ? CNN_F32 : options->storage;
     CNN_TRY(cnn_backend_find(options->device, &opened->backend));
     CNN_TRY(opened->backend->open(cnn_host_get(), &opened->device));
-    snprintf(opened->description, sizeof opened->description, "%s: %s, %d thread%s", opened->backend->name,
-             opened->backend->describe(opened->device), cnn_get_threads(), cnn_get_threads() == 1 ? "" : "s");
+    snprintf(opened->description, sizeof opened->description, "%s: %s", opened->backend->name,
+             opened->backend->describe(opened->device));
     CNN_TRY(opened->train ? cnn_session_open_training(opened) : place_params(opened));
     *session = opened;
     opened = NULL;

@@ -54,7 +54,7 @@ START_TEST(test_removing_dead_channels_changes_nothing)
         for (int k = l % 2; k < channels_of(model, layers[l]); k += 2) {
             scale_channel(model, layers[l], k, 0);
             for (int role = CNN_PARAM_BETA; norms[l] && role <= CNN_PARAM_RUNNING_MEAN; role++)
-                param_data(model, norms[l], role)[k] = 0;
+                param_data(model, norms[l], (cnn_param_role)role)[k] = 0;
         }
     cnn_dataset data = make_data(5, 12, 1, 10);
     float *before = run_logits(model, "ref", &data, 5);
@@ -84,7 +84,8 @@ START_TEST(test_smallest_l1_goes)
         ck_assert_mem_eq(param_data(model, "conv1", CNN_PARAM_WEIGHT) + k * 9,
                          param_data(original, "conv1", CNN_PARAM_WEIGHT) + kept[k] * 9, 9 * sizeof(float));
         for (int role = CNN_PARAM_GAMMA; role <= CNN_PARAM_RUNNING_VAR; role++)
-            ck_assert(param_data(model, "bn1", role)[k] == param_data(original, "bn1", role)[kept[k]]);
+            ck_assert(param_data(model, "bn1", (cnn_param_role)role)[k] ==
+                      param_data(original, "bn1", (cnn_param_role)role)[kept[k]]);
         ck_assert(param_data(model, "conv1", CNN_PARAM_BIAS)[k] ==
                   param_data(original, "conv1", CNN_PARAM_BIAS)[kept[k]]);
     }
@@ -130,8 +131,8 @@ START_TEST(test_shapes_of_the_shipped_models)
     check_weight(model, "fc1", 256, 7, 7, 128);
     check_weight(model, "fc2", 10, 1, 1, 256);
     for (int role = CNN_PARAM_GAMMA; role <= CNN_PARAM_RUNNING_VAR; role++) {
-        ck_assert_int_eq(param_desc(model, "bn1", role)->c, 64);
-        ck_assert_int_eq(param_desc(model, "bn2", role)->c, 128);
+        ck_assert_int_eq(param_desc(model, "bn1", (cnn_param_role)role)->c, 64);
+        ck_assert_int_eq(param_desc(model, "bn2", (cnn_param_role)role)->c, 128);
     }
     cnn_model_free(model);
 

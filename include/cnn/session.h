@@ -12,6 +12,11 @@
 extern "C" {
 #endif
 
+/* Threads that sessions of this process may use, the caller included. 0: as many as the CPUs it may run on. Not while
+ * a session computes. Results never depend on it. */
+CNN_API cnn_status cnn_set_threads(int threads);
+CNN_API int cnn_get_threads(void);
+
 typedef struct cnn_session cnn_session;
 
 typedef struct cnn_session_options {

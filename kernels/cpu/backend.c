@@ -19,7 +19,8 @@ static cnn_status cpu_open(const cnn_host *host, cnn_device **device)
     cnn_cpu_model_name(model, sizeof model);
     opened->host = host;
     opened->isa = isa;
-    snprintf(opened->description, sizeof opened->description, "%s, %s", model, cnn_cpu_isa_name(isa));
+    snprintf(opened->description, sizeof opened->description, "%s, %s, %d thread%s", model, cnn_cpu_isa_name(isa),
+             host->threads(), host->threads() == 1 ? "" : "s");
     *device = opened;
     return CNN_OK;
 }

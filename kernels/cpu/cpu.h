@@ -12,7 +12,7 @@
 struct cnn_device {
     const cnn_host *host;
     cnn_cpu_isa isa;
-    char description[96]; /* "AMD EPYC 9B14, avx512vnni" */
+    char description[96]; /* "AMD EPYC 9B14, avx512vnni, 2 threads" */
 };
 
 typedef struct cnn_cpu_impl {
