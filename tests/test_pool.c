@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,21 +69,32 @@ START_TEST(test_every_task_once)
 }
 END_TEST
 
-/* Tasks that sleep make room for every worker, even on one CPU. */
-static void sleep_task(void *context, int task, int worker)
+/* Tasks that end only when `wanted` of them run at the same time. */
+typedef struct meeting {
+    int wanted;
+    atomic_int arrived;
+    counts seen;
+} meeting;
+
+static void meet_task(void *context, int task, int worker)
 {
-    count_task(context, task, worker);
-    usleep(2000);
+    meeting *m = context;
+    atomic_fetch_add(&m->arrived, 1);
+    while (atomic_load(&m->arrived) < m->wanted)
+        sched_yield();
+    count_task(&m->seen, task, worker);
 }
 
 START_TEST(test_all_workers_take_part)
 {
-    counts *c = calloc(1, sizeof *c);
     ck_assert_int_eq(cnn_set_threads(4), CNN_OK);
-    for (int i = 0; i < 20 && c->most_worker < 3; i++)
-        cnn_parallel(32, sleep_task, c);
-    ck_assert_int_eq(c->most_worker, 3);
-    free(c);
+    meeting *m = calloc(1, sizeof *m);
+    m->wanted = 4;
+    cnn_parallel(4, meet_task, m);
+    ck_assert_int_eq(m->arrived, 4);
+    ck_assert_int_eq(m->seen.most_worker, 3);
+    ck_assert_int_eq(m->seen.clashes, 0);
+    free(m);
 }
 END_TEST
 
@@ -200,10 +212,11 @@ START_TEST(test_works_in_a_forked_child)
     pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
-        counts *c = calloc(1, sizeof *c); /* the child has no workers until it makes its own */
-        for (int i = 0; i < 20 && c->most_worker < 2; i++)
-            cnn_parallel(32, sleep_task, c);
-        _exit(c->most_worker == 2 && c->clashes == 0 ? 0 : 1);
+        meeting *m = calloc(1, sizeof *m);
+        m->wanted = 3; /* the child has no workers until it makes its own: without them it would wait for ever */
+        alarm(60);
+        cnn_parallel(3, meet_task, m);
+        _exit(m->seen.most_worker == 2 && m->seen.clashes == 0 ? 0 : 1);
     }
     int result = 0;
     ck_assert_int_eq(waitpid(child, &result, 0), child);
