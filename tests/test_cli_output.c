@@ -114,6 +114,23 @@ static char *written(int fd)
     return text;
 }
 
+/* What a terminal has shown once it shows `ending`: it hands out what it has in pieces. */
+static char *shown_until(int fd, const char *ending)
+{
+    static char text[4096];
+    size_t length = 0;
+    text[0] = '\0';
+    fflush(stderr);
+    while (!strstr(text, ending) && length + 1 < sizeof text) {
+        ssize_t bytes = read(fd, text + length, sizeof text - 1 - length);
+        if (bytes <= 0)
+            break;
+        length += (size_t)bytes;
+        text[length] = '\0';
+    }
+    return text;
+}
+
 static void wait_ms(long ms)
 {
     const struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
@@ -159,7 +176,7 @@ START_TEST(progress_is_plain_lines_without_terminal)
     double seconds;
     char *text = written(ends[0]);
     ck_assert_int_eq(sscanf(text, "epoch 1: about %lf s in all, ", &seconds), 1);
-    ck_assert_msg(seconds >= 6 && seconds < 60, "%s", text);
+    ck_assert_msg(seconds >= 6, "%s", text);
     ck_assert_ptr_nonnull(strstr(text, " images/s\n"));
     ck_assert_ptr_eq(strchr(text, '\n') + 1, text + strlen(text));
 }
@@ -183,7 +200,8 @@ START_TEST(progress_is_a_bar_on_a_terminal)
     ck_assert(cli.bar);
     cnn_message_notice(&cli, "saved");
     ck_assert(!cli.bar);
-    char *text = written(terminal), *bar = strstr(text, "\r\033[Kepoch 1  [############------------]  50 %");
+    char *text = shown_until(terminal, "saved\r\n"),
+         *bar = strstr(text, "\r\033[Kepoch 1  [############------------]  50 %");
     ck_assert_msg(bar == text, "%s", text);
     bar += strlen("\r\033[K");
     ck_assert_uint_eq(strcspn(bar, "\r\n"), 59); /* cut: one column stays free */

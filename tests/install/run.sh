@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs into a temporary folder and builds a program against it: by the CMake package (shared and static) and by
 # pkg-config. The shared library must export the API and nothing else.
-#   run.sh BUILD_DIR SOURCE_DIR C_COMPILER
+#   run.sh BUILD_DIR SOURCE_DIR C_COMPILER GENERATOR
 set -eu
 build=$1
 source_dir=$2
 cc=$3
+generator=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -25,7 +26,7 @@ if nm -D --defined-only "$libdir/libcnn.so" | grep -q ' cnn_model_find$'; then
     exit 1
 fi
 
-if ! { cmake -S "$source_dir/tests/install" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" &&
+if ! { cmake -S "$source_dir/tests/install" -B "$work/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" &&
     cmake --build "$work/build"; } >"$work/log" 2>&1; then
     cat "$work/log"
     exit 1
