@@ -11,11 +11,11 @@ cnn_status cnn_error(cnn_status status, const char *format, ...) CNN_PRINTF(2, 3
 cnn_status cnn_error_prefix(cnn_status status, const char *format, ...) CNN_PRINTF(2, 3);
 
 /* Both need `cnn_status status = CNN_OK;` and one `out:` label that cleans up and returns status. */
-#define CNN_TRY(call)           \
-    do {                        \
-        status = (call);        \
-        if (status != CNN_OK)   \
-            goto out;           \
+#define CNN_TRY(call)         \
+    do {                      \
+        status = (call);      \
+        if (status != CNN_OK) \
+            goto out;         \
     } while (0)
 
 #define CNN_FAIL(code, ...)                    \

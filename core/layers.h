@@ -6,9 +6,9 @@
 #include "core/program.h"
 
 typedef enum cnn_layer_flag {
-    CNN_LAYER_PRUNABLE = 1,   /* output channels can be removed */
-    CNN_LAYER_QUANTIZABLE = 2, /* runs in INT8 */
-    CNN_LAYER_KEEPS_SCALE = 4, /* its INT8 output has its input's scale (pooling) */
+    CNN_LAYER_PRUNABLE = 1,      /* output channels can be removed */
+    CNN_LAYER_QUANTIZABLE = 2,   /* runs in INT8 */
+    CNN_LAYER_KEEPS_SCALE = 4,   /* its INT8 output has its input's scale (pooling) */
     CNN_LAYER_KEEPS_CHANNELS = 8 /* output channel c depends on input channel c alone */
 } cnn_layer_flag;
 
@@ -31,14 +31,14 @@ typedef struct cnn_layer_type {
     cnn_status (*backward)(cnn_lowering *lowering, int node);
 } cnn_layer_type;
 
-enum { /* ids in .cnn files */
-    CNN_LAYER_INPUT = 0,   /* height, width, channels */
-    CNN_LAYER_CONV = 1,    /* out, kernel, stride = 1, pad = 0, bias = 1 */
-    CNN_LAYER_LINEAR = 2,  /* out, bias = 1; takes any [H,W,C] as H*W*C values in that order */
-    CNN_LAYER_BN = 3,      /* eps = 1e-5, momentum = 0.1 */
-    CNN_LAYER_RELU = 4,
-    CNN_LAYER_MAXPOOL = 5, /* kernel, stride = 0 (as kernel) */
-    CNN_LAYER_ADD = 6      /* two inputs */
+enum {                       /* ids in .cnn files */
+       CNN_LAYER_INPUT = 0,  /* height, width, channels */
+       CNN_LAYER_CONV = 1,   /* out, kernel, stride = 1, pad = 0, bias = 1 */
+       CNN_LAYER_LINEAR = 2, /* out, bias = 1; takes any [H,W,C] as H*W*C values in that order */
+       CNN_LAYER_BN = 3,     /* eps = 1e-5, momentum = 0.1 */
+       CNN_LAYER_RELU = 4,
+       CNN_LAYER_MAXPOOL = 5, /* kernel, stride = 0 (as kernel) */
+       CNN_LAYER_ADD = 6      /* two inputs */
 };
 
 /* All types, NULL name after the last. */

@@ -78,10 +78,11 @@ struct cnn_model {
 
 #define CNN_SPLIT_SEED 20260u
 
-/* Appends a node and returns its number, or on failure -status (-CNN_ERR_SHAPE, -CNN_ERR_MEMORY), error recorded. `attr` may be NULL for defaults. The node's
- * name, inputs and attributes are checked; shapes and parameters come with cnn_model_finish. */
-int cnn_model_add(cnn_model *model, const struct cnn_layer_type *type, const char *name, const int *input, int input_count,
-                  const double *attr);
+/* Appends a node and returns its number, or on failure -status (-CNN_ERR_SHAPE, -CNN_ERR_MEMORY), error recorded.
+ * `attr` may be NULL for defaults. The node's name, inputs and attributes are checked; shapes and parameters come with
+ * cnn_model_finish. */
+int cnn_model_add(cnn_model *model, const struct cnn_layer_type *type, const char *name, const int *input,
+                  int input_count, const double *attr);
 
 /* Infers shapes of all nodes and allocates (zeroed) every parameter that is missing. A parameter that is there keeps
  * its dtype and must have the shape that the graph asks for. Errors name node and line. */

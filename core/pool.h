@@ -1,6 +1,7 @@
 /* The thread pool: parallel regions over numbered tasks.
  *
- * One pool for the process; cnn_set_threads (cnn/session.h) sizes it. Results never depend on it: tasks are numbered by shape, workers only take them. */
+ * One pool for the process; cnn_set_threads (cnn/session.h) sizes it. Results never depend on it: tasks are numbered by
+ * shape, workers only take them. */
 #ifndef CNN_CORE_POOL_H
 #define CNN_CORE_POOL_H
 

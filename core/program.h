@@ -76,15 +76,15 @@ typedef struct cnn_lowering {
     cnn_program *program;
     cnn_goal goal;
     int batch;
-    cnn_dtype storage; /* dtype of float activations and working weights */
-    bool int8;         /* lower to INT8 ops */
+    cnn_dtype storage;     /* dtype of float activations and working weights */
+    bool int8;             /* lower to INT8 ops */
     bool constant_weights; /* inference outside of training: kernels may pack weights once */
     const cnn_backend *backend;
     cnn_device *device; /* for channel_align */
     int data_count;
     int rate_count;
-    int *gradient;      /* [node_count] buffer of the gradient of each node's value, -1: none yet (training) */
-    cnn_status status;  /* first failure; the functions below then do nothing that matters */
+    int *gradient;         /* [node_count] buffer of the gradient of each node's value, -1: none yet (training) */
+    cnn_status status;     /* first failure; the functions below then do nothing that matters */
     cnn_instruction spare; /* what cnn_lower_op returns after a failure */
 } cnn_lowering;
 
@@ -165,7 +165,8 @@ cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cn
 /* Sets arena offsets; buffers whose lifetimes overlap never share bytes. */
 cnn_status cnn_program_plan(cnn_program *program);
 /* Makes the kernels. The error names node, op and the backend's reasons. */
-cnn_status cnn_program_prepare(cnn_program *program, const cnn_model *model, const cnn_backend *backend, cnn_device *device);
+cnn_status cnn_program_prepare(cnn_program *program, const cnn_model *model, const cnn_backend *backend,
+                               cnn_device *device);
 void cnn_program_free(cnn_program *program, const cnn_backend *backend, cnn_device *device);
 /* Text, one instruction a line, then buffers with offsets. */
 void cnn_program_print(const cnn_program *program, const cnn_model *model, cnn_text *text);

@@ -38,7 +38,8 @@ typedef struct cnn_dataset_options {
 } cnn_dataset_options;
 
 /* Loads a data set; the caller frees it with cnn_dataset_free. Errors name the file and the byte offset. */
-CNN_API cnn_status cnn_dataset_load(const char *name, cnn_subset subset, const cnn_dataset_options *options, cnn_dataset **dataset);
+CNN_API cnn_status cnn_dataset_load(const char *name, cnn_subset subset, const cnn_dataset_options *options,
+                                    cnn_dataset **dataset);
 CNN_API void cnn_dataset_free(cnn_dataset *dataset);
 
 /* "mnist" for CNN_DATASET_MNIST; NULL for an unknown id. */

@@ -14,8 +14,8 @@ extern "C" {
 typedef enum cnn_criterion { CNN_CRITERION_L1 } cnn_criterion;
 
 typedef struct cnn_prune_options {
-    double ratio;            /* share of output channels to remove, 0 < ratio < 1 */
-    bool global;             /* ratio of all channels together, by scores normalized per layer */
+    double ratio; /* share of output channels to remove, 0 < ratio < 1 */
+    bool global;  /* ratio of all channels together, by scores normalized per layer */
     cnn_criterion criterion;
 } cnn_prune_options;
 
@@ -30,8 +30,8 @@ typedef enum cnn_observer { CNN_OBSERVER_MAX, CNN_OBSERVER_PERCENTILE } cnn_obse
 
 typedef struct cnn_quantize_options {
     cnn_observer observer;
-    double percentile;    /* of |x|, 99.99 */
-    int images;           /* calibration images, 512, drawn by seed from the training part */
+    double percentile; /* of |x|, 99.99 */
+    int images;        /* calibration images, 512, drawn by seed from the training part */
     uint64_t seed;
     const char *device;
 } cnn_quantize_options;
@@ -42,8 +42,8 @@ CNN_API void cnn_quantize_options_init(cnn_quantize_options *options);
 /* One row of the per-layer account. */
 typedef struct cnn_quantize_row {
     char layer[64];
-    float scale;        /* of the layer's output; 0 for logits */
-    double clipped;     /* share of calibration values beyond the range */
+    float scale;    /* of the layer's output; 0 for logits */
+    double clipped; /* share of calibration values beyond the range */
 } cnn_quantize_row;
 
 /* Calibrates on `data` and makes the model INT8. The model must have no BN left. Rows may be NULL; free() them. */

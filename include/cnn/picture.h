@@ -24,7 +24,8 @@ CNN_API cnn_status cnn_picture_prepare_digit(const cnn_picture *picture, const c
 
 /* Prepares a picture for a network of another input shape: composed on black or white, resized (box filter or
  * bilinear), gray or RGB. pixels: [height,width,channels]; channels 1 or 3. */
-CNN_API cnn_status cnn_picture_resize(const cnn_picture *picture, int32_t height, int32_t width, int32_t channels, uint8_t *pixels);
+CNN_API cnn_status cnn_picture_resize(const cnn_picture *picture, int32_t height, int32_t width, int32_t channels,
+                                      uint8_t *pixels);
 
 #ifdef __cplusplus
 }

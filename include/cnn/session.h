@@ -38,16 +38,16 @@ CNN_API const char *cnn_session_device(const cnn_session *session);
 CNN_API cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images, int64_t count, float *logits);
 
 /* Correct answers and mean loss of the images index[0..count) of a data set (index NULL: images 0..count). */
-CNN_API cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
-                                        int64_t *correct, double *loss /* or NULL */);
+CNN_API cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, const int32_t *index,
+                                        int64_t count, int64_t *correct, double *loss /* or NULL */);
 
 /* Called with every node's value of a batch, in topological order. values: f32 [n,h,w,c] as desc says. */
 typedef cnn_status (*cnn_observe_fn)(void *context, int node, const cnn_tensor_desc *desc, const float *values);
 
 /* Runs images index[0..count) in f32 and shows each node's output to `observe`: what calibration reads. A node whose
  * value is never materialized apart from its successor's (conv before its ReLU) is still shown. */
-CNN_API cnn_status cnn_session_observe(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
-                                       cnn_observe_fn observe, void *context);
+CNN_API cnn_status cnn_session_observe(cnn_session *session, const cnn_dataset *data, const int32_t *index,
+                                       int64_t count, cnn_observe_fn observe, void *context);
 
 /* ---- Training (sessions opened with `train`) ---- */
 

@@ -13,14 +13,14 @@ typedef enum cnn_schedule { CNN_SCHEDULE_CONSTANT, CNN_SCHEDULE_COSINE } cnn_sch
 
 /* What a callback sees. Counters of the run so far. */
 typedef struct cnn_train_progress {
-    const char *device;                /* "cpu: AMD EPYC 9B14, avx512vnni, 2 threads" */
-    int32_t train_images, val_images;  /* of an epoch; held out */
-    int64_t images_in_all;             /* that the run trains on */
-    int32_t epoch;         /* 1-based */
-    double epochs;         /* of the run, fractions allowed */
-    int64_t step, steps;   /* batches done and in all */
-    int64_t images;        /* trained on so far */
-    double seconds;        /* spent in training steps, evaluation apart */
+    const char *device;               /* "cpu: AMD EPYC 9B14, avx512vnni, 2 threads" */
+    int32_t train_images, val_images; /* of an epoch; held out */
+    int64_t images_in_all;            /* that the run trains on */
+    int32_t epoch;                    /* 1-based */
+    double epochs;                    /* of the run, fractions allowed */
+    int64_t step, steps;              /* batches done and in all */
+    int64_t images;                   /* trained on so far */
+    double seconds;                   /* spent in training steps, evaluation apart */
     double loss;           /* mean over this epoch so far, steps whose loss was not finite apart; NaN: none yet */
     float loss_scale;      /* now */
     int32_t skipped_steps; /* so far */
@@ -38,11 +38,11 @@ typedef struct cnn_train_options {
     double epochs;
     float learning_rate, momentum, weight_decay;
     cnn_schedule schedule;
-    cnn_dtype storage;       /* CNN_F32, CNN_F16 or CNN_BF16: --amp */
-    float loss_scale;        /* start of the dynamic scaler (f16), in [1, 2^24]; 0: 65536. f32 and bf16 use 1 */
-    bool static_loss_scale;  /* keep loss_scale where it is */
-    uint64_t seed;           /* order of images (and later augmentation) */
-    cnn_train_fn progress;   /* may be NULL; called before the first step, after every step and after every epoch */
+    cnn_dtype storage;      /* CNN_F32, CNN_F16 or CNN_BF16: --amp */
+    float loss_scale;       /* start of the dynamic scaler (f16), in [1, 2^24]; 0: 65536. f32 and bf16 use 1 */
+    bool static_loss_scale; /* keep loss_scale where it is */
+    uint64_t seed;          /* order of images (and later augmentation) */
+    cnn_train_fn progress;  /* may be NULL; called before the first step, after every step and after every epoch */
     void *progress_context;
 } cnn_train_options;
 
@@ -61,10 +61,12 @@ typedef struct cnn_train_result {
 CNN_API void cnn_train_options_init(cnn_train_options *options);
 
 /* Trains `model` in place on the training part of `data` (the split stored in the model). The model must match the
- * data's shape and classes. Stops with CNN_ERR_NUMERIC, naming the layer, after 20 overflows in a row at the floor; with
- * a scale that does not move (f32, bf16, static) after as many skipped steps or when the loss is not finite. The model
- * then holds the parameters of the last whole epoch. `result` (or NULL) is set with CNN_OK and CNN_ERR_CANCELLED. */
-CNN_API cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_options *options, cnn_train_result *result);
+ * data's shape and classes. Stops with CNN_ERR_NUMERIC, naming the layer, after 20 overflows in a row at the floor;
+ * with a scale that does not move (f32, bf16, static) after as many skipped steps or when the loss is not finite. The
+ * model then holds the parameters of the last whole epoch. `result` (or NULL) is set with CNN_OK and CNN_ERR_CANCELLED.
+ */
+CNN_API cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_options *options,
+                             cnn_train_result *result);
 
 #ifdef __cplusplus
 }
