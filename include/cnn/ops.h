@@ -1,3 +1,4 @@
+/* clang-format off */
 /* The op descriptor: what is to be computed, never where.
  *
  * An op is a kind, some attributes, an epilogue chain and up to CNN_ARG_COUNT tensors, each in a role. The same
@@ -24,13 +25,13 @@
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [N], TABLE [C,256]        | DST [N,H,W,C]                |
- * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [N], opt. STATE | opt. DST dlogits, DST2
- * f32 [2] | | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8 | | DEQUANTIZE    |
- * SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      | | GRAD_STATS    | SRC
- * grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           | | SGD           | SRC grads
- * f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy | | BN_UPDATE
- * | SRC batch statistics f32 [L], STATE                        | DST running statistics       | | LOSS_SCALE    | DST
- * i32 [T] of GRAD_STATS as SRC, STATE                    | STATE                        |
+ * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [N], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
+ * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
+ * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
+ * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           |
+ * | SGD           | SRC grads f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy |
+ * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
+ * | LOSS_SCALE    | DST i32 [T] of GRAD_STATS as SRC, STATE                    | STATE                        |
  *
  * CONV     y[n,p,q,k] = sum_rsc x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c], zero outside.
  *          i8 x i8 gives an i32 DST; an epilogue REQUANTIZE or DEQUANTIZE makes it i8 or f32.
@@ -44,17 +45,18 @@
  *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
  * INPUT    dst[n,h,w,c] = TABLE[c][src[index ? index[n] : n, h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
  * LOSS     mean over N of logsumexp(z) - z[label]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
- *          label of image n is LABELS[index ? index[n] : n]. dlogits = (softmax(z) - onehot)/N * (STATE ? loss_scale :
- * 1). REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
+ *          label of image n is LABELS[index ? index[n] : n]. dlogits = (softmax(z) - onehot)/N * (STATE ? loss_scale : 1).
+ * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
- * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to
- * f32. GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum
- * g^2. SGD      skipped whole when STATE.found_nonfinite. Else lr = TABLE[min(STATE.step, steps-1)], g' = g/loss_scale
- * + weight_decay*w; v = momentum*v + g'; w = w - lr*v; copy = round(w). BN_UPDATE   skipped when STATE.found_nonfinite.
- * Else running = running + momentum*(batch - running). LOSS_SCALE  the loss scaler's state machine, see
- * cnn_train_state. It ends a training step.
+ * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
+ * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
+ * SGD      skipped whole when STATE.found_nonfinite. Else lr = TABLE[min(STATE.step, steps-1)],
+ *          g' = g/loss_scale + weight_decay*w; v = momentum*v + g'; w = w - lr*v; copy = round(w).
+ * BN_UPDATE   skipped when STATE.found_nonfinite. Else running = running + momentum*(batch - running).
+ * LOSS_SCALE  the loss scaler's state machine, see cnn_train_state. It ends a training step.
  *
  * CUDA sources include this header: it is C11 and C++17. */
+/* clang-format on */
 #ifndef CNN_OPS_H
 #define CNN_OPS_H
 
@@ -179,8 +181,7 @@ CNN_API const cnn_op_info *cnn_op_info_get(cnn_op op);
 /* "src", "weight", ... */
 CNN_API const char *cnn_arg_name(cnn_arg arg);
 
-/* Output length of a window sliding over `size`: floor((size + 2 pad - kernel)/stride) + 1; <= 0 when it does not fit.
- */
+/* Output length of a window sliding over `size`: floor((size + 2 pad - kernel)/stride) + 1; 0: it does not fit. */
 static inline int32_t cnn_window_count(int32_t size, int32_t kernel, int32_t stride, int32_t pad)
 {
     return size + 2 * pad < kernel ? 0 : (size + 2 * pad - kernel) / stride + 1;
@@ -194,9 +195,8 @@ static inline bool cnn_op_has_epilogue(const cnn_op_desc *desc, cnn_epilogue_kin
     return false;
 }
 
-/* Writes the descriptor as one line such as
- * "conv src=f32[64,14,14,128] weight=f32[256,5,5,128] dst=f32[64,14,14,256] stride=1 pad=2 +bias +relu". Returns text.
- */
+/* Writes the descriptor as one line and returns text: "conv src=f32[64,14,14,128] weight=f32[256,5,5,128]
+ * dst=f32[64,14,14,256] stride=1 pad=2 +bias +relu". */
 CNN_API char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes);
 
 #ifdef __cplusplus
