@@ -17,15 +17,15 @@ static void set_param(cnn_node *node, cnn_param_role role, cnn_tensor_desc desc)
     node->param[role].desc = desc;
 }
 
-static cnn_status check_side(const cnn_node *node, const cnn_tensor_desc *in, int32_t kernel, int32_t stride,
-                             int32_t pad, cnn_tensor_desc *out)
+/* Sets the height and width of what a window gives. */
+static cnn_status set_sides(const cnn_tensor_desc *in, int32_t kernel, int32_t stride, int32_t pad,
+                            cnn_tensor_desc *out)
 {
     out->h = cnn_window_count(in->h, kernel, stride, pad);
     out->w = cnn_window_count(in->w, kernel, stride, pad);
     if (out->h < 1 || out->w < 1)
         return cnn_error(CNN_ERR_SHAPE, "a %dx%d window does not fit its input of %dx%d (pad %d); use a smaller kernel",
                          kernel, kernel, in->h, in->w, pad);
-    (void)node;
     return CNN_OK;
 }
 
@@ -49,8 +49,7 @@ static cnn_status infer_conv(cnn_node *node, const cnn_tensor_desc *in)
 {
     int32_t out = cnn_node_int(node, "out"), kernel = cnn_node_int(node, "kernel");
     node->out = cnn_desc(CNN_F32, 1, 0, 0, out);
-    cnn_status status =
-        check_side(node, in, kernel, cnn_node_int(node, "stride"), cnn_node_int(node, "pad"), &node->out);
+    cnn_status status = set_sides(in, kernel, cnn_node_int(node, "stride"), cnn_node_int(node, "pad"), &node->out);
     if (status == CNN_OK)
         set_gemm_params(node, out, kernel, kernel, in->c);
     return status;
@@ -87,7 +86,7 @@ static int32_t pool_stride(const cnn_node *node)
 static cnn_status infer_maxpool(cnn_node *node, const cnn_tensor_desc *in)
 {
     node->out = *in;
-    return check_side(node, in, cnn_node_int(node, "kernel"), pool_stride(node), 0, &node->out);
+    return set_sides(in, cnn_node_int(node, "kernel"), pool_stride(node), 0, &node->out);
 }
 
 static cnn_status infer_add(cnn_node *node, const cnn_tensor_desc *in)

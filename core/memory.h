@@ -29,7 +29,7 @@ typedef struct cnn_text {
 void cnn_text_append(cnn_text *text, const char *format, ...) CNN_PRINTF(2, 3);
 void cnn_text_free(cnn_text *text);
 
-/* Tests: allocation number n (from 1) and all after it... only that one fails. 0: none. Returns nothing. */
+/* Tests: the n-th allocation from now on fails (n from 1), and no other; 0: none does. */
 void cnn_memory_fail_at(long n);
 /* Allocations since the last cnn_memory_fail_at. */
 long cnn_memory_count(void);
