@@ -1,0 +1,192 @@
+/* The command line of cnn-train: its options, their defaults, and what they mean to the library. */
+#include "core/error.h"
+#include "train/tool.h"
+
+#include <float.h>
+#include <stddef.h>
+
+/* Values of --amp and what they are stored as. */
+static const char *const amp_types[] = {"fp16", "bf16", NULL};
+static const cnn_dtype amp_storage[] = {CNN_F16, CNN_BF16};
+enum { AMP_FP16 = 0 };
+
+static const char *const schedules[] = {"constant", "cosine", NULL}; /* as cnn_schedule */
+
+static const cnn_option table[] = {
+    {.group = "Model",
+     .letter = 'm',
+     .name = "model",
+     .argument = "NAME|FILE.cfg",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, model),
+     .help = "convnet, lenet5, lenet5-caffe, lenet300, or the path of a description",
+     .standard = "convnet"},
+    {.letter = 'o',
+     .name = "output",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, output),
+     .help = "where the trained model goes; rewritten after every epoch",
+     .standard = "model.cnn"},
+    {.group = "Training",
+     .name = "epochs",
+     .argument = "N",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1e6,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(train_settings, epochs),
+     .help = "passes over the training images; fractions are allowed",
+     .standard = "10"},
+    {.letter = 'b',
+     .name = "batch",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = 65536,
+     .offset = offsetof(train_settings, batch),
+     .help = "images in one step",
+     .standard = "64"},
+    {.name = "lr",
+     .argument = "R",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1e6,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(train_settings, rate),
+     .help = "learning rate",
+     .standard = "0.01"},
+    {.name = "momentum",
+     .argument = "M",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MAX,
+     .offset = offsetof(train_settings, momentum),
+     .help = "share of the last update that the next one keeps",
+     .standard = "0.9"},
+    {.name = "weight-decay",
+     .argument = "D",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1e6,
+     .offset = offsetof(train_settings, decay),
+     .help = "pull of all weights towards 0",
+     .standard = "0"},
+    {.name = "schedule",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = schedules,
+     .offset = offsetof(train_settings, schedule),
+     .help = "learning rate over time: constant, or cosine (falls to 0 over the run)",
+     .standard = "constant"},
+    {.group = "Mixed precision",
+     .name = "amp",
+     .argument = "TYPE",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = amp_types,
+     .bare = "fp16",
+     .offset = offsetof(train_settings, amp),
+     .help =
+         "store activations, their gradients and working weights in 16 bits: fp16 (with loss scaling) or bf16; sums "
+         "and master weights stay in FP32",
+     .standard = "off: FP32; --amp alone: fp16"},
+    {.name = "loss-scale",
+     .argument = "dynamic|N",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = (double)FLT_MAX,
+     .open = CNN_OPEN_MIN,
+     .word = "dynamic",
+     .word_value = TRAIN_SCALE_DYNAMIC,
+     .offset = offsetof(train_settings, loss_scale),
+     .help =
+         "with --amp=fp16: factor that keeps small gradients above 0 in FP16; dynamic halves it when a step overflows "
+         "and doubles it after 2000 clean steps, a number stays fixed",
+     .standard = "dynamic"},
+    {.name = "loss-scale-start",
+     .argument = "N",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 1,
+     .max = 16777216,
+     .offset = offsetof(train_settings, loss_scale_start),
+     .help = "where the dynamic loss scale starts",
+     .standard = "65536"},
+    {.name = NULL}};
+
+static const char *const usage[] = {"[OPTION]...", NULL};
+
+static const cnn_example examples[] = {
+    {"cnn-train --amp", "train convnet on MNIST for 10 epochs with FP16 mixed precision, save model.cnn"},
+    {"cnn-train --model lenet5 --epochs 3 -o lenet5.cnn", "train LeNet-5 in FP32"},
+    {"cnn-train --data fashion-mnist --schedule cosine --epochs 5", "other data, and a learning rate that falls"},
+    {NULL, NULL}};
+
+const cnn_tool train_tool = {
+    .name = "cnn-train",
+    .usage = usage,
+    .summary = "Train a convolutional network and save it as a .cnn file.",
+    .description =
+        "Some training images are held out: validation accuracy after each epoch is measured on them. At the "
+        "end the saved model is tested on the data's own test set.",
+    .options = table,
+    .examples = examples,
+};
+
+void train_settings_init(train_settings *settings)
+{
+    *settings = (train_settings){
+        .model = "convnet",
+        .output = "model.cnn",
+        .amp = TRAIN_AMP_OFF,
+        .batch = 64,
+        .schedule = CNN_SCHEDULE_CONSTANT,
+        .epochs = 10,
+        .rate = 0.01,
+        .momentum = 0.9,
+        .loss_scale = TRAIN_NOT_GIVEN,
+        .loss_scale_start = TRAIN_NOT_GIVEN,
+    };
+}
+
+cnn_status train_settings_check(const train_settings *settings)
+{
+    const bool scale_given = settings->loss_scale != TRAIN_NOT_GIVEN,
+               start_given = settings->loss_scale_start != TRAIN_NOT_GIVEN;
+    if ((scale_given || start_given) && settings->amp != AMP_FP16)
+        return cnn_error(CNN_ERR_USAGE, "--loss-scale%s is for --amp=fp16; %s", scale_given ? "" : "-start",
+                         settings->amp == TRAIN_AMP_OFF ? "FP32 training needs none" : "bf16 needs none");
+    if (start_given && scale_given && settings->loss_scale != TRAIN_SCALE_DYNAMIC)
+        return cnn_error(CNN_ERR_USAGE, "--loss-scale %.8g stays fixed, so --loss-scale-start has no meaning",
+                         settings->loss_scale);
+    return CNN_OK;
+}
+
+cnn_dtype train_settings_storage(const train_settings *settings)
+{
+    return settings->amp == TRAIN_AMP_OFF ? CNN_F32 : amp_storage[settings->amp];
+}
+
+void train_settings_options(const train_settings *settings, const cnn_common *common, cnn_train_options *options)
+{
+    cnn_train_options_init(options);
+    options->device = common->device;
+    options->batch = settings->batch;
+    options->epochs = settings->epochs;
+    options->learning_rate = (float)settings->rate;
+    options->momentum = (float)settings->momentum;
+    options->weight_decay = (float)settings->decay;
+    options->schedule = (cnn_schedule)settings->schedule;
+    options->storage = train_settings_storage(settings);
+    options->static_loss_scale = settings->loss_scale > TRAIN_SCALE_DYNAMIC;
+    if (options->static_loss_scale)
+        options->loss_scale = (float)settings->loss_scale;
+    else if (settings->loss_scale_start != TRAIN_NOT_GIVEN)
+        options->loss_scale = (float)settings->loss_scale_start;
+    options->seed = (uint64_t)common->seed;
+}
+
+const char *train_schedule_name(int schedule)
+{
+    return schedules[schedule];
+}

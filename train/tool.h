@@ -1,0 +1,64 @@
+/* What the files of cnn-train share: its settings, the run that works on them, and what it prints. */
+#ifndef CNN_TRAIN_TOOL_H
+#define CNN_TRAIN_TOOL_H
+
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "cnn/train.h"
+
+/* Values of train_settings.amp that are no index into the types of --amp, and of the loss scales that are no number. */
+enum { TRAIN_AMP_OFF = -1, TRAIN_SCALE_DYNAMIC = 0, TRAIN_NOT_GIVEN = -1 };
+
+typedef struct train_settings {
+    const char *model, *output;
+    int amp; /* index into the types of --amp, or TRAIN_AMP_OFF */
+    int batch, schedule;
+    double epochs, rate, momentum, decay;
+    double loss_scale;       /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
+    double loss_scale_start; /* or TRAIN_NOT_GIVEN */
+} train_settings;
+
+/* What the progress callback works with. */
+typedef struct train_run {
+    cnn_cli *cli;
+    const train_settings *set;
+    cnn_model *model;
+    const cnn_dataset *data;
+    cnn_dtype storage;
+    cnn_progress bar;
+    int64_t images; /* counters when this epoch began */
+    double seconds;
+    int64_t steps;        /* done */
+    size_t file_bytes;    /* of the model saved last; 0: none yet */
+    cnn_status saved;     /* of the last save ... */
+    char save_error[512]; /* ... and its sentence */
+} train_run;
+
+/* ---- options.c ---- */
+
+extern const cnn_tool train_tool;
+
+/* The defaults, before the command line is parsed. */
+void train_settings_init(train_settings *settings);
+
+/* Refuses options that contradict each other. */
+cnn_status train_settings_check(const train_settings *settings);
+
+/* What activations and working weights are stored as. */
+cnn_dtype train_settings_storage(const train_settings *settings);
+
+/* The settings as the library takes them; the callback is the caller's to set. */
+void train_settings_options(const train_settings *settings, const cnn_common *common, cnn_train_options *options);
+
+/* "cosine" */
+const char *train_schedule_name(int schedule);
+
+/* ---- report.c ---- */
+
+/* Before the first step, after an epoch, and at the end; with --json the results go to standard error, and at the end
+ * the object to standard output. */
+void train_report_start(train_run *run, const cnn_train_progress *progress);
+void train_report_epoch(train_run *run, const cnn_train_progress *progress);
+void train_report_end(train_run *run, const cnn_train_result *result, const cnn_dataset *test, int64_t correct);
+
+#endif
