@@ -1,0 +1,91 @@
+/* The account of a run: its layers before and after, and the figures of the model after each pass. Accuracies are of
+ * the validation images. */
+#include "optimize/job.h"
+
+#include "cli/message.h"
+#include "cli/units.h"
+#include "core/layers.h"
+#include "core/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t node_weights(const cnn_node *node)
+{
+    return cnn_desc_elements(&node->param[CNN_PARAM_WEIGHT].desc) +
+           (node->param[CNN_PARAM_BIAS].desc.dtype ? cnn_desc_elements(&node->param[CNN_PARAM_BIAS].desc) : 0);
+}
+
+static int64_t node_macs(const cnn_model *model, const cnn_node *node)
+{
+    return node->type->macs ? node->type->macs(node, &model->nodes[node->input[0]].out) : 0;
+}
+
+cnn_status opt_account_begin(opt_job *job)
+{
+    const cnn_model *model = job->model;
+    opt_account *account = job->account;
+    account->layers = cnn_calloc((size_t)model->node_count, sizeof *account->layers);
+    if (!account->layers)
+        return CNN_ERR_MEMORY;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        if (node->param[CNN_PARAM_WEIGHT].desc.dtype == CNN_NONE)
+            continue;
+        opt_layer *layer = &account->layers[account->layer_count++];
+        snprintf(layer->name, sizeof layer->name, "%s", node->name);
+        layer->type = node->type->name;
+        layer->channels_before = node->out.c;
+        layer->weights_before = node_weights(node);
+        layer->macs_before = node_macs(model, node);
+    }
+    return CNN_OK;
+}
+
+/* Passes keep the names of layers with weights. */
+void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count)
+{
+    const cnn_model *model = job->model;
+    opt_account *account = job->account;
+    for (int i = 0; i < account->layer_count; i++) {
+        opt_layer *layer = &account->layers[i];
+        int index = cnn_model_find(model, layer->name);
+        if (index < 0)
+            continue;
+        layer->channels = model->nodes[index].out.c;
+        layer->weights = node_weights(&model->nodes[index]);
+        layer->macs = node_macs(model, &model->nodes[index]);
+        for (int r = 0; r < row_count; r++)
+            if (strcmp(rows[r].layer, layer->name) == 0) {
+                layer->scale = rows[r].scale;
+                layer->clipped = rows[r].clipped;
+            }
+    }
+}
+
+cnn_status opt_measure(opt_job *job, const char *format, ...)
+{
+    opt_stage *stage = &job->account->stages[job->account->stage_count];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(stage->name, sizeof stage->name, format, args);
+    va_end(args);
+    cnn_status status = cnn_measure(job->model, job->data, job->split.validation, job->split.validation_count,
+                                    job->cli->common.device, &stage->figures);
+    if (status != CNN_OK)
+        return status;
+    job->account->stage_count++;
+    char bytes[CNN_UNIT_BYTES];
+    cnn_message_notice(job->cli, "%s: %.2f %% of the validation images right, %s, %.3g ms per image", stage->name,
+                       100 * stage->figures.accuracy, cnn_format_bytes(bytes, stage->figures.file_bytes),
+                       stage->figures.ms_per_image);
+    return CNN_OK;
+}
+
+void opt_account_free(opt_account *account)
+{
+    free(account->layers);
+    account->layers = NULL;
+}

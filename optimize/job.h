@@ -1,0 +1,29 @@
+/* One run of cnn-opt inside: what the files that do its passes share. */
+#ifndef CNN_OPTIMIZE_JOB_H
+#define CNN_OPTIMIZE_JOB_H
+
+#include "optimize/tool.h"
+
+/* What a run works on. */
+typedef struct opt_job {
+    cnn_cli *cli;
+    const opt_settings *settings;
+    cnn_model *model;
+    cnn_dataset *data; /* the training images; the split is of these */
+    cnn_split split;
+    opt_account *account;
+} opt_job;
+
+/* Notes the layers as they are before any pass. */
+cnn_status opt_account_begin(opt_job *job);
+
+/* Measures the model as it is now and adds that to the account as a stage with this name. */
+cnn_status opt_measure(opt_job *job, const char *format, ...) CNN_PRINTF(2, 3);
+
+/* Completes the layers with what they are at the end. Rows are those of cnn_quantize, if it ran. */
+void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count);
+
+/* Trains the pruned model for some epochs, then measures it. */
+cnn_status opt_finetune(opt_job *job, double epochs);
+
+#endif
