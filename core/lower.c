@@ -322,7 +322,7 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
     lowering.program->value = value;
     for (size_t i = 0; i < nodes; i++)
         value[i] = lowering.gradient[i] = -1;
-    if (quantized && options->goal != CNN_GOAL_INFER)
+    if (quantized && options->goal == CNN_GOAL_TRAIN)
         CNN_FAIL(CNN_ERR_UNSUPPORTED,
                  "model %s is quantized to INT8 and can only be run; take the model it was made from", model->name);
     CNN_TRY(lower_nodes(&lowering));

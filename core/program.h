@@ -52,7 +52,7 @@ typedef struct cnn_instruction {
 /* What a program is for. */
 typedef enum cnn_goal {
     CNN_GOAL_INFER,   /* images -> logits; INT8 when the model is quantized */
-    CNN_GOAL_OBSERVE, /* f32 inference that keeps every node's value */
+    CNN_GOAL_OBSERVE, /* the same, unfused and with every node's value kept */
     CNN_GOAL_TRAIN    /* one whole training step */
 } cnn_goal;
 

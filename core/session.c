@@ -1,4 +1,5 @@
-/* Sessions: opening, memory, programs, running. Inference is in session_infer.c, training in session_train.c. */
+/* Sessions: opening, memory, programs, running. Inference is in session_infer.c, observation in
+ * session_observe.c, training in session_train.c. */
 #include "core/session.h"
 
 #include "core/backends.h"
@@ -256,8 +257,13 @@ void *cnn_session_pointer(const cnn_session *session, const cnn_program *program
 
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program)
 {
+    return cnn_session_run_to(session, program, program->instruction_count - 1);
+}
+
+cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int last)
+{
     cnn_status status = CNN_OK;
-    for (int i = 0; i < program->instruction_count && status == CNN_OK; i++) {
+    for (int i = 0; i <= last && status == CNN_OK; i++) {
         cnn_instruction *instruction = &program->instructions[i];
         void *args[CNN_ARG_COUNT] = {0};
         for (int role = 0; role < CNN_ARG_COUNT; role++)

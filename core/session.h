@@ -39,11 +39,31 @@ cnn_status cnn_session_program(cnn_session *session, cnn_goal goal, int batch, c
 /* Forgets programs of a goal, because what they were made for has changed. */
 void cnn_session_drop_programs(cnn_session *session, cnn_goal goal);
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program);
+/* The same up to and including instruction number `last`. */
+cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int last);
 /* Where a buffer lies on the device. */
 void *cnn_session_pointer(const cnn_session *session, const cnn_program *program, int buffer);
 
 /* Refuses data of another image shape or class count than the model's. */
 cnn_status cnn_session_check_data(const cnn_session *session, const cnn_dataset *data);
+
+/* Bytes of an input image, and how many scores the model gives. */
+size_t cnn_session_image_bytes(const cnn_session *session);
+int32_t cnn_session_classes(const cnn_session *session);
+
+/* Images of the batch that begins at image `begin` of `count`. */
+int cnn_session_batch_at(const cnn_session *session, int64_t begin, int64_t count);
+/* Copies images index[begin..begin+count) (index NULL: those numbers) of a data set to `images`. */
+void cnn_session_gather(const cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t begin,
+                        int count, uint8_t *images);
+/* Lets the next run read `count` images and write its scores to `logits`; on devices with memory of their own, to
+ * memory[CNN_PLACE_LOGITS]. */
+cnn_status cnn_session_bind(cnn_session *session, const uint8_t *images, int count, float *logits);
+
+/* As cnn_session_observe, but shows one node alone, a convolution or linear layer, and of a quantized model its sums
+ * before they are rounded and clamped to int8: float(acc + bias) * (s_in * s_w[k]). Runs no further than that. */
+cnn_status cnn_session_observe_sums(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
+                                    int node, cnn_observe_fn observe, void *context);
 
 /* Allocates and fills what a training session needs; called once by open. */
 cnn_status cnn_session_open_training(cnn_session *session);

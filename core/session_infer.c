@@ -1,4 +1,4 @@
-/* Sessions: inference, evaluation, observation. */
+/* Sessions: inference and evaluation. Observation is in session_observe.c. */
 #include "core/session.h"
 
 #include "core/error.h"
@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t image_bytes(const cnn_session *session)
+size_t cnn_session_image_bytes(const cnn_session *session)
 {
     return (size_t)cnn_desc_elements(&session->model->nodes[0].out);
 }
 
-static int32_t class_count(const cnn_session *session)
+int32_t cnn_session_classes(const cnn_session *session)
 {
     return session->model->nodes[session->model->node_count - 1].out.c;
 }
@@ -24,7 +24,7 @@ static cnn_status bind_images(cnn_session *session, const uint8_t *images, int c
         session->images = images;
         return CNN_OK;
     }
-    size_t bytes = image_bytes(session);
+    size_t bytes = cnn_session_image_bytes(session);
     if (!session->staging)
         session->staging = session->backend->alloc(session->device, (size_t)session->batch * bytes);
     if (!session->staging)
@@ -43,9 +43,15 @@ static cnn_status bind_logits(cnn_session *session, float *logits)
     cnn_status status = CNN_OK;
     if (!session->memory[CNN_PLACE_LOGITS])
         status = cnn_session_alloc(session, CNN_PLACE_LOGITS,
-                                   (size_t)session->batch * (size_t)class_count(session) * sizeof(float));
+                                   (size_t)session->batch * (size_t)cnn_session_classes(session) * sizeof(float));
     session->logits = session->memory[CNN_PLACE_LOGITS];
     return status;
+}
+
+cnn_status cnn_session_bind(cnn_session *session, const uint8_t *images, int count, float *logits)
+{
+    cnn_status status = bind_images(session, images, count);
+    return status == CNN_OK ? bind_logits(session, logits) : status;
 }
 
 /* One batch: images to logits. */
@@ -54,17 +60,16 @@ static cnn_status infer_batch(cnn_session *session, const uint8_t *images, int c
     cnn_status status = CNN_OK;
     cnn_program *program;
     CNN_TRY(cnn_session_program(session, CNN_GOAL_INFER, count, &program));
-    CNN_TRY(bind_images(session, images, count));
-    CNN_TRY(bind_logits(session, logits));
+    CNN_TRY(cnn_session_bind(session, images, count, logits));
     CNN_TRY(cnn_session_run(session, program));
     if (!session->backend->host_memory)
         CNN_TRY(cnn_session_download(session, logits, session->logits,
-                                     (size_t)count * (size_t)class_count(session) * sizeof *logits));
+                                     (size_t)count * (size_t)cnn_session_classes(session) * sizeof *logits));
 out:
     return status;
 }
 
-static int batch_at(const cnn_session *session, int64_t begin, int64_t count)
+int cnn_session_batch_at(const cnn_session *session, int64_t begin, int64_t count)
 {
     return count - begin < session->batch ? (int)(count - begin) : session->batch;
 }
@@ -73,8 +78,9 @@ cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images, int64_
 {
     cnn_status status = CNN_OK;
     for (int64_t begin = 0; begin < count && status == CNN_OK; begin += session->batch)
-        status = infer_batch(session, images + (size_t)begin * image_bytes(session), batch_at(session, begin, count),
-                             logits + begin * class_count(session));
+        status =
+            infer_batch(session, images + (size_t)begin * cnn_session_image_bytes(session),
+                        cnn_session_batch_at(session, begin, count), logits + begin * cnn_session_classes(session));
     return status;
 }
 
@@ -86,9 +92,9 @@ cnn_status cnn_session_check_data(const cnn_session *session, const cnn_dataset 
     if (data->height != in->h || data->width != in->w || data->channels != in->c)
         return cnn_error(CNN_ERR_SHAPE, "the data has images of %dx%dx%d, model %s takes %dx%dx%d", data->height,
                          data->width, data->channels, session->model->name, in->h, in->w, in->c);
-    if (data->classes != class_count(session))
+    if (data->classes != cnn_session_classes(session))
         return cnn_error(CNN_ERR_SHAPE, "the data has %d classes, model %s has %d", data->classes, session->model->name,
-                         class_count(session));
+                         cnn_session_classes(session));
     return CNN_OK;
 }
 
@@ -97,10 +103,10 @@ static int64_t image_at(const int32_t *index, int64_t i)
     return index ? index[i] : i;
 }
 
-static void gather(const cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t begin, int count,
-                   uint8_t *images)
+void cnn_session_gather(const cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t begin,
+                        int count, uint8_t *images)
 {
-    size_t bytes = image_bytes(session);
+    size_t bytes = cnn_session_image_bytes(session);
     for (int i = 0; i < count; i++)
         memcpy(images + (size_t)i * bytes, data->images + (size_t)image_at(index, begin + i) * bytes, bytes);
 }
@@ -123,8 +129,8 @@ cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, c
                                 int64_t *correct, double *loss)
 {
     cnn_status status = CNN_OK;
-    int32_t classes = class_count(session);
-    uint8_t *images = cnn_calloc((size_t)session->batch, image_bytes(session));
+    int32_t classes = cnn_session_classes(session);
+    uint8_t *images = cnn_calloc((size_t)session->batch, cnn_session_image_bytes(session));
     float *logits = cnn_calloc((size_t)session->batch * (size_t)classes, sizeof *logits);
     if (!images || !logits) {
         status = CNN_ERR_MEMORY;
@@ -134,8 +140,8 @@ cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, c
     int64_t right = 0;
     double sum = 0;
     for (int64_t begin = 0; begin < count; begin += session->batch) {
-        int batch = batch_at(session, begin, count);
-        gather(session, data, index, begin, batch, images);
+        int batch = cnn_session_batch_at(session, begin, count);
+        cnn_session_gather(session, data, index, begin, batch, images);
         CNN_TRY(infer_batch(session, images, batch, logits));
         for (int i = 0; i < batch; i++)
             sum +=
@@ -145,80 +151,6 @@ cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, c
     if (loss)
         *loss = count ? sum / (double)count : 0;
 out:
-    free(images);
-    free(logits);
-    return status;
-}
-
-/* ---- Observation ---- */
-
-/* Shows one node's value; channel padding is taken out. `values` has room for it on devices with own memory. */
-static cnn_status show_node(cnn_session *session, cnn_program *program, int node, float *values, cnn_observe_fn observe,
-                            void *context)
-{
-    int buffer = program->value[node];
-    cnn_tensor_desc desc = program->buffers[buffer].desc;
-    const float *source = cnn_session_pointer(session, program, buffer);
-    if (session->backend->host_memory && desc.c_pad == desc.c)
-        return observe(context, node, &desc, source);
-    cnn_status status = cnn_session_download(session, values, source, cnn_desc_bytes(&desc));
-    if (status != CNN_OK)
-        return status;
-    for (int64_t pixel = 0; pixel < cnn_desc_pixels(&desc); pixel++)
-        memmove(values + pixel * desc.c, values + pixel * desc.c_pad, (size_t)desc.c * sizeof *values);
-    desc.c_pad = desc.c;
-    return observe(context, node, &desc, values);
-}
-
-/* The largest value of any node in floats, padding included. */
-static size_t largest_value(const cnn_session *session, const cnn_program *program)
-{
-    size_t largest = 0;
-    for (int node = 0; node < session->model->node_count; node++) {
-        size_t bytes = cnn_desc_bytes(&program->buffers[program->value[node]].desc);
-        largest = bytes > largest ? bytes : largest;
-    }
-    return largest / sizeof(float);
-}
-
-static cnn_status observe_batch(cnn_session *session, const uint8_t *images, int count, float **values, float *logits,
-                                cnn_observe_fn observe, void *context)
-{
-    cnn_status status = CNN_OK;
-    cnn_program *program;
-    CNN_TRY(cnn_session_program(session, CNN_GOAL_OBSERVE, count, &program));
-    if (!*values)
-        *values = cnn_calloc(largest_value(session, program), sizeof **values);
-    if (!*values)
-        CNN_TRY(CNN_ERR_MEMORY);
-    CNN_TRY(bind_images(session, images, count));
-    CNN_TRY(bind_logits(session, logits));
-    CNN_TRY(cnn_session_run(session, program));
-    for (int node = 0; node < session->model->node_count; node++)
-        CNN_TRY(show_node(session, program, node, *values, observe, context));
-out:
-    return status;
-}
-
-cnn_status cnn_session_observe(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
-                               cnn_observe_fn observe, void *context)
-{
-    cnn_status status = CNN_OK;
-    float *values = NULL;
-    uint8_t *images = cnn_calloc((size_t)session->batch, image_bytes(session));
-    float *logits = cnn_calloc((size_t)session->batch * (size_t)class_count(session), sizeof *logits);
-    if (!images || !logits) {
-        status = CNN_ERR_MEMORY;
-        goto out;
-    }
-    CNN_TRY(cnn_session_check_data(session, data));
-    for (int64_t begin = 0; begin < count; begin += session->batch) {
-        int batch = batch_at(session, begin, count);
-        gather(session, data, index, begin, batch, images);
-        CNN_TRY(observe_batch(session, images, batch, &values, logits, observe, context));
-    }
-out:
-    free(values);
     free(images);
     free(logits);
     return status;

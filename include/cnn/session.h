@@ -44,8 +44,12 @@ CNN_API cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset 
 /* Called with every node's value of a batch, in topological order. values: f32 [n,h,w,c] as desc says. */
 typedef cnn_status (*cnn_observe_fn)(void *context, int node, const cnn_tensor_desc *desc, const float *values);
 
-/* Runs images index[0..count) in f32 and shows each node's output to `observe`: what calibration reads. A node whose
- * value is never materialized apart from its successor's (conv before its ReLU) is still shown. */
+/* Runs images index[0..count) and shows each node's output to `observe`: what calibration reads. Nothing is fused, so a
+ * node whose value inference never materializes (a convolution before its ReLU) is still shown.
+ *
+ * Of a quantized model this is fake quantization: the INT8 program runs, and each node is shown as the numbers that
+ * its integers stand for: scale * q of an int8 value, float(acc + bias) * (s_in * s_w[k]) of a sum that the ReLU behind
+ * it requantizes, and the logits as they are, the same bits as those of cnn_session_infer. */
 CNN_API cnn_status cnn_session_observe(cnn_session *session, const cnn_dataset *data, const int32_t *index,
                                        int64_t count, cnn_observe_fn observe, void *context);
 
