@@ -41,22 +41,106 @@ START_TEST(order_is_a_permutation_of_each_epoch)
 }
 END_TEST
 
-START_TEST(schedules_have_their_formula)
+enum { UPDATES = 1000, EPOCH = 100 };
+static const double pi = 3.14159265358979323846;
+
+/* Rates of a run of UPDATES updates at 0.25; returns how many. */
+static int32_t fill_rates(cnn_schedule kind, double warmup, float *rates)
 {
-    enum { UPDATES = 1000 };
+    cnn_train_options options;
+    cnn_train_options_init(&options);
+    options.schedule = kind;
+    options.learning_rate = 0.25f;
+    options.warmup = warmup;
+    options.lr_step = 2.5;
+    options.lr_gamma = 0.5f;
+    const cnn_schedule_plan plan = cnn_schedule_plan_make(&options, UPDATES, EPOCH);
+    cnn_schedule_fill(&plan, rates);
+    return cnn_schedule_length(&plan);
+}
+
+static void check_rate(const float *rates, int32_t t, double expected)
+{
+    ck_assert_msg(fabs((double)rates[t] - expected) <= 1e-7 * expected, "update %d: %.9g, not %.9g", t,
+                  (double)rates[t], expected);
+}
+
+START_TEST(constant_schedule)
+{
     float rates[UPDATES];
-    ck_assert_int_eq(cnn_schedule_length(CNN_SCHEDULE_CONSTANT, UPDATES), 1);
-    cnn_schedule_fill(CNN_SCHEDULE_CONSTANT, 0.25f, UPDATES, rates);
+    ck_assert_int_eq(fill_rates(CNN_SCHEDULE_CONSTANT, -1, rates), 1);
     ck_assert(rates[0] == 0.25f);
-    ck_assert_int_eq(cnn_schedule_length(CNN_SCHEDULE_COSINE, UPDATES), UPDATES);
-    cnn_schedule_fill(CNN_SCHEDULE_COSINE, 0.25f, UPDATES, rates);
+    ck_assert_int_eq(fill_rates(CNN_SCHEDULE_CONSTANT, 1.5, rates), 151);
+    for (int32_t t = 0; t < 150; t++)
+        check_rate(rates, t, 0.25 * (t + 1) / 151);
+    ck_assert(rates[150] == 0.25f);
+}
+END_TEST
+
+START_TEST(cosine_schedule)
+{
+    float rates[UPDATES];
+    ck_assert_int_eq(fill_rates(CNN_SCHEDULE_COSINE, -1, rates), UPDATES);
     ck_assert(rates[0] == 0.25f);
     ck_assert(rates[UPDATES / 2] == 0.125f);
-    for (int t = 0; t < UPDATES; t++) {
-        const double expected = 0.125 * (1 + cos(acos(-1.0) * t / UPDATES));
-        ck_assert_msg(fabs((double)rates[t] - expected) <= 1e-7 * expected, "update %d: %.9g, not %.9g", t,
-                      (double)rates[t], expected);
+    for (int32_t t = 0; t < UPDATES; t++)
+        check_rate(rates, t, 0.125 * (1 + cos(pi * t / UPDATES)));
+    ck_assert_int_eq(fill_rates(CNN_SCHEDULE_COSINE, 2, rates), UPDATES);
+    for (int32_t t = 0; t < UPDATES; t++)
+        check_rate(rates, t, t < 200 ? 0.25 * (t + 1) / 201 : 0.125 * (1 + cos(pi * (t - 200) / (UPDATES - 200))));
+}
+END_TEST
+
+START_TEST(step_schedule)
+{
+    float rates[UPDATES];
+    ck_assert_int_eq(fill_rates(CNN_SCHEDULE_STEP, -1, rates), UPDATES);
+    for (int32_t t = 0; t < UPDATES; t++)
+        ck_assert_msg(rates[t] == ldexpf(0.25f, -(t / 250)), "update %d: %g", t, (double)rates[t]);
+    fill_rates(CNN_SCHEDULE_STEP, 3, rates); /* the first drop lies within the warm-up */
+    check_rate(rates, 249, 0.25 * 250 / 301);
+    check_rate(rates, 299, 0.125 * 300 / 301);
+    ck_assert(rates[300] == 0.125f && rates[UPDATES - 1] == 0.03125f);
+}
+END_TEST
+
+START_TEST(one_cycle_schedule)
+{
+    float rates[UPDATES];
+    ck_assert_int_eq(fill_rates(CNN_SCHEDULE_ONE_CYCLE, -1, rates), UPDATES);
+    for (int32_t t = 0; t < 300; t++)
+        check_rate(rates, t, 0.25 * (0.04 + 0.96 * t / 300));
+    for (int32_t t = 300; t < UPDATES; t++)
+        check_rate(rates, t, 0.25 * (1e-4 + (1 - 1e-4) * 0.5 * (1 + cos(pi * (t - 300) / (UPDATES - 301)))));
+    ck_assert(rates[300] == 0.25f);
+    check_rate(rates, UPDATES - 1, 0.25e-4);
+    fill_rates(CNN_SCHEDULE_ONE_CYCLE, 1, rates);
+    ck_assert(rates[100] == 0.25f);
+    check_rate(rates, 99, 0.25 * (0.04 + 0.96 * 99 / 100));
+    fill_rates(CNN_SCHEDULE_ONE_CYCLE, 0, rates);
+    ck_assert(rates[0] == 0.25f);
+}
+END_TEST
+
+/* Every schedule makes sense in a run of one update, and where the warm-up rounds to the whole run. */
+START_TEST(shortest_schedules)
+{
+    for (int kind = 0; kind < CNN_SCHEDULE_COUNT; kind++) {
+        float rates[2];
+        cnn_train_options options;
+        cnn_train_options_init(&options);
+        options.schedule = (cnn_schedule)kind;
+        options.learning_rate = 0.25f;
+        for (int32_t updates = 1; updates <= 2; updates++) {
+            options.warmup = 0.99;
+            const cnn_schedule_plan plan = cnn_schedule_plan_make(&options, updates, 2);
+            ck_assert_int_le(cnn_schedule_length(&plan), updates);
+            cnn_schedule_fill(&plan, rates);
+            ck_assert_msg(rates[updates - 1] == 0.25f, "%s, %d updates: %g", cnn_schedule_names[kind], updates,
+                          (double)rates[updates - 1]);
+        }
     }
+    ck_assert_ptr_null(cnn_schedule_names[CNN_SCHEDULE_COUNT]);
 }
 END_TEST
 
@@ -143,7 +227,8 @@ START_TEST(trains_each_batch_of_each_epoch)
     cnn_model *by_hand = case_model(), *by_loop = case_model();
     case_check(cnn_dataset_split(&case_small, by_hand->split_seed, &split));
     ck_assert_int_eq(split.train_count, SMALL_TRAIN);
-    cnn_schedule_fill(CNN_SCHEDULE_COSINE, 0.02f, 6, rates);
+    const cnn_schedule_plan plan = {.kind = CNN_SCHEDULE_COSINE, .rate = 0.02f, .updates = 6};
+    cnn_schedule_fill(&plan, rates);
     const cnn_train_state state = case_state(1, 0);
     cnn_session *session = case_session(by_hand, CNN_F32, rates, 6, &state);
     for (int epoch = 1; epoch <= 2; epoch++) {
@@ -256,6 +341,19 @@ START_TEST(refuses_bad_options)
     bad.weight_decay = INFINITY;
     refuse(&bad, CNN_ERR_USAGE, "weight decay");
     bad = good;
+    bad.schedule = CNN_SCHEDULE_COUNT;
+    refuse(&bad, CNN_ERR_USAGE, "schedule");
+    bad = good;
+    bad.warmup = 1;
+    refuse(&bad, CNN_ERR_USAGE, "warm-up of 1 epochs");
+    bad = good;
+    bad.schedule = CNN_SCHEDULE_STEP;
+    bad.lr_step = 0;
+    refuse(&bad, CNN_ERR_USAGE, "step of 0 epochs");
+    bad.lr_step = 1;
+    bad.lr_gamma = 1.5f;
+    refuse(&bad, CNN_ERR_USAGE, "1.5");
+    bad = good;
     bad.storage = CNN_I8;
     refuse(&bad, CNN_ERR_USAGE, "i8");
     bad = good;
@@ -306,7 +404,11 @@ int main(void)
     Suite *suite = suite_create("train");
     TCase *parts = tcase_create("parts"), *loop = tcase_create("loop");
     tcase_add_test(parts, order_is_a_permutation_of_each_epoch);
-    tcase_add_test(parts, schedules_have_their_formula);
+    tcase_add_test(parts, constant_schedule);
+    tcase_add_test(parts, cosine_schedule);
+    tcase_add_test(parts, step_schedule);
+    tcase_add_test(parts, one_cycle_schedule);
+    tcase_add_test(parts, shortest_schedules);
     tcase_add_checked_fixture(loop, case_set_up, case_tear_down);
     tcase_set_timeout(loop, 60);
     tcase_add_test(loop, learns_in_f32);

@@ -1,5 +1,6 @@
 /* The command line of cnn-train: its options, their defaults, and what they mean to the library. */
 #include "core/error.h"
+#include "train/schedule.h"
 #include "train/tool.h"
 
 #include <float.h>
@@ -9,8 +10,6 @@
 static const char *const amp_types[] = {"fp16", "bf16", NULL};
 static const cnn_dtype amp_storage[] = {CNN_F16, CNN_BF16};
 enum { AMP_FP16 = 0 };
-
-static const char *const schedules[] = {"constant", "cosine", NULL}; /* as cnn_schedule */
 
 static const cnn_option table[] = {
     {.group = "Model",
@@ -76,10 +75,37 @@ static const cnn_option table[] = {
     {.name = "schedule",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
-     .choices = schedules,
+     .choices = cnn_schedule_names,
      .offset = offsetof(train_settings, schedule),
-     .help = "learning rate over time: constant, or cosine (falls to 0 over the run)",
+     .help = "learning rate over the run: constant; cosine, which falls to 0; step, which falls at once every so many "
+             "epochs; one-cycle, which rises from R/25 to R and falls to R/10000",
      .standard = "constant"},
+    {.name = "warmup",
+     .argument = "EPOCHS",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1e6,
+     .offset = offsetof(train_settings, warmup),
+     .help = "epochs at the start in which the learning rate rises linearly; fractions are allowed",
+     .standard = "0; with one-cycle 0.3 of the run"},
+    {.name = "lr-step",
+     .argument = "EPOCHS",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1e6,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(train_settings, lr_step),
+     .help = "with --schedule step: epochs between two drops",
+     .standard = "a third of the run"},
+    {.name = "lr-gamma",
+     .argument = "G",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(train_settings, lr_gamma),
+     .help = "with --schedule step: what a drop leaves of the learning rate",
+     .standard = "0.1"},
     {.group = "Mixed precision",
      .name = "amp",
      .argument = "TYPE",
@@ -144,9 +170,26 @@ void train_settings_init(train_settings *settings)
         .epochs = 10,
         .rate = 0.01,
         .momentum = 0.9,
+        .warmup = TRAIN_NOT_GIVEN,
+        .lr_step = TRAIN_NOT_GIVEN,
+        .lr_gamma = TRAIN_NOT_GIVEN,
         .loss_scale = TRAIN_NOT_GIVEN,
         .loss_scale_start = TRAIN_NOT_GIVEN,
     };
+}
+
+static cnn_status check_schedule(const train_settings *settings)
+{
+    const char *name = settings->lr_step != TRAIN_NOT_GIVEN    ? "--lr-step"
+                       : settings->lr_gamma != TRAIN_NOT_GIVEN ? "--lr-gamma"
+                                                               : NULL;
+    if (name && settings->schedule != CNN_SCHEDULE_STEP)
+        return cnn_error(CNN_ERR_USAGE, "%s is for --schedule step, not for %s", name,
+                         cnn_schedule_names[settings->schedule]);
+    if (settings->warmup > 0 && settings->warmup >= settings->epochs)
+        return cnn_error(CNN_ERR_USAGE, "--warmup %g: it must be less than --epochs, %g", settings->warmup,
+                         settings->epochs);
+    return CNN_OK;
 }
 
 cnn_status train_settings_check(const train_settings *settings)
@@ -159,12 +202,22 @@ cnn_status train_settings_check(const train_settings *settings)
     if (start_given && scale_given && settings->loss_scale != TRAIN_SCALE_DYNAMIC)
         return cnn_error(CNN_ERR_USAGE, "--loss-scale %.8g stays fixed, so --loss-scale-start has no meaning",
                          settings->loss_scale);
-    return CNN_OK;
+    return check_schedule(settings);
 }
 
 cnn_dtype train_settings_storage(const train_settings *settings)
 {
     return settings->amp == TRAIN_AMP_OFF ? CNN_F32 : amp_storage[settings->amp];
+}
+
+static void set_schedule(const train_settings *settings, cnn_train_options *options)
+{
+    options->schedule = (cnn_schedule)settings->schedule;
+    options->lr_step = settings->lr_step != TRAIN_NOT_GIVEN ? settings->lr_step : settings->epochs / 3;
+    if (settings->warmup != TRAIN_NOT_GIVEN)
+        options->warmup = settings->warmup;
+    if (settings->lr_gamma != TRAIN_NOT_GIVEN)
+        options->lr_gamma = (float)settings->lr_gamma;
 }
 
 void train_settings_options(const train_settings *settings, const cnn_common *common, cnn_train_options *options)
@@ -176,7 +229,7 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
     options->learning_rate = (float)settings->rate;
     options->momentum = (float)settings->momentum;
     options->weight_decay = (float)settings->decay;
-    options->schedule = (cnn_schedule)settings->schedule;
+    set_schedule(settings, options);
     options->storage = train_settings_storage(settings);
     options->static_loss_scale = settings->loss_scale > TRAIN_SCALE_DYNAMIC;
     if (options->static_loss_scale)
@@ -184,9 +237,4 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
     else if (settings->loss_scale_start != TRAIN_NOT_GIVEN)
         options->loss_scale = (float)settings->loss_scale_start;
     options->seed = (uint64_t)common->seed;
-}
-
-const char *train_schedule_name(int schedule)
-{
-    return schedules[schedule];
 }

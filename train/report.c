@@ -2,6 +2,7 @@
 #include "cli/json.h"
 #include "cli/message.h"
 #include "cli/units.h"
+#include "train/schedule.h"
 #include "train/tool.h"
 
 #include <stdarg.h>
@@ -41,7 +42,7 @@ void train_report_start(train_run *run, const cnn_train_progress *progress)
                        cnn_format_count(held_out, progress->val_images), storage_name(run->storage), progress->device);
     cnn_message_detail(run->cli, "%lld steps of %d images, learning rate %g, momentum %g, weight decay %g, %s schedule",
                        (long long)progress->steps, run->set->batch, run->set->rate, run->set->momentum, run->set->decay,
-                       train_schedule_name(run->set->schedule));
+                       cnn_schedule_names[run->set->schedule]);
     cnn_progress_begin(&run->bar, run->cli, "epoch 1", (double)progress->images_in_all, "images");
 }
 

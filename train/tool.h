@@ -14,8 +14,9 @@ typedef struct train_settings {
     int amp; /* index into the types of --amp, or TRAIN_AMP_OFF */
     int batch, schedule;
     double epochs, rate, momentum, decay;
-    double loss_scale;       /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
-    double loss_scale_start; /* or TRAIN_NOT_GIVEN */
+    double warmup, lr_step, lr_gamma; /* or TRAIN_NOT_GIVEN */
+    double loss_scale;                /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
+    double loss_scale_start;          /* or TRAIN_NOT_GIVEN */
 } train_settings;
 
 /* What the progress callback works with. */
@@ -49,9 +50,6 @@ cnn_dtype train_settings_storage(const train_settings *settings);
 
 /* The settings as the library takes them; the callback is the caller's to set. */
 void train_settings_options(const train_settings *settings, const cnn_common *common, cnn_train_options *options);
-
-/* "cosine" */
-const char *train_schedule_name(int schedule);
 
 /* ---- report.c ---- */
 

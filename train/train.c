@@ -40,6 +40,9 @@ void cnn_train_options_init(cnn_train_options *options)
         .learning_rate = 0.01f,
         .momentum = 0.9f,
         .schedule = CNN_SCHEDULE_CONSTANT,
+        .warmup = -1.0,
+        .lr_step = 3.0,
+        .lr_gamma = 0.1f,
         .storage = CNN_F32,
         .seed = 1,
     };
@@ -50,6 +53,21 @@ static double seconds_now(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static cnn_status check_schedule(const cnn_train_options *options)
+{
+    const double gamma = (double)options->lr_gamma;
+    if ((unsigned)options->schedule >= CNN_SCHEDULE_COUNT)
+        return cnn_error(CNN_ERR_USAGE, "schedule %d is not known", (int)options->schedule);
+    if (isnan(options->warmup) || (options->warmup > 0.0 && options->warmup >= options->epochs))
+        return cnn_error(CNN_ERR_USAGE, "a warm-up of %g epochs: it must be shorter than the run of %g",
+                         options->warmup, options->epochs);
+    if (options->schedule == CNN_SCHEDULE_STEP && !(options->lr_step > 0.0 && isfinite(options->lr_step)))
+        return cnn_error(CNN_ERR_USAGE, "a step of %g epochs: a positive number is needed", options->lr_step);
+    if (options->schedule == CNN_SCHEDULE_STEP && !(gamma > 0.0 && gamma <= 1.0))
+        return cnn_error(CNN_ERR_USAGE, "a step to %g of the learning rate: it must be in (0, 1]", gamma);
+    return CNN_OK;
 }
 
 static cnn_status check_options(const cnn_train_options *options)
@@ -66,12 +84,11 @@ static cnn_status check_options(const cnn_train_options *options)
         return cnn_error(CNN_ERR_USAGE, "momentum %g: it must be in [0, 1)", momentum);
     if (!isfinite(decay) || decay < 0.0)
         return cnn_error(CNN_ERR_USAGE, "weight decay %g: it must be 0 or more", decay);
-    if (options->schedule != CNN_SCHEDULE_CONSTANT && options->schedule != CNN_SCHEDULE_COSINE)
-        return cnn_error(CNN_ERR_USAGE, "schedule %d is not known", (int)options->schedule);
     if (options->storage != CNN_F32 && options->storage != CNN_F16 && options->storage != CNN_BF16)
         return cnn_error(CNN_ERR_USAGE, "training stores values in f32, f16 or bf16, not in %s",
                          cnn_dtype_name(options->storage));
-    return cnn_scaler_check(options);
+    const cnn_status status = check_schedule(options);
+    return status == CNN_OK ? cnn_scaler_check(options) : status;
 }
 
 static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
@@ -117,12 +134,13 @@ static cnn_status count_steps(trainer *t)
 static cnn_status set_schedule(trainer *t)
 {
     cnn_status status = CNN_OK;
-    const int32_t updates = (int32_t)t->progress.steps;
-    const int32_t length = cnn_schedule_length(t->options->schedule, updates);
+    const int32_t epoch_updates = (t->split.train_count + t->batch - 1) / t->batch;
+    const cnn_schedule_plan plan = cnn_schedule_plan_make(t->options, (int32_t)t->progress.steps, epoch_updates);
+    const int32_t length = cnn_schedule_length(&plan);
     float *rates = cnn_calloc((size_t)length, sizeof *rates);
     if (!rates)
         return CNN_ERR_MEMORY;
-    cnn_schedule_fill(t->options->schedule, t->options->learning_rate, updates, rates);
+    cnn_schedule_fill(&plan, rates);
     status = cnn_session_set_schedule(t->session, rates, length);
     free(rates);
     return status;

@@ -187,6 +187,16 @@ static inline int32_t cnn_window_count(int32_t size, int32_t kernel, int32_t str
     return size + 2 * pad < kernel ? 0 : (size + 2 * pad - kernel) / stride + 1;
 }
 
+/* base^exponent by repeated squaring, exponent >= 0: the same bits everywhere, whatever the C library. */
+static inline double cnn_power(double base, int32_t exponent)
+{
+    double power = 1.0;
+    for (; exponent > 0; exponent /= 2, base *= base)
+        if (exponent % 2)
+            power *= base;
+    return power;
+}
+
 static inline bool cnn_op_has_epilogue(const cnn_op_desc *desc, cnn_epilogue_kind kind)
 {
     for (int32_t i = 0; i < desc->epilogue_count; i++)

@@ -9,7 +9,14 @@
 extern "C" {
 #endif
 
-typedef enum cnn_schedule { CNN_SCHEDULE_CONSTANT, CNN_SCHEDULE_COSINE } cnn_schedule;
+/* How the learning rate moves over the run; formulas in train/schedule.h. */
+typedef enum cnn_schedule {
+    CNN_SCHEDULE_CONSTANT,
+    CNN_SCHEDULE_COSINE,    /* falls to 0 */
+    CNN_SCHEDULE_STEP,      /* times lr_gamma every lr_step epochs */
+    CNN_SCHEDULE_ONE_CYCLE, /* from 1/25 of the rate up to it during the warm-up, then down to 1/10000 */
+    CNN_SCHEDULE_COUNT
+} cnn_schedule;
 
 /* What a callback sees. Counters of the run so far. */
 typedef struct cnn_train_progress {
@@ -38,6 +45,10 @@ typedef struct cnn_train_options {
     double epochs;
     float learning_rate, momentum, weight_decay;
     cnn_schedule schedule;
+    double warmup;          /* epochs in which the rate rises linearly; negative: the schedule's own, none or, of
+                               one-cycle, 0.3 of the run */
+    double lr_step;         /* CNN_SCHEDULE_STEP: epochs between drops ... */
+    float lr_gamma;         /* ... and what remains after each, in (0, 1] */
     cnn_dtype storage;      /* CNN_F32, CNN_F16 or CNN_BF16: --amp */
     float loss_scale;       /* start of the dynamic scaler (f16), in [1, 2^24]; 0: 65536. f32 and bf16 use 1 */
     bool static_loss_scale; /* keep loss_scale where it is */
@@ -57,7 +68,7 @@ typedef struct cnn_train_result {
     char first_overflow[64]; /* layer, "" when nothing overflowed */
 } cnn_train_result;
 
-/* Batch 64, lr 0.01, momentum 0.9, 10 epochs, constant, f32, seed 1. */
+/* Batch 64, lr 0.01, momentum 0.9, 10 epochs, constant (a step would be 0.1 every 3 epochs), f32, seed 1. */
 CNN_API void cnn_train_options_init(cnn_train_options *options);
 
 /* Trains `model` in place on the training part of `data` (the split stored in the model). The model must match the

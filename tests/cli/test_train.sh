@@ -46,6 +46,15 @@ r = json.load(sys.stdin)
 sys.exit(not (r["skipped_steps"] >= 1 and r["loss_scale_min"] == 2.0 ** (24 - r["skipped_steps"])))' <"$logs/out" ||
     fail "the account does not add up"
 
+# Schedules, and options of one that another has no use for.
+for schedule in "cosine --warmup 0.1" "step --lr-step 0.1 --lr-gamma 0.5" "one-cycle --warmup 0.05"; do
+    succeeds "$@" --schedule $schedule --quiet --json
+done
+refuses 2 "--schedule|'linear'|one-cycle" "$@" --schedule linear
+refuses 2 "--lr-step|--schedule step|cosine" "$@" --schedule cosine --lr-step 1
+refuses 2 "--lr-gamma|'1.5'" "$@" --schedule step --lr-gamma 1.5
+refuses 2 "--warmup 0.25|--epochs" "$@" --warmup 0.25
+
 # The command line.
 refuses 2 "--batch|'0'|from 1 to" "$@" --batch 0
 refuses 2 "--batch|'-3'" "$@" --batch -3
