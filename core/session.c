@@ -151,6 +151,11 @@ const char *cnn_session_device(const cnn_session *session)
     return session->description;
 }
 
+void cnn_session_level(const cnn_session *session, char text[CNN_SESSION_LEVEL_BYTES])
+{
+    snprintf(text, CNN_SESSION_LEVEL_BYTES, "%s %s", session->backend->name, session->backend->level(session->device));
+}
+
 /* ---- Programs ---- */
 
 static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, cnn_program **made)

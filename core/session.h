@@ -5,6 +5,8 @@
 #include "cnn/session.h"
 #include "core/program.h"
 
+enum { CNN_SESSION_LEVEL_BYTES = 64 };
+
 struct cnn_session {
     cnn_model *model;
     const cnn_backend *backend;
@@ -67,5 +69,20 @@ cnn_status cnn_session_observe_sums(cnn_session *session, const cnn_dataset *dat
 
 /* Allocates and fills what a training session needs; called once by open. */
 cnn_status cnn_session_open_training(cnn_session *session);
+
+/* A memory whose content lives on from one training step to the next. */
+typedef struct cnn_session_memory {
+    const char *name; /* "momentum" */
+    void *data;       /* on the device */
+    size_t bytes;
+} cnn_session_memory;
+
+/* Lists them and returns how many there are. Copied back into a new session of the same model and options, together
+ * with the training state, they make it go on as if it had never been away, bit for bit. */
+enum { CNN_SESSION_MAX_KEPT = CNN_PLACE_COUNT };
+int cnn_session_kept(const cnn_session *session, cnn_session_memory kept[CNN_SESSION_MAX_KEPT]);
+
+/* "cpu avx512vnni": what of the machine the bits of a session depend on. */
+void cnn_session_level(const cnn_session *session, char text[CNN_SESSION_LEVEL_BYTES]);
 
 #endif

@@ -39,35 +39,60 @@ static cnn_status clear(cnn_session *session, cnn_place place, size_t bytes)
     return status;
 }
 
-cnn_status cnn_session_open_training(cnn_session *session)
+typedef struct training_memory {
+    cnn_place place;
+    size_t bytes;
+    const char *kept; /* its name when a step reads what an earlier one left in it; else NULL */
+} training_memory;
+
+enum { TRAINING_MEMORIES = 12 };
+
+/* What a training session allocates. The rows with a name and the training state are all that a run needs to go on
+ * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. */
+static void list_memories(const cnn_session *session, training_memory list[TRAINING_MEMORIES])
 {
-    cnn_status status = CNN_OK;
     cnn_segments segments = cnn_model_segments(session->model);
     size_t elements = (size_t)segments.elements;
     size_t statistics = (size_t)cnn_model_statistic(session->model, session->model->node_count, CNN_PARAM_WEIGHT);
     size_t classes = (size_t)session->model->nodes[session->model->node_count - 1].out.c;
     size_t half = session->storage == CNN_F32 ? 0 : 2;
-    const struct {
-        cnn_place place;
-        size_t bytes;
-    } wanted[] = {
-        {CNN_PLACE_PARAM, elements * 4},
-        {CNN_PLACE_GRAD, elements * 4},
-        {CNN_PLACE_MOMENTUM, elements * 4},
-        {CNN_PLACE_HALF, elements * half},
-        {CNN_PLACE_RUNNING, statistics * 4},
-        {CNN_PLACE_BATCH, statistics * 4},
-        {CNN_PLACE_INDEX, (size_t)session->batch * 4},
-        {CNN_PLACE_STATE, sizeof(cnn_train_state)},
-        {CNN_PLACE_SEGMENTS, ((size_t)segments.count + 1) * 4},
-        {CNN_PLACE_FLAGS, (size_t)segments.count * 4},
-        {CNN_PLACE_LOGITS, (size_t)session->batch * classes * 4},
-        {CNN_PLACE_RESULT, 2 * 4},
+    const training_memory all[TRAINING_MEMORIES] = {
+        {CNN_PLACE_PARAM, elements * 4, "parameters"},
+        {CNN_PLACE_GRAD, elements * 4, NULL},
+        {CNN_PLACE_MOMENTUM, elements * 4, "momentum"},
+        {CNN_PLACE_HALF, elements * half, "working weights"},
+        {CNN_PLACE_RUNNING, statistics * 4, "running statistics"},
+        {CNN_PLACE_BATCH, statistics * 4, NULL},
+        {CNN_PLACE_INDEX, (size_t)session->batch * 4, NULL},
+        {CNN_PLACE_STATE, sizeof(cnn_train_state), NULL}, /* has functions of its own: cnn_session_get_state */
+        {CNN_PLACE_SEGMENTS, ((size_t)segments.count + 1) * 4, NULL},
+        {CNN_PLACE_FLAGS, (size_t)segments.count * 4, NULL},
+        {CNN_PLACE_LOGITS, (size_t)session->batch * classes * 4, NULL},
+        {CNN_PLACE_RESULT, 2 * 4, NULL},
     };
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
-        CNN_TRY(cnn_session_alloc(session, wanted[i].place, wanted[i].bytes));
-        if (wanted[i].bytes)
-            CNN_TRY(clear(session, wanted[i].place, wanted[i].bytes));
+    memcpy(list, all, sizeof all);
+}
+
+int cnn_session_kept(const cnn_session *session, cnn_session_memory kept[CNN_SESSION_MAX_KEPT])
+{
+    training_memory list[TRAINING_MEMORIES];
+    int count = 0;
+    list_memories(session, list);
+    for (int i = 0; i < TRAINING_MEMORIES; i++)
+        if (list[i].kept && list[i].bytes)
+            kept[count++] = (cnn_session_memory){list[i].kept, session->memory[list[i].place], list[i].bytes};
+    return count;
+}
+
+cnn_status cnn_session_open_training(cnn_session *session)
+{
+    cnn_status status = CNN_OK;
+    training_memory list[TRAINING_MEMORIES];
+    list_memories(session, list);
+    for (int i = 0; i < TRAINING_MEMORIES; i++) {
+        CNN_TRY(cnn_session_alloc(session, list[i].place, list[i].bytes));
+        if (list[i].bytes)
+            CNN_TRY(clear(session, list[i].place, list[i].bytes));
     }
     CNN_TRY(upload_segments(session));
     CNN_TRY(cnn_session_push(session));

@@ -59,6 +59,7 @@ typedef struct cnn_backend {
     cnn_status (*open)(const cnn_host *host, cnn_device **device);
     void (*close)(cnn_device *device);
     const char *(*describe)(cnn_device *device); /* "AMD EPYC 9B14, avx512vnni, 2 threads" */
+    const char *(*level)(cnn_device *device);    /* "avx512vnni": all of the machine that the bits depend on */
 
     void *(*alloc)(cnn_device *device, size_t bytes); /* 64-byte aligned; NULL when there is none left */
     void (*free)(cnn_device *device, void *memory);

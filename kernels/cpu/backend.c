@@ -36,6 +36,11 @@ static const char *cpu_describe(cnn_device *device)
     return device->description;
 }
 
+static const char *cpu_level(cnn_device *device)
+{
+    return cnn_cpu_isa_name(device->isa);
+}
+
 static void *cpu_alloc(cnn_device *device, size_t bytes)
 {
     return device->host->alloc(bytes);
@@ -190,6 +195,7 @@ const cnn_backend cnn_backend_cpu = {
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,
+    .level = cpu_level,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .copy = cpu_copy,

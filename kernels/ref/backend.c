@@ -72,6 +72,12 @@ static const char *ref_describe(cnn_device *device)
     return "reference, plain C, one thread";
 }
 
+static const char *ref_level(cnn_device *device)
+{
+    (void)device;
+    return "plain C";
+}
+
 static void *ref_alloc(cnn_device *device, size_t bytes)
 {
     return device->host->alloc(bytes);
@@ -146,6 +152,7 @@ const cnn_backend cnn_backend_ref = {
     .open = ref_open,
     .close = ref_close,
     .describe = ref_describe,
+    .level = ref_level,
     .alloc = ref_alloc,
     .free = ref_free,
     .copy = ref_copy,
