@@ -1,45 +1,25 @@
 /* The JSON writer. */
 #include "cli/json.h"
 
+#include "core/utf8.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes of the UTF-8 sequence at `text` (Unicode 15, table 3-7); 0 when it is none. */
-static int sequence_bytes(const unsigned char *text)
-{
-    unsigned char a = text[0], low = 0x80, high = 0xBF; /* allowed range of the second byte */
-    int bytes = a < 0x80 ? 1 : a >= 0xC2 && a <= 0xDF ? 2 : a >= 0xE0 && a <= 0xEF ? 3 : a >= 0xF0 && a <= 0xF4 ? 4 : 0;
-    if (a == 0xE0)
-        low = 0xA0; /* no overlong forms */
-    if (a == 0xED)
-        high = 0x9F; /* no surrogates */
-    if (a == 0xF0)
-        low = 0x90;
-    if (a == 0xF4)
-        high = 0x8F; /* nothing above U+10FFFF */
-    for (int i = 1; i < bytes; i++) {
-        if (text[i] < low || text[i] > high)
-            return 0;
-        low = 0x80;
-        high = 0xBF;
-    }
-    return bytes;
-}
-
 static void write_text(FILE *out, const char *text)
 {
-    const unsigned char *c = (const unsigned char *)text;
+    const char *c = text;
     fputc('"', out);
     while (*c) {
-        int bytes = sequence_bytes(c);
+        int bytes = cnn_utf8_bytes(c);
         if (bytes == 0)
             fputs("\\ufffd", out);
         else if (*c == '"' || *c == '\\')
             fprintf(out, "\\%c", *c);
-        else if (*c < ' ' || *c == 0x7f)
-            fprintf(out, "\\u%04x", *c);
+        else if ((unsigned char)*c < ' ' || *c == 0x7f)
+            fprintf(out, "\\u%04x", (unsigned)*c);
         else
             fwrite(c, 1, (size_t)bytes, out);
         c += bytes ? bytes : 1;

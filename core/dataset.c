@@ -149,6 +149,7 @@ void cnn_dataset_free(cnn_dataset *dataset)
         return;
     free(dataset->images);
     free(dataset->labels);
+    free(dataset->class_names);
     free(dataset);
 }
 

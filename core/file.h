@@ -35,6 +35,8 @@ typedef enum cnn_file_tag {
     CNN_TAG_SPLIT_SEED = 3,
     CNN_TAG_TEXT = 4,
     CNN_TAG_NODE_NAMES = 5,
+    CNN_TAG_CLASS_NAMES = 6,
+    CNN_TAG_PREPARATION = 7,
     CNN_TAG_REQUIRED = 64,
     CNN_TAG_GRAPH = 64,
     CNN_TAG_TENSORS = 65,

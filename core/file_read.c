@@ -4,6 +4,7 @@
  * (core/file_tensors.c), each checked against its CRC before it is copied; then the values themselves. */
 #include "core/file.h"
 
+#include "core/class_names.h"
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/input_file.h"
@@ -258,6 +259,49 @@ static cnn_status read_texts(cnn_reader field[CNN_TAG_COUNT], cnn_model *model)
     return CNN_OK;
 }
 
+/* One name for each output of the last layer. */
+static cnn_status read_class_names(cnn_reader *r, cnn_model *model)
+{
+    int32_t classes = cnn_model_output(model).c;
+    char *text;
+    if (!r->data)
+        return CNN_OK;
+    if (classes > CNN_MAX_CLASSES)
+        cnn_reader_fail(r, "the file names classes, but the model has %d outputs; at most %d can have names", classes,
+                        CNN_MAX_CLASSES);
+    if (r->failed)
+        return CNN_ERR_FORMAT;
+    model->class_names = cnn_class_names_alloc(classes, r->end - r->at, &text); /* a length takes a NUL's byte */
+    if (!model->class_names)
+        return CNN_ERR_MEMORY;
+    for (int32_t i = 0; i < classes; i++) {
+        size_t length = (size_t)cnn_reader_varint(r, CNN_CLASS_NAME_BYTES, "the length of a class's name");
+        const uint8_t *bytes = cnn_reader_take(r, length, "a class's name");
+        if (!bytes)
+            return CNN_ERR_FORMAT;
+        model->class_names[i] = memcpy(text, bytes, length);
+        text += length + 1;
+        const char *problem = strlen(model->class_names[i]) < length ? "holds a zero byte"
+                                                                     : cnn_class_name_problem(model->class_names[i]);
+        if (problem)
+            cnn_reader_fail(r, "the name of class %d %s", i, problem);
+    }
+    return end_field(r, "the field of class names");
+}
+
+static cnn_status read_preparation(cnn_reader *r, cnn_preparation *preparation)
+{
+    if (!r->data)
+        return CNN_OK;
+    uint64_t id = cnn_reader_varint(r, UINT64_MAX, "the preparation of pictures");
+    if (!r->failed && (id == CNN_PREPARE_UNKNOWN || id > CNN_PREPARE_RESIZE))
+        cnn_reader_fail(r,
+                        "pictures are prepared in the way %llu, which cnnkit %s does not know; install a newer cnnkit",
+                        (unsigned long long)id, cnn_version());
+    *preparation = (cnn_preparation)id;
+    return end_field(r, "the preparation of pictures");
+}
+
 static cnn_status read_normalization(cnn_reader *r, cnn_normalization *normalization)
 {
     if (!r->data)
@@ -314,6 +358,8 @@ static cnn_status read_metadata(cnn_reader field[CNN_TAG_COUNT], cnn_model *mode
         model->split_seed = cnn_reader_varint(seed, UINT64_MAX, "the split seed");
         CNN_TRY(end_field(seed, "the split seed"));
     }
+    CNN_TRY(read_class_names(&field[CNN_TAG_CLASS_NAMES], model));
+    CNN_TRY(read_preparation(&field[CNN_TAG_PREPARATION], &model->preparation));
     CNN_TRY(read_normalization(&field[CNN_TAG_NORMALIZATION], &model->normalization));
     CNN_TRY(read_out_scales(&field[CNN_TAG_OUT_SCALES], model));
 out:

@@ -72,6 +72,17 @@ static void put_node_names(cnn_bytes *head, const cnn_model *model)
     cnn_bytes_free(&value);
 }
 
+static void put_class_names(cnn_bytes *head, const cnn_model *model)
+{
+    cnn_bytes value = {0};
+    for (int32_t i = 0; i < cnn_model_output(model).c; i++) {
+        size_t length = strlen(model->class_names[i]);
+        cnn_bytes_put_varint(&value, length);
+        cnn_bytes_put(&value, model->class_names[i], length);
+    }
+    put_field(head, CNN_TAG_CLASS_NAMES, &value);
+}
+
 static void put_attrs(cnn_bytes *value, const cnn_node *node, uint64_t mask)
 {
     cnn_bytes_put_varint(value, mask);
@@ -264,6 +275,10 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
         put_text_field(head, CNN_TAG_TEXT, model->text);
     if (!options->smallest)
         put_node_names(head, model);
+    if (model->class_names)
+        put_class_names(head, model);
+    if (model->preparation != CNN_PREPARE_UNKNOWN)
+        put_varint_field(head, CNN_TAG_PREPARATION, model->preparation);
     put_graph(head, model);
     put_tensors(image, head, options, model);
     if (cnn_model_is_quantized(model))

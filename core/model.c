@@ -5,6 +5,7 @@
  * tensor has more than 2^31 - 1 values, nor have all parameters together. */
 #include "core/model.h"
 
+#include "core/class_names.h"
 #include "core/error.h"
 #include "core/layers.h"
 #include "core/memory.h"
@@ -37,6 +38,7 @@ void cnn_model_free(cnn_model *model)
         for (int role = 0; role < CNN_PARAM_COUNT; role++)
             cnn_param_free(&model->nodes[i].param[role]);
     free(model->nodes);
+    free(model->class_names);
     free(model->text);
     free(model);
 }
@@ -97,6 +99,7 @@ cnn_status cnn_model_clone(const cnn_model *model, cnn_model **copy)
         return CNN_ERR_MEMORY;
     *clone = *model;
     clone->text = NULL;
+    clone->class_names = NULL;
     clone->node_count = 0;
     clone->node_capacity = model->node_count;
     clone->nodes = cnn_calloc((size_t)model->node_count, sizeof *clone->nodes);
@@ -109,6 +112,9 @@ cnn_status cnn_model_clone(const cnn_model *model, cnn_model **copy)
         for (int role = 0; role < CNN_PARAM_COUNT; role++)
             CNN_TRY(clone_param(&model->nodes[i].param[role], &clone->nodes[i].param[role]));
     }
+    if (model->class_names &&
+        !(clone->class_names = cnn_class_names_copy(model->class_names, cnn_model_output(model).c)))
+        CNN_TRY(CNN_ERR_MEMORY);
     if (model->text && !(clone->text = cnn_strdup(model->text)))
         CNN_TRY(CNN_ERR_MEMORY);
     *copy = clone;

@@ -73,10 +73,15 @@ struct cnn_model {
     cnn_dataset_id dataset;
     cnn_normalization normalization; /* 0.5, 0.5 by default */
     uint64_t split_seed;             /* of cnn_dataset_split; CNN_SPLIT_SEED by default */
+    cnn_preparation preparation;     /* of pictures; CNN_PREPARE_UNKNOWN: cnn_model_form decides */
+    char **class_names;              /* [classes] of its own, a list as core/class_names.h has it, or NULL */
     char *text;                      /* free text for people (how it was made), or NULL */
 };
 
 #define CNN_SPLIT_SEED 20260u
+
+/* Notes in the model what it is trained on: data set, class names, preparation of pictures. */
+cnn_status cnn_model_set_data(cnn_model *model, const cnn_dataset *data);
 
 /* Appends a node and returns its number, or on failure -status (-CNN_ERR_SHAPE, -CNN_ERR_MEMORY), error recorded.
  * `attr` may be NULL for defaults. The node's name, inputs and attributes are checked; shapes and parameters come with

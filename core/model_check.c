@@ -1,11 +1,14 @@
 /* What the values of a model must satisfy, checked before a file is written and after one was read. */
 #include "cnn/quant.h"
+#include "core/class_names.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/layers.h"
+#include "core/picture.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* True for a scale that arithmetic can use: positive, normal, finite. */
 static bool is_scale(float value)
@@ -131,9 +134,31 @@ static cnn_status check_scales(const cnn_model *model)
     return CNN_OK;
 }
 
+/* Names of classes are fit to be shown and differ; pictures are prepared for the input that the model has. */
+static cnn_status check_metadata(const cnn_model *model)
+{
+    cnn_tensor_desc in = cnn_model_input(model);
+    int32_t classes = cnn_model_output(model).c;
+    if (model->class_names && classes > CNN_MAX_CLASSES)
+        return cnn_error(CNN_ERR_SHAPE, "%d classes have names; at most %d can", classes, CNN_MAX_CLASSES);
+    for (int32_t i = 0; model->class_names && i < classes; i++) {
+        const char *problem = cnn_class_name_problem(model->class_names[i]);
+        if (problem)
+            return cnn_error(CNN_ERR_FORMAT, "the name of class %d %s", i, problem);
+        for (int32_t k = 0; k < i; k++)
+            if (strcmp(model->class_names[i], model->class_names[k]) == 0)
+                return cnn_error(CNN_ERR_FORMAT, "classes %d and %d are both called '%s'", k, i, model->class_names[i]);
+    }
+    if (model->preparation == CNN_PREPARE_DIGIT && (in.h != CNN_DIGIT_SIDE || in.w != CNN_DIGIT_SIDE || in.c != 1))
+        return cnn_error(CNN_ERR_SHAPE, "pictures are prepared as digits of %dx%dx1, but the input is %dx%dx%d",
+                         CNN_DIGIT_SIDE, CNN_DIGIT_SIDE, in.h, in.w, in.c);
+    return CNN_OK;
+}
+
 cnn_status cnn_model_check(const cnn_model *model)
 {
     cnn_status status = CNN_OK;
+    CNN_TRY(check_metadata(model));
     CNN_TRY(check_scales(model));
     for (int i = 0; i < model->node_count; i++)
         for (int role = 0; role < CNN_PARAM_COUNT; role++)

@@ -92,11 +92,6 @@ bool cnn_model_is_quantized(const cnn_model *model)
     return false;
 }
 
-cnn_dataset_id cnn_model_dataset(const cnn_model *model)
-{
-    return model->dataset;
-}
-
 /* ---- Printing ---- */
 
 /* The shortest decimal that reads back as the same number. */

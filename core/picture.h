@@ -28,6 +28,9 @@ cnn_status cnn_resample(cnn_row_fn read_row, const void *source, int32_t height,
  * has the median opaque colour; else it is white under a dark drawing, black under a bright one. */
 cnn_status cnn_picture_compose(const cnn_picture *picture, int32_t height, int32_t width, float *rgb);
 
+/* Gray of an RGB pixel: (77 R + 150 G + 29 B + 128) / 256, which of a gray is itself. */
+uint8_t cnn_picture_gray(const uint8_t *rgb);
+
 /* Ink without polarity: each pixel's difference from the paper, projected on the main colour direction.
  * rgb: [height,width,3]; scratch: [height,width]; ink: [height,width], positive for dark and bright drawings alike.
  * False when nothing is drawn. */

@@ -59,27 +59,3 @@ out:
     free(planes.mask);
     return status;
 }
-
-cnn_status cnn_picture_resize(const cnn_picture *picture, int32_t height, int32_t width, int32_t channels,
-                              uint8_t *pixels)
-{
-    cnn_status status = CNN_OK;
-    float *rgb = NULL;
-    if (channels != 1 && channels != 3)
-        CNN_FAIL(CNN_ERR_USAGE, "a picture has 1 or 3 channels, the network reads %d", channels);
-    rgb = cnn_calloc((size_t)height * (size_t)width, 3 * sizeof *rgb);
-    if (!rgb) {
-        status = CNN_ERR_MEMORY;
-        goto out;
-    }
-    CNN_TRY(cnn_picture_compose(picture, height, width, rgb));
-    for (size_t i = 0; i < (size_t)height * (size_t)width; i++) {
-        const float *p = rgb + 3 * i;
-        float gray = 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2];
-        for (size_t c = 0; c < (size_t)channels; c++)
-            pixels[i * (size_t)channels + c] = (uint8_t)((channels == 1 ? gray : p[c]) * 255.0f + 0.5f);
-    }
-out:
-    free(rgb);
-    return status;
-}

@@ -88,14 +88,8 @@ cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images, int64_
 
 cnn_status cnn_session_check_data(const cnn_session *session, const cnn_dataset *data)
 {
-    const cnn_tensor_desc *in = &session->model->nodes[0].out;
-    if (data->height != in->h || data->width != in->w || data->channels != in->c)
-        return cnn_error(CNN_ERR_SHAPE, "the data has images of %dx%dx%d, model %s takes %dx%dx%d", data->height,
-                         data->width, data->channels, session->model->name, in->h, in->w, in->c);
-    if (data->classes != cnn_session_classes(session))
-        return cnn_error(CNN_ERR_SHAPE, "the data has %d classes, model %s has %d", data->classes, session->model->name,
-                         cnn_session_classes(session));
-    return CNN_OK;
+    cnn_status status = cnn_model_check_data(session->model, data);
+    return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "model %s", session->model->name);
 }
 
 static int64_t image_at(const int32_t *index, int64_t i)

@@ -42,13 +42,9 @@ static cnn_status load_test_set(infer_run *run, cnn_dataset **loaded)
     if (!name)
         CNN_FAIL(CNN_ERR_USAGE, "%s does not say which data it was trained on: name a data set with --data", run->path);
     CNN_TRY(cnn_cli_load_data(run->cli, name, CNN_SUBSET_TEST, &data));
-    if (data->height != run->input.h || data->width != run->input.w || data->channels != run->input.c)
-        CNN_FAIL(CNN_ERR_SHAPE,
-                 "%s reads images of %dx%dx%d, but those of %s are %dx%dx%d: name another data set with --data",
-                 run->path, run->input.h, run->input.w, run->input.c, name, data->height, data->width, data->channels);
-    if (data->classes != run->classes)
-        CNN_FAIL(CNN_ERR_SHAPE, "%s tells %d classes apart, but %s has %d: name another data set with --data",
-                 run->path, run->classes, name, data->classes);
+    status = cnn_model_check_data(run->model, data);
+    if (status != CNN_OK)
+        CNN_TRY(cnn_error_prefix(status, "%s with --data %s", run->path, name));
     if (data->count < 1)
         CNN_FAIL(CNN_ERR_FORMAT, "the test set of %s holds no image", name);
     if (made_for != CNN_DATASET_NONE && data->id != made_for)

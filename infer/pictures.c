@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { JSON_TOPK = 3, DIGIT_SIDE = 28, LABEL_BYTES = 32, NOTE_BYTES = 200 };
+enum { JSON_TOPK = 3, LABEL_BYTES = 32, NOTE_BYTES = 200 };
 
 static const double sure = 0.9;
 
@@ -26,23 +26,14 @@ typedef struct picture_batch {
     int count;
 } picture_batch;
 
-/* True when pictures are digits to be prepared as MNIST was. */
-static bool reads_digits(const infer_run *run)
-{
-    cnn_dataset_id data = cnn_model_dataset(run->model);
-    return data == CNN_DATASET_MNIST && run->input.h == DIGIT_SIDE && run->input.w == DIGIT_SIDE && run->input.c == 1;
-}
-
 static cnn_status prepare_picture(const infer_run *run, const char *path, uint8_t *pixels)
 {
     cnn_picture picture;
     cnn_status status = cnn_picture_read(path, &picture);
     if (status != CNN_OK)
         return status;
-    if (reads_digits(run))
-        status = cnn_picture_prepare_digit(&picture, path, pixels);
-    else
-        status = cnn_picture_resize(&picture, run->input.h, run->input.w, run->input.c, pixels);
+    const cnn_image_form form = cnn_model_form(run->model);
+    status = cnn_picture_prepare(&picture, path, &form, pixels);
     cnn_picture_free(&picture);
     return status;
 }
@@ -82,7 +73,7 @@ static cnn_status rank(const infer_run *run, picture_batch *batch, int image)
 /* The class's name, or its number where the model has no names. */
 static const char *label_name(const infer_run *run, int label, char text[LABEL_BYTES])
 {
-    const char *name = cnn_dataset_class_name(cnn_model_dataset(run->model), label);
+    const char *name = cnn_model_class_name(run->model, label);
     if (name)
         return name;
     snprintf(text, LABEL_BYTES, "%d", label);

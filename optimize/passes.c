@@ -32,16 +32,10 @@ static cnn_status load_data(opt_job *job)
         CNN_FAIL(CNN_ERR_USAGE, "%s does not say what data it was trained on; name it with --data",
                  job->settings->input);
     CNN_TRY(cnn_cli_load_data(job->cli, name, CNN_SUBSET_TRAIN, &job->data));
-    const cnn_dataset *data = job->data;
-    cnn_tensor_desc in = cnn_model_input(job->model);
-    int32_t classes = cnn_model_output(job->model).c;
-    if (data->height != in.h || data->width != in.w || data->channels != in.c || data->classes != classes)
-        CNN_FAIL(CNN_ERR_SHAPE,
-                 "%s reads images of %dx%dx%d in %d classes, and %s has %dx%dx%d in %d; name the data that the model "
-                 "was trained on with --data",
-                 job->settings->input, in.h, in.w, in.c, classes, name, data->height, data->width, data->channels,
-                 data->classes);
-    CNN_TRY(cnn_dataset_split(data, job->model->split_seed, &job->split));
+    status = cnn_model_check_data(job->model, job->data);
+    if (status != CNN_OK)
+        CNN_TRY(cnn_error_prefix(status, "%s with --data %s", job->settings->input, name));
+    CNN_TRY(cnn_dataset_split(job->data, job->model->split_seed, &job->split));
     job->account->val_images = job->split.validation_count;
 out:
     return status;

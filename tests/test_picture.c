@@ -213,7 +213,7 @@ END_TEST
 START_TEST(resize)
 {
     uint16_t rgba[4 * 8]; /* 4x2 */
-    uint8_t gray[8], rgb[3 * 2], wide[12];
+    uint8_t gray[8], rgb[3 * 2], wide[6 * 12];
     for (int i = 0; i < 8; i++)
         for (int c = 0; c < 4; c++)
             rgba[4 * i + c] = (uint16_t)(c == 3 ? 65535 : 257 * (10 * i + c));
@@ -225,16 +225,62 @@ START_TEST(resize)
     for (int i = 0; i < 2; i++)
         for (int c = 0; c < 3; c++)
             ck_assert_int_eq(rgb[3 * i + c], 25 + 20 * i + c);
-    ck_assert_int_eq(cnn_picture_resize(&picture, 1, 3, 1, wide), CNN_OK); /* 4/3 pixels each, both rows */
-    ck_assert_int_eq(wide[1], 35 + 1);
-    ck_assert_int_eq(cnn_picture_resize(&picture, 1, 12, 1, wide),
-                     CNN_OK); /* grows: from first to last, never falling */
-    ck_assert_int_eq(wide[0], 20 + 1);
-    ck_assert_int_eq(wide[2], 24); /* a third of the way from 20.8 to 30.8 */
-    ck_assert_int_eq(wide[11], 50 + 1);
+    ck_assert_int_eq(cnn_picture_resize(&picture, 6, 12, 1, wide), CNN_OK); /* grows: never falling along a row */
+    ck_assert_int_eq(wide[0], 0 + 1);
+    ck_assert_int_eq(wide[2], 4); /* a third of the way from 0.8 to 10.8 */
+    ck_assert_int_eq(wide[11], 30 + 1);
+    ck_assert_int_eq(wide[12 * 5], 40 + 1);
     for (int i = 1; i < 12; i++)
         ck_assert_int_ge(wide[i], wide[i - 1]);
     ck_assert_int_eq(cnn_picture_resize(&picture, 1, 1, 2, wide), CNN_ERR_USAGE);
+}
+END_TEST
+
+/* Proportions are kept; what is left beside the picture takes the colour of its edge. */
+START_TEST(fits_with_its_proportions)
+{
+    enum { SIDE = 10 };
+    uint16_t rgba[4 * 40 * 20];
+    uint8_t pixels[3 * SIDE * SIDE], gray[SIDE * SIDE], low[SIDE * 4];
+    for (int i = 0; i < 40 * 20; i++) { /* 40x20: a green block in a red frame of 4 */
+        int x = i % 40, y = i / 40;
+        bool frame = x < 4 || x >= 36 || y < 4 || y >= 16;
+        rgba[4 * i] = frame ? 65535 : 0;
+        rgba[4 * i + 1] = frame ? 0 : 65535;
+        rgba[4 * i + 2] = 0;
+        rgba[4 * i + 3] = 65535;
+    }
+    cnn_picture picture = {40, 20, rgba};
+    ck_assert_int_eq(cnn_picture_resize(&picture, SIDE, SIDE, 3, pixels), CNN_OK);
+    for (int i = 0; i < SIDE * SIDE; i++) { /* 10x5 in rows 2 to 6; its frame is 1 wide */
+        int x = i % SIDE, y = i / SIDE;
+        bool block = x >= 1 && x < 9 && y >= 3 && y < 6;
+        ck_assert_int_eq(pixels[3 * i], block ? 0 : 255);
+        ck_assert_int_eq(pixels[3 * i + 1], block ? 255 : 0);
+        ck_assert_int_eq(pixels[3 * i + 2], 0);
+    }
+    ck_assert_int_eq(cnn_picture_resize(&picture, SIDE, SIDE, 1, gray), CNN_OK);
+    for (int i = 0; i < SIDE * SIDE; i++)
+        ck_assert_int_eq(gray[i], pixels[3 * i] ? (77 * 255 + 128) / 256 : (150 * 255 + 128) / 256);
+    picture = (cnn_picture){1, 800, rgba}; /* a line still has a column */
+    ck_assert_int_eq(cnn_picture_resize(&picture, 4, SIDE, 1, low), CNN_OK);
+}
+END_TEST
+
+/* The gray of a gray is itself, whether it is made from the picture or from RGB bytes. */
+START_TEST(gray_of_grays)
+{
+    uint16_t rgba[4 * 64];
+    uint8_t gray[25], rgb[75];
+    for (int i = 0; i < 64; i++) {
+        rgba[4 * i] = rgba[4 * i + 1] = rgba[4 * i + 2] = (uint16_t)(i * 1021);
+        rgba[4 * i + 3] = (uint16_t)(65535 - i * 300);
+    }
+    cnn_picture picture = {8, 8, rgba};
+    ck_assert_int_eq(cnn_picture_resize(&picture, 5, 5, 1, gray), CNN_OK);
+    ck_assert_int_eq(cnn_picture_resize(&picture, 5, 5, 3, rgb), CNN_OK);
+    for (int i = 0; i < 75; i++)
+        ck_assert_int_eq(rgb[i], gray[i / 3]);
 }
 END_TEST
 
@@ -250,6 +296,8 @@ int main(void)
     tcase_add_test(tests, small_pictures);
     tcase_add_test(tests, one_colour_is_refused);
     tcase_add_test(tests, resize);
+    tcase_add_test(tests, fits_with_its_proportions);
+    tcase_add_test(tests, gray_of_grays);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -93,24 +93,11 @@ static cnn_status check_options(const cnn_train_options *options)
 
 static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
 {
-    const cnn_tensor_desc in = cnn_model_input(model);
-    const int32_t classes = cnn_model_output(model).c;
-    const char *name = cnn_dataset_name(data->id);
-    if (!name)
-        name = "this data";
     if (cnn_model_is_quantized(model))
         return cnn_error(CNN_ERR_UNSUPPORTED,
                          "model %s is INT8 and cannot be trained; train the one that it was made from", model->name);
-    if (in.h != data->height || in.w != data->width || in.c != data->channels)
-        return cnn_error(CNN_ERR_SHAPE,
-                         "model %s takes images of %dx%dx%d (height, width, channels), but those of %s are %dx%dx%d; "
-                         "choose other data or a model made for it",
-                         model->name, in.h, in.w, in.c, name, data->height, data->width, data->channels);
-    if (classes != data->classes)
-        return cnn_error(CNN_ERR_SHAPE,
-                         "model %s tells %d classes apart, but %s has %d; choose other data or a model made for it",
-                         model->name, classes, name, data->classes);
-    return CNN_OK;
+    cnn_status status = cnn_model_check_data(model, data);
+    return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "model %s", model->name);
 }
 
 /* Sets how many images and steps the run has. */
@@ -284,7 +271,7 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
     CNN_TRY(check_options(options));
     CNN_TRY(check_data(model, data));
     CNN_TRY(prepare(&t));
-    model->dataset = data->id;
+    CNN_TRY(cnn_model_set_data(model, data));
     CNN_TRY(train_epochs(&t));
 out:
     if (result && (status == CNN_OK || status == CNN_ERR_CANCELLED))

@@ -6,7 +6,7 @@
 #ifndef CNN_DATASET_H
 #define CNN_DATASET_H
 
-#include "cnn/status.h"
+#include "cnn/picture.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,9 +27,11 @@ typedef enum cnn_subset { CNN_SUBSET_TRAIN, CNN_SUBSET_TEST } cnn_subset;
 typedef struct cnn_dataset {
     cnn_dataset_id id;
     int32_t count, height, width, channels, classes;
-    uint8_t *images; /* [count,height,width,channels] */
-    uint8_t *labels; /* [count], each < classes */
-    char note[160];  /* a sentence for the user when the data is not what its name promises, else "" */
+    uint8_t *images;             /* [count,height,width,channels] */
+    uint8_t *labels;             /* [count], each < classes */
+    char **class_names;          /* [classes] of CNN_DATASET_PICTURES; NULL: those that go with the id */
+    cnn_preparation preparation; /* of CNN_DATASET_PICTURES */
+    char note[160];              /* a sentence for the user when the data is not what its name promises, else "" */
 } cnn_dataset;
 
 typedef struct cnn_dataset_options {
@@ -45,7 +47,8 @@ CNN_API void cnn_dataset_free(cnn_dataset *dataset);
 /* "mnist" for CNN_DATASET_MNIST; NULL for an unknown id. */
 CNN_API const char *cnn_dataset_name(cnn_dataset_id id);
 
-/* Name of a class ("7", "sneaker"), valid for ever; NULL when unknown. */
+/* Name of a class of a known data set ("7", "sneaker"), valid for ever; NULL when unknown. What a model was trained on
+ * may have names of its own: see cnn_model_class_name. */
 CNN_API const char *cnn_dataset_class_name(cnn_dataset_id id, int label);
 
 /* A stratified split: in each class the images are ordered by hash(seed, index) and the first share of them is held

@@ -49,8 +49,20 @@ CNN_API int64_t cnn_model_macs(const cnn_model *model);
 /* True when the model holds INT8 weights. */
 CNN_API bool cnn_model_is_quantized(const cnn_model *model);
 
-/* The data the model was trained on; cnn_dataset_class_name() gives its labels. */
+/* The data the model was trained on. */
 CNN_API cnn_dataset_id cnn_model_dataset(const cnn_model *model);
+
+/* Name of a class ("7", "sneaker", "cat"): the one stored in the model, else that of its data set; NULL when neither
+ * has one. It lives as long as the model. */
+CNN_API const char *cnn_model_class_name(const cnn_model *model, int label);
+
+/* What pictures are to be made into for the model: its input, prepared as it says, else as digits when it was trained
+ * on MNIST and reads 28x28 gray pixels, else resized. */
+CNN_API cnn_image_form cnn_model_form(const cnn_model *model);
+
+/* Whether the model can be run on `data`: images of its size, as many classes, and where the data or the model brings
+ * names of its own the same names in the same order, prepared in the same way. CNN_ERR_SHAPE says what differs. */
+CNN_API cnn_status cnn_model_check_data(const cnn_model *model, const cnn_dataset *data);
 
 /* Writes the model as .cfg text; free() it. */
 CNN_API cnn_status cnn_model_print(const cnn_model *model, char **text);

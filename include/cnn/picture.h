@@ -8,6 +8,13 @@
 extern "C" {
 #endif
 
+/* How a picture becomes the image that a network reads. Ids are part of the .cnn format: append only. */
+typedef enum cnn_preparation {
+    CNN_PREPARE_UNKNOWN = 0, /* nothing is said */
+    CNN_PREPARE_DIGIT = 1,   /* one digit as MNIST has it: cnn_picture_prepare_digit */
+    CNN_PREPARE_RESIZE = 2   /* the whole picture: cnn_picture_resize */
+} cnn_preparation;
+
 typedef struct cnn_picture {
     int32_t width, height;
     uint16_t *rgba; /* [height,width,4], 0..65535, straight alpha */
@@ -22,10 +29,21 @@ CNN_API void cnn_picture_free(cnn_picture *picture);
  * bright on black. pixels: [28,28]. A picture of one colour is CNN_ERR_FORMAT ("nothing is drawn in it"). */
 CNN_API cnn_status cnn_picture_prepare_digit(const cnn_picture *picture, const char *path, uint8_t *pixels);
 
-/* Prepares a picture for a network of another input shape: composed on black or white, resized (box filter or
- * bilinear), gray or RGB. pixels: [height,width,channels]; channels 1 or 3. */
+/* Fits a whole picture into an image: composed on its paper, resampled (area means or bilinear) with its proportions
+ * kept, in the middle; beside it the median colour of its outermost pixels. pixels: [height,width,channels]; channels
+ * 1 (gray) or 3 (RGB). */
 CNN_API cnn_status cnn_picture_resize(const cnn_picture *picture, int32_t height, int32_t width, int32_t channels,
                                       uint8_t *pixels);
+
+/* The image that a network reads, and how pictures become it. */
+typedef struct cnn_image_form {
+    int32_t height, width, channels;
+    cnn_preparation preparation;
+} cnn_image_form;
+
+/* Prepares a picture as `form` says; digits are 28x28x1. pixels: [height,width,channels]. Errors name `path`. */
+CNN_API cnn_status cnn_picture_prepare(const cnn_picture *picture, const char *path, const cnn_image_form *form,
+                                       uint8_t *pixels);
 
 #ifdef __cplusplus
 }
