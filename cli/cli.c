@@ -3,6 +3,7 @@
 
 #include "cli/exit.h"
 #include "cli/message.h"
+#include "core/backends.h"
 #include "core/error.h"
 #include "core/pool.h"
 
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TABLES = 2, INDENT = 2 };
+enum { TABLES = 2, INDENT = 2, DEVICE_BYTES = 128 };
 
 static void print_examples(const cnn_tool *tool)
 {
@@ -43,6 +44,26 @@ static void print_version(const cnn_tool *tool)
     printf("%s (cnnkit) %s\n", tool->name, cnn_version());
 }
 
+/* Each device of a list must be known. */
+static cnn_status check_devices(const cnn_cli *cli)
+{
+    const cnn_backend *backend;
+    const char *variant;
+    char name[DEVICE_BYTES];
+    for (const char *at = cli->common.device;; at++) {
+        size_t length = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)length, at);
+        cnn_status status = cnn_backend_find(name, &backend, &variant);
+        if (status != CNN_OK)
+            return cnn_error_prefix(status, "option --device");
+        at += length;
+        if (!*at)
+            return CNN_OK;
+        if (!cli->tool->device_lists)
+            return cnn_error(CNN_ERR_USAGE, "option --device takes one device, not '%.100s'", cli->common.device);
+    }
+}
+
 static cnn_status check_usage(const cnn_cli *cli)
 {
     if (cli->common.quiet && cli->common.verbose)
@@ -56,7 +77,8 @@ static cnn_status check_usage(const cnn_cli *cli)
         return cnn_error(CNN_ERR_USAGE, "'%.100s' is one too many: %s takes only %s", extra, cli->tool->name,
                          cli->tool->operand);
     }
-    return cnn_set_threads(cli->common.threads);
+    cnn_status status = check_devices(cli);
+    return status == CNN_OK ? cnn_set_threads(cli->common.threads) : status;
 }
 
 /* A file over the limit (ulimit -f) is to fail like a full disk, not to end the process. A closed standard stream is

@@ -45,6 +45,7 @@ typedef struct cnn_tool {
     const cnn_option *options;   /* of this tool; its common options follow */
     const cnn_example *examples; /* command = NULL after the last */
     int max_operands;            /* -1: any number */
+    bool device_lists;           /* --device may name several, "cpu,ref" */
     const char *operand;         /* what an operand is: "a picture"; NULL with max_operands = 0 */
 } cnn_tool;
 

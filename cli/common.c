@@ -1,8 +1,6 @@
 /* The options that mean the same in all three tools. */
 #include "cli/cli.h"
 
-static const char *const devices[] = {"auto", "cpu", "ref", NULL};
-
 const cnn_option cnn_common_options[] = {
     {.group = "Data",
      .name = "data",
@@ -21,9 +19,9 @@ const cnn_option cnn_common_options[] = {
      .name = "device",
      .argument = "NAME",
      .kind = CNN_OPTION_STRING,
-     .choices = devices,
      .offset = offsetof(cnn_common, device),
-     .help = "what computes: cpu; ref, the slow reference in plain C; or auto, the best there is",
+     .help = "what computes: cpu; cpu:LEVEL with one instruction set (portable, avx2, avx512, avx512vnni); ref, the "
+             "slow reference in plain C; or auto, the best there is",
      .standard = "auto"},
     {.letter = 'j',
      .name = "threads",

@@ -12,14 +12,14 @@ typedef struct cnn_progress {
     cnn_cli *cli;
     char label[64];
     char note[64];
-    const char *unit; /* "images"; a string that lives as long as this */
+    const char *unit; /* "images", a string that lives as long as this; NULL: no rate is shown */
     double total, done;
     double start_s, shown_s; /* cnn_clock() */
     bool enabled, terminal, any;
 } cnn_progress;
 
-/* total and the amounts of cnn_progress_update are in `unit`s ("images"). On the first update after half a second plain
- * output says how long all of it will take. */
+/* total and the amounts of cnn_progress_update are in `unit`s ("images"). After half a second plain output says how
+ * long all of it will take, unless it is about to end. */
 void cnn_progress_begin(cnn_progress *progress, cnn_cli *cli, const char *label, double total, const char *unit);
 
 /* Cheap: draws at most ten times a second on a terminal, otherwise a line every ten seconds. note may be NULL. */

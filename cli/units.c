@@ -1,16 +1,8 @@
-/* Time and sizes as people read them, and the clock. */
+/* Time and sizes as people read them. */
 #include "cli/units.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-double cnn_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 char *cnn_format_time(char text[CNN_UNIT_BYTES], double seconds)
 {

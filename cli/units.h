@@ -1,13 +1,12 @@
-/* Time and sizes as people read them, and the clock. */
+/* Time and sizes as people read them. */
 #ifndef CNN_CLI_UNITS_H
 #define CNN_CLI_UNITS_H
+
+#include "core/clock.h"
 
 #include <stdint.h>
 
 enum { CNN_UNIT_BYTES = 32 };
-
-/* Seconds of a clock that never jumps. */
-double cnn_clock(void);
 
 /* "0.4 s", "12 s", "3 min 20 s", "2 h 05 min". Returns text. */
 char *cnn_format_time(char text[CNN_UNIT_BYTES], double seconds);

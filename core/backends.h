@@ -4,7 +4,11 @@
 
 #include "cnn/backend.h"
 
-/* "auto" or NULL: the best there is; else the backend of that name. */
-cnn_status cnn_backend_find(const char *name, const cnn_backend **backend);
+/* "auto" or NULL: the best there is; else the backend of that name. Behind a colon it may name one of the backend's
+ * variants, as in "cpu:avx2": then *variant is that, else NULL. */
+cnn_status cnn_backend_find(const char *name, const cnn_backend **backend, const char **variant);
+
+/* All backends, best first; NULL after the last. */
+extern const cnn_backend *const cnn_backends[];
 
 #endif

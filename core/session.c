@@ -3,6 +3,7 @@
 #include "core/session.h"
 
 #include "core/backends.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/pool.h"
 
@@ -104,6 +105,7 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
 {
     cnn_status status = CNN_OK;
     cnn_session *opened = NULL;
+    const char *variant;
     CNN_TRY(check_options(model, options));
     opened = cnn_calloc(1, sizeof *opened);
     if (!opened)
@@ -112,8 +114,8 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
     opened->batch = options->batch ? options->batch : STANDARD_BATCH;
     opened->train = options->train;
     opened->storage = options->storage == CNN_NONE ? CNN_F32 : options->storage;
-    CNN_TRY(cnn_backend_find(options->device, &opened->backend));
-    CNN_TRY(opened->backend->open(cnn_host_get(), &opened->device));
+    CNN_TRY(cnn_backend_find(options->device, &opened->backend, &variant));
+    CNN_TRY(opened->backend->open(cnn_host_get(), variant, &opened->device));
     snprintf(opened->description, sizeof opened->description, "%s: %s", opened->backend->name,
              opened->backend->describe(opened->device));
     CNN_TRY(opened->train ? cnn_session_open_training(opened) : place_params(opened));
@@ -139,6 +141,7 @@ void cnn_session_close(cnn_session *session)
         device_free(session, session->arena);
         device_free(session, session->workspace);
         device_free(session, session->staging);
+        cnn_aligned_free(session->traced);
         session->backend->close(session->device);
     }
     free(session->param);
@@ -260,6 +263,26 @@ void *cnn_session_pointer(const cnn_session *session, const cnn_program *program
     return session->param[buffer->node * CNN_PARAM_COUNT + (int)buffer->role];
 }
 
+static cnn_status run_instruction(cnn_session *session, const cnn_program *program, int number)
+{
+    const cnn_instruction *instruction = &program->instructions[number];
+    void *args[CNN_ARG_COUNT] = {0};
+    for (int role = 0; role < CNN_ARG_COUNT; role++)
+        if (instruction->arg[role] >= 0)
+            args[role] = cnn_session_pointer(session, program, instruction->arg[role]);
+    return instruction->kernel->run(instruction->kernel, args, session->workspace);
+}
+
+/* Waits for each instruction, so that its time is its own. */
+static cnn_status trace_instruction(cnn_session *session, const cnn_program *program, int number)
+{
+    double start = cnn_clock();
+    cnn_status status = run_instruction(session, program, number);
+    if (status == CNN_OK)
+        status = session->backend->sync(session->device);
+    return status == CNN_OK ? cnn_session_show(session, program, number, cnn_clock() - start) : status;
+}
+
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program)
 {
     return cnn_session_run_to(session, program, program->instruction_count - 1);
@@ -268,14 +291,8 @@ cnn_status cnn_session_run(cnn_session *session, cnn_program *program)
 cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int last)
 {
     cnn_status status = CNN_OK;
-    for (int i = 0; i <= last && status == CNN_OK; i++) {
-        cnn_instruction *instruction = &program->instructions[i];
-        void *args[CNN_ARG_COUNT] = {0};
-        for (int role = 0; role < CNN_ARG_COUNT; role++)
-            if (instruction->arg[role] >= 0)
-                args[role] = cnn_session_pointer(session, program, instruction->arg[role]);
-        status = instruction->kernel->run(instruction->kernel, args, session->workspace);
-    }
+    for (int i = 0; i <= last && status == CNN_OK; i++)
+        status = session->trace ? trace_instruction(session, program, i) : run_instruction(session, program, i);
     return status == CNN_OK ? session->backend->sync(session->device) : status;
 }
 

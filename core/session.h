@@ -27,6 +27,12 @@ struct cnn_session {
     const void *images, *labels;   /* device pointers bound for the next run */
     void *logits;
 
+    cnn_trace_fn trace; /* NULL: none */
+    void *trace_context;
+    bool trace_values;
+    void *traced; /* result of one instruction, from devices with memory of their own */
+    size_t traced_bytes;
+
     const cnn_dataset *data; /* of training */
     int32_t rate_count;
 };
@@ -45,6 +51,9 @@ cnn_status cnn_session_run(cnn_session *session, cnn_program *program);
 cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int last);
 /* Where a buffer lies on the device. */
 void *cnn_session_pointer(const cnn_session *session, const cnn_program *program, int buffer);
+
+/* Shows instruction `number`, which took `seconds`, to the session's trace. */
+cnn_status cnn_session_show(cnn_session *session, const cnn_program *program, int number, double seconds);
 
 /* Refuses data of another image shape or class count than the model's. */
 cnn_status cnn_session_check_data(const cnn_session *session, const cnn_dataset *data);

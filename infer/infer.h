@@ -15,13 +15,18 @@ typedef struct infer_settings {
     int topk;           /* 0: not given */
 } infer_settings;
 
+enum { INFER_MAX_DEVICES = 8, INFER_DEVICE_BYTES = 256 };
+
 /* A model that is open on a device. */
 typedef struct infer_run {
     cnn_cli *cli;
     const infer_settings *settings;
     const char *path; /* of the model */
     cnn_model *model;
-    cnn_session *session;
+    const char *device[INFER_MAX_DEVICES]; /* of --device: several with --bench */
+    int device_count;
+    char device_text[INFER_DEVICE_BYTES];
+    cnn_session *session;  /* on the first device */
     cnn_tensor_desc input; /* [1,H,W,C] */
     int classes, batch;
 } infer_run;
@@ -39,7 +44,7 @@ cnn_status infer_pictures(infer_run *run);
 /* Accuracy on the test set, and the raw scores into a file. */
 cnn_status infer_evaluate(infer_run *run);
 
-/* Latency and throughput. */
+/* Latency and throughput on each device, and where the time goes. */
 cnn_status infer_bench(infer_run *run);
 
 /* Class with the largest score, the first of equals. scores: [classes] */

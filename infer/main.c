@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { TEST_BATCH = 64, BENCH_BATCH = 1, MAX_BATCH = 65536, MAX_TOPK = 1000 };
@@ -29,7 +30,7 @@ static const cnn_option options[] = {
     {.name = "bench",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, bench),
-     .help = "measure latency and throughput"},
+     .help = "measure latency, throughput and the time of each layer; --device cpu,ref puts devices side by side"},
     {.name = "dump-program",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, dump_program),
@@ -78,6 +79,7 @@ static const cnn_tool tool = {
     .options = options,
     .examples = examples,
     .max_operands = -1,
+    .device_lists = true,
     .operand = "pictures"};
 
 static cnn_status check_settings(const cnn_cli *cli, const infer_settings *settings)
@@ -113,6 +115,27 @@ static cnn_status find_model(infer_run *run)
     return CNN_OK;
 }
 
+/* Takes the list of --device apart; only --bench has use for more than one. */
+static cnn_status split_devices(infer_run *run)
+{
+    snprintf(run->device_text, sizeof run->device_text, "%s", run->cli->common.device);
+    char *at = run->device_text;
+    while (run->device_count < INFER_MAX_DEVICES && at) {
+        char *comma = strchr(at, ',');
+        run->device[run->device_count++] = at;
+        if (comma)
+            *comma++ = '\0';
+        at = comma;
+    }
+    if (at)
+        return cnn_error(CNN_ERR_USAGE, "--device %.100s: at most %d devices stand side by side",
+                         run->cli->common.device, INFER_MAX_DEVICES);
+    if (run->device_count > 1 && !run->settings->bench)
+        return cnn_error(CNN_ERR_USAGE, "--device %.100s: only --bench puts devices side by side; give one here",
+                         run->cli->common.device);
+    return CNN_OK;
+}
+
 static cnn_status open_model(infer_run *run)
 {
     cnn_status status = CNN_OK;
@@ -121,7 +144,7 @@ static cnn_status open_model(infer_run *run)
     run->input = cnn_model_input(run->model);
     run->classes = cnn_model_output(run->model).c;
     run->batch = run->settings->batch ? run->settings->batch : run->settings->bench ? BENCH_BATCH : TEST_BATCH;
-    const cnn_session_options session = {.device = run->cli->common.device, .batch = run->batch};
+    const cnn_session_options session = {.device = run->device[0], .batch = run->batch};
     CNN_TRY(cnn_session_open(run->model, &session, &run->session));
     cnn_message_detail(run->cli, "model: %s, %s, %lld weights", run->path,
                        cnn_model_is_quantized(run->model) ? "INT8" : "FP32",
@@ -154,6 +177,7 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     infer_run run = {.cli = cli, .settings = settings};
     cnn_status status = CNN_OK;
     CNN_TRY(check_settings(cli, settings));
+    CNN_TRY(split_devices(&run));
     CNN_TRY(open_model(&run));
     if (settings->test)
         status = infer_evaluate(&run);

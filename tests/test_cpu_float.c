@@ -81,11 +81,12 @@ static void run_op(const char *backend_name, const cnn_op_desc *desc, void *args
                    int run_threads)
 {
     const cnn_backend *backend;
+    const char *variant;
     cnn_device *device;
     cnn_kernel *kernel;
     char why[CNN_REASON_BYTES];
-    ck_assert_int_eq(cnn_backend_find(backend_name, &backend), CNN_OK);
-    ck_assert_int_eq(backend->open(cnn_host_get(), &device), CNN_OK);
+    ck_assert_int_eq(cnn_backend_find(backend_name, &backend, &variant), CNN_OK);
+    ck_assert_int_eq(backend->open(cnn_host_get(), NULL, &device), CNN_OK);
     ck_assert_int_eq(cnn_set_threads(make_threads), CNN_OK);
     ck_assert_msg(backend->prepare(device, desc, &kernel, why) == CNN_OK, "%s", why);
     void *workspace = cnn_aligned_alloc(kernel->workspace_bytes);
@@ -101,10 +102,11 @@ static void run_op(const char *backend_name, const cnn_op_desc *desc, void *args
 static bool use_level(const char *level)
 {
     const cnn_backend *backend;
+    const char *variant;
     cnn_device *device;
     setenv("CNN_CPU_ISA", level, 1);
-    ck_assert_int_eq(cnn_backend_find("cpu", &backend), CNN_OK);
-    if (backend->open(cnn_host_get(), &device) != CNN_OK)
+    ck_assert_int_eq(cnn_backend_find("cpu", &backend, &variant), CNN_OK);
+    if (backend->open(cnn_host_get(), NULL, &device) != CNN_OK)
         return false;
     backend->close(device);
     return true;

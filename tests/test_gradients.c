@@ -42,7 +42,7 @@ static void run(const cnn_op_desc *desc, void *const *args)
     cnn_device *device = NULL;
     cnn_kernel *kernel = NULL;
     char why[CNN_REASON_BYTES] = "";
-    ck_assert_int_eq(ref->open(cnn_host_get(), &device), CNN_OK);
+    ck_assert_int_eq(ref->open(cnn_host_get(), NULL, &device), CNN_OK);
     ck_assert_msg(ref->prepare(device, desc, &kernel, why) == CNN_OK, "%s", why);
     void *workspace = ref->alloc(device, kernel->workspace_bytes);
     ck_assert_ptr_nonnull(workspace);

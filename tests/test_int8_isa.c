@@ -146,7 +146,7 @@ static void run_step(const cnn_backend *backend, cnn_device *device, const step 
 static void run_network(const cnn_backend *backend, const step net[STEPS], uint8_t *images, void *values[STEPS])
 {
     cnn_device *device = NULL;
-    ck_assert_msg(backend->open(cnn_host_get(), &device) == CNN_OK, "%s", cnn_last_error());
+    ck_assert_msg(backend->open(cnn_host_get(), NULL, &device) == CNN_OK, "%s", cnn_last_error());
     void *src = images;
     for (int i = 0; i < STEPS; i++) {
         values[i] = allocate(cnn_desc_bytes(&net[i].desc.arg[CNN_ARG_DST]));
@@ -167,7 +167,7 @@ static bool choose_level(const char *level)
 {
     cnn_device *device = NULL;
     setenv("CNN_CPU_ISA", level, 1);
-    cnn_status status = cnn_backend_cpu.open(cnn_host_get(), &device);
+    cnn_status status = cnn_backend_cpu.open(cnn_host_get(), NULL, &device);
     ck_assert_msg(status == CNN_OK || status == CNN_ERR_UNSUPPORTED, "%s", cnn_last_error());
     if (status == CNN_OK)
         cnn_backend_cpu.close(device);

@@ -83,7 +83,7 @@ static void check_model(const cnn_model *model)
     for (int goal = CNN_GOAL_INFER; goal <= CNN_GOAL_TRAIN; goal++) {
         const cnn_backend *backend = &cnn_backend_ref;
         cnn_device *device;
-        ck_assert(backend->open(cnn_host_get(), &device) == CNN_OK);
+        ck_assert(backend->open(cnn_host_get(), NULL, &device) == CNN_OK);
         cnn_program *program = make(model, (cnn_goal)goal, backend, device);
         check_plan(program);
         check_order(program);
@@ -124,7 +124,7 @@ START_TEST(fusion_merges_only_sole_readers)
 {
     const cnn_backend *backend = &cnn_backend_ref;
     cnn_device *device;
-    ck_assert(backend->open(cnn_host_get(), &device) == CNN_OK);
+    ck_assert(backend->open(cnn_host_get(), NULL, &device) == CNN_OK);
     cnn_model *model = model_from(residual_cfg);
     cnn_program *program = make(model, CNN_GOAL_INFER, backend, device);
     /* conv1 takes its ReLU; relu2 follows an add and stays. */
@@ -153,7 +153,7 @@ START_TEST(residual_gradient_is_summed)
 {
     const cnn_backend *backend = &cnn_backend_ref;
     cnn_device *device;
-    ck_assert(backend->open(cnn_host_get(), &device) == CNN_OK);
+    ck_assert(backend->open(cnn_host_get(), NULL, &device) == CNN_OK);
     cnn_model *model = model_from(residual_cfg);
     cnn_program *program = make(model, CNN_GOAL_TRAIN, backend, device);
     /* One add forward, one for the two gradients that meet in relu1. */

@@ -13,7 +13,7 @@ static cnn_device *device;
 
 static void setup(void)
 {
-    ck_assert_int_eq(cnn_backend_ref.open(cnn_host_get(), &device), CNN_OK);
+    ck_assert_int_eq(cnn_backend_ref.open(cnn_host_get(), NULL, &device), CNN_OK);
 }
 
 static void teardown(void)

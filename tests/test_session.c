@@ -180,6 +180,72 @@ START_TEST(wrong_use_is_refused)
 }
 END_TEST
 
+/* What the instructions of one run added up to. */
+typedef struct trace_sums {
+    int calls, instructions, stop_at;
+    int64_t macs;
+    float logits[IMAGES * CLASSES]; /* value of the last node */
+    bool shown;
+} trace_sums;
+
+static cnn_status sum_traces(void *context, const cnn_trace *trace)
+{
+    trace_sums *sums = context;
+    ck_assert_int_eq(trace->instruction, sums->calls++);
+    ck_assert(trace->seconds >= 0 && trace->kernel && *trace->layer && *trace->ends_in);
+    sums->instructions = trace->instructions;
+    sums->macs += trace->macs;
+    if (strcmp(trace->ends_in, "fc2") == 0) {
+        ck_assert(trace->whole);
+        sums->shown = trace->dst != NULL;
+        if (trace->dst)
+            memcpy(sums->logits, trace->dst, sizeof sums->logits);
+    }
+    return sums->calls == sums->stop_at ? CNN_ERR_CANCELLED : CNN_OK;
+}
+
+START_TEST(a_trace_shows_every_instruction)
+{
+    static const char *const devices[] = {"ref", "cpu", "cpu:portable"};
+    cnn_model *model = make_model();
+    for (int d = 0; d < 3; d++) {
+        cnn_session *session;
+        trace_sums sums = {0};
+        float logits[IMAGES * CLASSES];
+        ck_assert(cnn_session_open(model, &(cnn_session_options){.device = devices[d]}, &session) == CNN_OK);
+        cnn_session_trace(session, sum_traces, &sums, true);
+        ck_assert(cnn_session_infer(session, images, IMAGES, logits) == CNN_OK);
+        ck_assert_int_eq(sums.calls, sums.instructions);
+        ck_assert_int_gt(sums.calls, 5);
+        ck_assert_int_eq(sums.macs, IMAGES * cnn_model_macs(model));
+        ck_assert(sums.shown && memcmp(sums.logits, logits, sizeof logits) == 0);
+        sums = (trace_sums){.stop_at = 3};
+        cnn_session_trace(session, sum_traces, &sums, false);
+        ck_assert(cnn_session_infer(session, images, IMAGES, logits) == CNN_ERR_CANCELLED);
+        ck_assert_int_eq(sums.calls, 3);
+        cnn_session_trace(session, NULL, NULL, false);
+        ck_assert(cnn_session_infer(session, images, IMAGES, logits) == CNN_OK);
+        ck_assert_int_eq(sums.calls, 3);
+        cnn_session_close(session);
+    }
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(devices_have_variants)
+{
+    static const char *const wrong[] = {"gpu", "cpu:", "cpu:avx3", "cp", "ref:avx2", "cpux"};
+    cnn_model *model = make_model();
+    cnn_session *session;
+    ck_assert(cnn_session_open(model, &(cnn_session_options){.device = "cpu:portable"}, &session) == CNN_OK);
+    ck_assert_ptr_nonnull(strstr(cnn_session_device(session), "portable"));
+    cnn_session_close(session);
+    for (int i = 0; i < 6; i++)
+        ck_assert(cnn_session_open(model, &(cnn_session_options){.device = wrong[i]}, &session) == CNN_ERR_USAGE);
+    cnn_model_free(model);
+}
+END_TEST
+
 static cnn_status train_and_infer(cnn_model *model)
 {
     const cnn_session_options options = {.device = "cpu", .batch = 4, .train = true, .storage = CNN_F16};
@@ -229,6 +295,8 @@ int main(void)
     tcase_add_test(tcase, observation_shows_what_inference_computes);
     tcase_add_test(tcase, parameters_travel_both_ways);
     tcase_add_test(tcase, wrong_use_is_refused);
+    tcase_add_test(tcase, a_trace_shows_every_instruction);
+    tcase_add_test(tcase, devices_have_variants);
     tcase_add_test(tcase, every_allocation_may_fail);
     Suite *suite = suite_create("session");
     suite_add_tcase(suite, tcase);

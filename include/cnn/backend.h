@@ -56,7 +56,12 @@ typedef struct cnn_backend {
     const char *summary;
     bool host_memory; /* device pointers are host pointers: no copies are needed */
 
-    cnn_status (*open)(const cnn_host *host, cnn_device **device);
+    /* What may stand behind the name and a colon, as in "cpu:avx2", and narrows down what the device uses; NULL after
+     * the last, or NULL when there is nothing to choose. */
+    const char *const *variants;
+
+    /* variant: one of `variants`, or NULL: the device decides. */
+    cnn_status (*open)(const cnn_host *host, const char *variant, cnn_device **device);
     void (*close)(cnn_device *device);
     const char *(*describe)(cnn_device *device); /* "AMD EPYC 9B14, avx512vnni, 2 threads" */
     const char *(*level)(cnn_device *device);    /* "avx512vnni": all of the machine that the bits depend on */

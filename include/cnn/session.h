@@ -20,7 +20,7 @@ CNN_API int cnn_get_threads(void);
 typedef struct cnn_session cnn_session;
 
 typedef struct cnn_session_options {
-    const char *device; /* "auto" (NULL), "cpu", "ref" */
+    const char *device; /* "auto" (NULL), "cpu", "cpu:avx2", "ref" */
     int batch;          /* largest batch of one program; 0: 64 */
     bool train;         /* allow cnn_session_step */
     cnn_dtype storage;  /* training: CNN_F32 (or 0), CNN_F16, CNN_BF16 for activations and working weights.
@@ -52,6 +52,27 @@ typedef cnn_status (*cnn_observe_fn)(void *context, int node, const cnn_tensor_d
  * it requantizes, and the logits as they are, the same bits as those of cnn_session_infer. */
 CNN_API cnn_status cnn_session_observe(cnn_session *session, const cnn_dataset *data, const int32_t *index,
                                        int64_t count, cnn_observe_fn observe, void *context);
+
+/* What one instruction of a program did. */
+typedef struct cnn_trace {
+    int instruction, instructions; /* its number, of how many */
+    int node;                      /* whose value or gradient it ends in; -1: none (the optimizer) */
+    bool whole;                    /* dst is the node's value, not an accumulator that another instruction finishes */
+    const char *layer;             /* name of the layer that it begins with, "conv1" ... */
+    const char *ends_in;           /* ... and of the node, "pool1" where they are fused; "-": none */
+    const cnn_op_desc *desc;
+    const char *kernel; /* the implementation, "cnn_cpu_conv_i8_avx512vnni" */
+    int64_t macs;       /* multiply-accumulates of a convolution or linear layer, else 0 */
+    double seconds;     /* that it took */
+    const void *dst;    /* its result as desc->arg[CNN_ARG_DST] says, until the callback returns; NULL unless values */
+} cnn_trace;
+
+typedef cnn_status (*cnn_trace_fn)(void *context, const cnn_trace *trace);
+
+/* From now on every run of a program calls `trace` after each instruction, and ends with its status when that is not
+ * CNN_OK; NULL: not any more. `values`: show results too. Programs run as they always do, fused; where the result of a
+ * fused node is not stored, nobody sees it. */
+CNN_API void cnn_session_trace(cnn_session *session, cnn_trace_fn trace, void *context, bool values);
 
 /* ---- Training (sessions opened with `train`) ---- */
 

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static cnn_status cpu_open(const cnn_host *host, cnn_device **device)
+static cnn_status cpu_open(const cnn_host *host, const char *variant, cnn_device **device)
 {
     cnn_cpu_isa isa;
-    cnn_status status = cnn_cpu_isa_choose(host, &isa);
+    cnn_status status = cnn_cpu_isa_choose(host, variant, &isa);
     if (status != CNN_OK)
         return status;
     cnn_device *opened = host->alloc(sizeof *opened);
@@ -192,6 +192,7 @@ const cnn_backend cnn_backend_cpu = {
     .name = "cpu",
     .summary = "this computer's processor",
     .host_memory = true,
+    .variants = cnn_cpu_isa_built,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

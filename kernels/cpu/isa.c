@@ -20,8 +20,10 @@ typedef struct level {
 
 #if defined(CNN_CPU_X86)
 enum { X86_KERNELS = 1 };
+const char *const cnn_cpu_isa_built[] = {"portable", "avx2", "avx512", "avx512vnni", NULL};
 #else
 enum { X86_KERNELS = 0 };
+const char *const cnn_cpu_isa_built[] = {"portable", NULL};
 #endif
 
 static const level levels[CNN_CPU_ISA_COUNT] = {
@@ -114,29 +116,32 @@ void cnn_cpu_model_name(char *text, size_t text_bytes)
 }
 #endif
 
-static cnn_status choose_by_name(const cnn_host *host, const char *name, cnn_cpu_isa *isa)
+/* setting: how the user gave the name, "CNN_CPU_ISA=". */
+static cnn_status choose_by_name(const cnn_host *host, const char *setting, const char *name, cnn_cpu_isa *isa)
 {
     for (int i = 0; i < CNN_CPU_ISA_COUNT; i++) {
         if (strcmp(levels[i].name, name) != 0)
             continue;
         if (!cpu_has((cnn_cpu_isa)i))
-            return host->error(CNN_ERR_UNSUPPORTED, "CNN_CPU_ISA=%s: this CPU lacks %s; choose a lower level", name,
+            return host->error(CNN_ERR_UNSUPPORTED, "%s%s: this CPU lacks %s; choose a lower level", setting, name,
                                levels[i].needs);
         if (!levels[i].has_kernels)
-            return host->error(CNN_ERR_UNSUPPORTED, "CNN_CPU_ISA=%s: this build has no kernels of that level; use %s",
+            return host->error(CNN_ERR_UNSUPPORTED, "%s%s: this build has no kernels of that level; use %s", setting,
                                name, levels[levels[i].below].name);
         *isa = (cnn_cpu_isa)i;
         return CNN_OK;
     }
-    return host->error(CNN_ERR_USAGE,
-                       "CNN_CPU_ISA=%s is not known; use portable, avx2, avxvnni, avx512, avx512vnni or amx", name);
+    return host->error(CNN_ERR_USAGE, "%s%.40s is not known; use portable, avx2, avxvnni, avx512, avx512vnni or amx",
+                       setting, name);
 }
 
-cnn_status cnn_cpu_isa_choose(const cnn_host *host, cnn_cpu_isa *isa)
+cnn_status cnn_cpu_isa_choose(const cnn_host *host, const char *asked, cnn_cpu_isa *isa)
 {
     const char *name = getenv("CNN_CPU_ISA");
+    if (asked)
+        return choose_by_name(host, "device cpu:", asked, isa);
     if (name && *name)
-        return choose_by_name(host, name, isa);
+        return choose_by_name(host, "CNN_CPU_ISA=", name, isa);
     int best = CNN_CPU_ISA_COUNT - 1;
     while (!levels[best].has_kernels || !cpu_has((cnn_cpu_isa)best))
         best--;

@@ -21,9 +21,12 @@ const char *cnn_cpu_isa_name(cnn_cpu_isa isa);
  * avx512 does not hold avxvnni. */
 bool cnn_cpu_isa_holds(cnn_cpu_isa isa, cnn_cpu_isa needed);
 
-/* The level to use: the best that this CPU has and that has kernels, or what CNN_CPU_ISA asks for. An unknown name,
- * a level this CPU lacks, or one without kernels is an error. */
-cnn_status cnn_cpu_isa_choose(const cnn_host *host, cnn_cpu_isa *isa);
+/* Names of the levels that have kernels in this build, lowest first; NULL after the last. */
+extern const char *const cnn_cpu_isa_built[];
+
+/* The level to use: what `asked` names, else what the environment's CNN_CPU_ISA names, else the best that this CPU has
+ * and that has kernels. An unknown name, a level this CPU lacks, or one without kernels is an error. */
+cnn_status cnn_cpu_isa_choose(const cnn_host *host, const char *asked, cnn_cpu_isa *isa);
 
 /* The processor's own name, "AMD EPYC 9B14"; where it has none, the architecture's. */
 void cnn_cpu_model_name(char *text, size_t text_bytes);

@@ -29,7 +29,12 @@ checks=$((checks + 1))
 [ "$(wc -l <"$logs/out")" = 1 ] || fail "--test prints more than a line"
 
 # Measuring and looking.
+succeeds "$infer" --bench --device cpu:portable,ref --quiet
+says "cnn_ref_linear"
+succeeds "$infer" --bench --device cpu,ref --json
+has_keys 'devices[1].ms_p50' 'devices[1].layers[0].kernel=cnn_ref_input'
 succeeds "$infer" --bench --batch 3 --threads 1 --json
+has_keys 'layers[0].layer=image' 'layers[0].share' 'layers[1].gmac_per_s' 'layers[1].macs'
 has_keys batch=3 threads=1 ms_p50 ms_p90 ms_p99 images_per_s peak_rss_bytes
 checks=$((checks + 1))
 python3 -c 'import json, sys
@@ -83,6 +88,8 @@ refuses 2 "--threads|'many'" "$infer" --test --threads many
 refuses 2 "--topk|'0'" "$infer" --topk 0 plus.png
 refuses 2 "--seed|'-1'" "$infer" --bench --seed -1
 refuses 2 "--device|'gpu'|auto, cpu or ref" "$infer" --test --device gpu
+refuses 2 "--device|cpu:avx3|cpu:portable" "$infer" --test --device cpu:avx3
+refuses 2 "--device|--bench" "$infer" --test --device cpu,ref
 refuses 2 "--test|'plus.png'" "$infer" --test plus.png
 refuses 2 "--test|--bench" "$infer" --test --bench
 refuses 2 "--logits|--test" "$infer" --logits scores plus.png

@@ -109,7 +109,7 @@ cnn_status kc_reference(const kc_case *test, const cnn_op_desc *desc, double *co
     char why[CNN_REASON_BYTES] = "", text[512];
     cnn_tensor_desc none = {0};
 
-    CNN_TRY(ref->open(cnn_host_get(), &device));
+    CNN_TRY(ref->open(cnn_host_get(), NULL, &device));
     if (ref->prepare(device, desc, &kernel, why) != CNN_OK)
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "the reference refuses case %d, %s: %s", test->number,
                  cnn_op_desc_print(desc, text, sizeof text), why);

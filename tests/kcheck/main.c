@@ -154,7 +154,7 @@ static bool open_device(kc_device *device, const cnn_backend *backend, const cha
     snprintf(device->label, sizeof device->label, "%s%s%s", backend->name, *isa ? "/" : "", isa);
     if (*isa && setenv("CNN_CPU_ISA", isa, 1) != 0)
         return false;
-    bool opened = backend->open(cnn_host_get(), &device->device) == CNN_OK;
+    bool opened = backend->open(cnn_host_get(), NULL, &device->device) == CNN_OK;
     if (*isa)
         unsetenv("CNN_CPU_ISA");
     if (!opened)
