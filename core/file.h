@@ -99,6 +99,9 @@ cnn_status cnn_file_encode(const cnn_model *model, const cnn_file_options *optio
 size_t cnn_file_image_bytes(const cnn_file_image *image);
 void cnn_file_image_free(cnn_file_image *image);
 
+/* The file in fresh memory; free() it. */
+cnn_status cnn_file_to_memory(const cnn_model *model, const cnn_file_options *options, uint8_t **data, size_t *size);
+
 /* cnn_model_save with options. */
 cnn_status cnn_file_save(const cnn_model *model, const cnn_file_options *options, const char *path, size_t *bytes);
 

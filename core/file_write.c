@@ -341,6 +341,26 @@ static cnn_status write_image(cnn_save *save, const cnn_file_image *image)
     return status;
 }
 
+cnn_status cnn_file_to_memory(const cnn_model *model, const cnn_file_options *options, uint8_t **data, size_t *size)
+{
+    cnn_file_image image;
+    cnn_status status = cnn_file_encode(model, options, &image);
+    if (status != CNN_OK)
+        return status;
+    const size_t bytes = cnn_file_image_bytes(&image);
+    uint8_t *made = cnn_calloc(bytes, 1);
+    if (made) {
+        memcpy(made, image.head.data, image.head.length);
+        for (int i = 0; i < image.section_count; i++)
+            memcpy(made + (bytes - image.data_bytes) + image.sections[i].offset, image.sections[i].data,
+                   image.sections[i].bytes);
+        *data = made;
+        *size = bytes;
+    }
+    cnn_file_image_free(&image);
+    return made ? CNN_OK : CNN_ERR_MEMORY;
+}
+
 cnn_status cnn_file_save(const cnn_model *model, const cnn_file_options *options, const char *path, size_t *bytes)
 {
     cnn_status status = CNN_OK;

@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "core/model.h"
 #include "train/order.h"
+#include "train/resume.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
 
@@ -23,12 +24,12 @@ typedef struct trainer {
     cnn_session *session;
     cnn_order_key *keys; /* [split.train_count] */
     int32_t *order;      /* [split.train_count] images of this epoch, first to last */
-    int batch;
-    cnn_scaler_watch watch;
-    cnn_train_state state; /* after the last step */
+    cnn_run_length run;
+    float *rates; /* [rate_count] learning rate by update; the last serves all updates after it */
+    int32_t rate_count;
+    cnn_keeper keeper;
+    cnn_train_point at; /* where the run is; the loop remembers nothing else */
     cnn_train_progress progress;
-    double loss_sum;     /* this epoch: of loss*images ... */
-    int64_t loss_images; /* ... over images in steps whose loss was finite */
 } trainer;
 
 void cnn_train_options_init(cnn_train_options *options)
@@ -87,6 +88,9 @@ static cnn_status check_options(const cnn_train_options *options)
     if (options->storage != CNN_F32 && options->storage != CNN_F16 && options->storage != CNN_BF16)
         return cnn_error(CNN_ERR_USAGE, "training stores values in f32, f16 or bf16, not in %s",
                          cnn_dtype_name(options->storage));
+    if (options->checkpoint_every < 0 || (options->resume && !options->checkpoint))
+        return cnn_error(CNN_ERR_USAGE, "going on after an interruption needs the name of a checkpoint, and a number "
+                                        "of steps between checkpoints is not negative");
     const cnn_status status = check_schedule(options);
     return status == CNN_OK ? cnn_scaler_check(options) : status;
 }
@@ -107,30 +111,27 @@ static cnn_status count_steps(trainer *t)
     const double wanted = t->options->epochs * (double)epoch_images;
     if (epoch_images < 1)
         return cnn_error(CNN_ERR_SHAPE, "there are no images to train on");
-    t->batch = t->options->batch < epoch_images ? t->options->batch : epoch_images;
-    const int64_t epoch_steps = (epoch_images + t->batch - 1) / t->batch;
-    if (wanted / (double)epoch_images * (double)epoch_steps >= (double)INT32_MAX)
+    t->run.batch = t->options->batch < epoch_images ? t->options->batch : epoch_images;
+    t->run.epoch_images = epoch_images;
+    if (wanted / (double)epoch_images * (double)cnn_run_batches(&t->run, epoch_images) >= (double)INT32_MAX)
         return cnn_error(CNN_ERR_USAGE, "epochs %g: more than 2^31 steps", t->options->epochs);
-    t->progress.images_in_all = wanted < 1.0 ? 1 : (int64_t)llround(wanted);
-    const int64_t rest = t->progress.images_in_all % epoch_images;
-    t->progress.steps = t->progress.images_in_all / epoch_images * epoch_steps + (rest + t->batch - 1) / t->batch;
+    t->run.images = wanted < 1.0 ? 1 : (int64_t)llround(wanted);
+    t->progress.images_in_all = t->run.images;
+    t->progress.steps = cnn_run_steps(&t->run, cnn_run_epochs(&t->run));
     t->progress.epochs = t->options->epochs;
     return CNN_OK;
 }
 
 static cnn_status set_schedule(trainer *t)
 {
-    cnn_status status = CNN_OK;
-    const int32_t epoch_updates = (t->split.train_count + t->batch - 1) / t->batch;
+    const int32_t epoch_updates = (int32_t)cnn_run_batches(&t->run, t->run.epoch_images);
     const cnn_schedule_plan plan = cnn_schedule_plan_make(t->options, (int32_t)t->progress.steps, epoch_updates);
-    const int32_t length = cnn_schedule_length(&plan);
-    float *rates = cnn_calloc((size_t)length, sizeof *rates);
-    if (!rates)
+    t->rate_count = cnn_schedule_length(&plan);
+    t->rates = cnn_calloc((size_t)t->rate_count, sizeof *t->rates);
+    if (!t->rates)
         return CNN_ERR_MEMORY;
-    cnn_schedule_fill(&plan, rates);
-    status = cnn_session_set_schedule(t->session, rates, length);
-    free(rates);
-    return status;
+    cnn_schedule_fill(&plan, t->rates);
+    return cnn_session_set_schedule(t->session, t->rates, t->rate_count);
 }
 
 static cnn_status prepare(trainer *t)
@@ -145,14 +146,14 @@ static cnn_status prepare(trainer *t)
         goto out;
     }
     const cnn_session_options session = {
-        .device = t->options->device, .batch = t->batch, .train = true, .storage = t->options->storage};
+        .device = t->options->device, .batch = t->run.batch, .train = true, .storage = t->options->storage};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
     CNN_TRY(cnn_session_set_data(t->session, t->data));
     CNN_TRY(set_schedule(t));
-    cnn_scaler_start(t->options, &t->state);
-    t->watch.scale = t->state.loss_scale;
-    t->progress.loss_scale = t->state.loss_scale;
-    CNN_TRY(cnn_session_set_state(t->session, &t->state));
+    t->at = (cnn_train_point){.val_accuracy = NAN, .val_loss = NAN};
+    cnn_scaler_start(t->options, &t->at.state);
+    t->at.watch.scale = t->at.state.loss_scale;
+    CNN_TRY(cnn_session_set_state(t->session, &t->at.state));
     t->progress.device = cnn_session_device(t->session);
     t->progress.train_images = t->split.train_count;
     t->progress.val_images = t->split.validation_count;
@@ -160,12 +161,32 @@ out:
     return status;
 }
 
-/* Tells the caller how far training is; CNN_ERR_CANCELLED, with the model current, when it asks to stop. */
+/* Brings the counters that the caller sees up to where the run is. */
+static void show_point(trainer *t)
+{
+    const cnn_train_point *at = &t->at;
+    cnn_train_progress *progress = &t->progress;
+    progress->whole_epochs = at->epochs;
+    progress->step = at->step;
+    progress->images = cnn_run_images_at(&t->run, at->epochs, at->step);
+    progress->seconds = at->seconds;
+    progress->loss = at->loss_images ? at->loss_sum / (double)at->loss_images : NAN;
+    progress->loss_scale = at->state.loss_scale;
+    progress->skipped_steps = at->state.skipped;
+    progress->val_accuracy = at->val_accuracy;
+    progress->val_loss = at->val_loss;
+}
+
+/* Tells the caller how far training is. When it asks to stop: CNN_ERR_CANCELLED, with a checkpoint of now and the
+ * model current. */
 static cnn_status report(trainer *t)
 {
     cnn_status status = CNN_OK;
+    show_point(t);
     if (!t->options->progress || t->options->progress(t->options->progress_context, &t->progress))
         return CNN_OK;
+    if (!t->progress.begin)
+        CNN_TRY(cnn_keeper_write(&t->keeper, &t->at));
     CNN_TRY(cnn_session_pull(t->session));
     CNN_FAIL(CNN_ERR_CANCELLED, "training was stopped after %" PRId64 " of %" PRId64 " steps", t->progress.step,
              t->progress.steps);
@@ -177,46 +198,74 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
 {
     cnn_status status = CNN_OK;
     float result[2]; /* mean loss, correct answers */
+    cnn_train_point *at = &t->at;
     const double start = seconds_now();
+    const int32_t updates = at->state.step;
     CNN_TRY(cnn_session_step(t->session, index, count, result));
-    CNN_TRY(cnn_session_get_state(t->session, &t->state));
-    cnn_train_progress *progress = &t->progress;
-    progress->seconds += seconds_now() - start;
-    progress->step++;
-    progress->images += count;
+    CNN_TRY(cnn_session_get_state(t->session, &at->state));
+    at->seconds += seconds_now() - start;
+    at->step++;
     if (isfinite(result[0])) {
-        t->loss_sum += (double)result[0] * count;
-        t->loss_images += count;
+        at->loss_sum += (double)result[0] * count;
+        at->loss_images += count;
     }
-    progress->loss = t->loss_images ? t->loss_sum / (double)t->loss_images : NAN;
-    progress->loss_scale = t->state.loss_scale;
-    progress->skipped_steps = t->state.skipped;
-    if (!cnn_scaler_goes_on(&t->watch, &t->state, (double)result[0])) {
+    t->progress.step_loss = (double)result[0];
+    t->progress.learning_rate = t->rates[updates < t->rate_count ? updates : t->rate_count - 1];
+    if (!cnn_scaler_goes_on(&at->watch, &at->state, (double)result[0])) {
         const cnn_scaler_batch batch = {.data = t->data, .index = index, .count = count, .loss = (double)result[0]};
-        CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &t->state, &batch));
+        CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &at->state, &batch));
     }
     CNN_TRY(report(t));
 out:
     return status;
 }
 
-/* Accuracy and loss on the held-out images, NaN when there are none; then the caller's turn. */
+/* Accuracy and loss on the held-out images, NaN when there are none; then the caller's turn, who saves the model, and
+ * last the checkpoint, so that it is never newer than what the caller keeps. */
 static cnn_status end_epoch(trainer *t)
 {
     cnn_status status = CNN_OK;
-    cnn_train_progress *progress = &t->progress;
-    progress->val_accuracy = NAN;
-    progress->val_loss = NAN;
+    cnn_train_point *at = &t->at;
+    at->val_accuracy = NAN;
+    at->val_loss = NAN;
     if (t->split.validation_count > 0) {
         int64_t correct;
         CNN_TRY(cnn_session_evaluate(t->session, t->data, t->split.validation, t->split.validation_count, &correct,
-                                     &progress->val_loss));
-        progress->val_accuracy = (double)correct / (double)t->split.validation_count;
+                                     &at->val_loss));
+        at->val_accuracy = (double)correct / (double)t->split.validation_count;
     }
     CNN_TRY(cnn_session_pull(t->session));
-    progress->epoch_done = true;
-    status = report(t);
-    progress->epoch_done = false;
+    at->epochs++;
+    t->progress.epoch_done = true;
+    CNN_TRY(report(t));
+    CNN_TRY(cnn_keeper_write(&t->keeper, at));
+out:
+    t->progress.epoch_done = false;
+    return status;
+}
+
+/* Trains the epoch that the run is in from where it is. */
+static cnn_status train_epoch(trainer *t)
+{
+    cnn_status status = CNN_OK;
+    cnn_train_point *at = &t->at;
+    const int64_t before = cnn_run_images(&t->run, at->epochs), every = t->options->checkpoint_every;
+    const int32_t images = (int32_t)(cnn_run_images(&t->run, (int64_t)at->epochs + 1) - before);
+    int32_t first = (int32_t)(cnn_run_images_at(&t->run, at->epochs, at->step) - before);
+    t->progress.epoch = at->epochs + 1;
+    if (first == 0) {
+        at->loss_sum = 0.0;
+        at->loss_images = 0;
+    }
+    cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
+    while (first < images) {
+        const int count = images - first < t->run.batch ? images - first : t->run.batch;
+        CNN_TRY(train_batch(t, t->order + first, count));
+        first += count;
+        if (every > 0 && at->step % every == 0 && first < images)
+            CNN_TRY(cnn_keeper_write(&t->keeper, at));
+    }
+    CNN_TRY(end_epoch(t));
 out:
     return status;
 }
@@ -224,20 +273,15 @@ out:
 static cnn_status train_epochs(trainer *t)
 {
     cnn_status status = CNN_OK;
+    t->progress.step_loss = NAN;
+    if (t->options->resume)
+        CNN_TRY(cnn_keeper_resume(&t->keeper, &t->run, &t->at, &t->progress.resumed));
+    t->progress.epoch = t->at.epochs + (t->at.step > cnn_run_steps(&t->run, t->at.epochs));
+    t->progress.begin = true;
     CNN_TRY(report(t));
-    while (t->progress.images < t->progress.images_in_all) {
-        const int64_t left = t->progress.images_in_all - t->progress.images;
-        const int32_t images = left < t->split.train_count ? (int32_t)left : t->split.train_count;
-        t->progress.epoch++;
-        t->loss_sum = 0.0;
-        t->loss_images = 0;
-        cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
-        for (int32_t first = 0; first < images; first += t->batch) {
-            const int count = images - first < t->batch ? images - first : t->batch;
-            CNN_TRY(train_batch(t, t->order + first, count));
-        }
-        CNN_TRY(end_epoch(t));
-    }
+    t->progress.begin = false;
+    while (t->at.epochs < cnn_run_epochs(&t->run))
+        CNN_TRY(train_epoch(t));
 out:
     return status;
 }
@@ -245,18 +289,19 @@ out:
 static void write_result(const trainer *t, cnn_train_result *result)
 {
     const cnn_train_progress *progress = &t->progress;
+    const cnn_train_state *state = &t->at.state;
     *result = (cnn_train_result){
         .loss = progress->loss,
         .val_accuracy = progress->val_accuracy,
         .epochs = (double)progress->images / (double)t->split.train_count,
         .images_per_s = progress->seconds > 0.0 ? (double)progress->images / progress->seconds : 0.0,
         .images = progress->images,
-        .skipped_steps = t->state.skipped,
-        .loss_scale_min = t->state.scale_min,
-        .loss_scale_max = t->state.scale_max,
+        .skipped_steps = state->skipped,
+        .loss_scale_min = state->scale_min,
+        .loss_scale_max = state->scale_max,
     };
-    const char *layer = cnn_session_segment_layer(t->session, t->state.first_overflow);
-    if (t->state.skipped > 0 && layer)
+    const char *layer = cnn_session_segment_layer(t->session, state->first_overflow);
+    if (state->skipped > 0 && layer)
         snprintf(result->first_overflow, sizeof result->first_overflow, "%s", layer);
 }
 
@@ -265,18 +310,17 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
 {
     cnn_status status = CNN_OK;
     trainer t = {.model = model, .data = data, .options = options};
-    t.progress.loss = NAN;
-    t.progress.val_accuracy = NAN;
-    t.progress.val_loss = NAN;
     CNN_TRY(check_options(options));
     CNN_TRY(check_data(model, data));
     CNN_TRY(prepare(&t));
     CNN_TRY(cnn_model_set_data(model, data));
+    CNN_TRY(cnn_keeper_begin(&t.keeper, t.session, model, data, options));
     CNN_TRY(train_epochs(&t));
 out:
     if (result && (status == CNN_OK || status == CNN_ERR_CANCELLED))
         write_result(&t, result);
     cnn_session_close(t.session);
+    free(t.rates);
     free(t.order);
     free(t.keys);
     cnn_split_free(&t.split);

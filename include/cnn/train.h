@@ -18,17 +18,22 @@ typedef enum cnn_schedule {
     CNN_SCHEDULE_COUNT
 } cnn_schedule;
 
-/* What a callback sees. Counters of the run so far. */
+/* What a callback sees. Counters of the run so far, what was done before a checkpoint included. */
 typedef struct cnn_train_progress {
     const char *device;               /* "cpu: AMD EPYC 9B14, avx512vnni, 2 threads" */
     int32_t train_images, val_images; /* of an epoch; held out */
     int64_t images_in_all;            /* that the run trains on */
+    bool begin;                       /* the call before the first step */
+    bool resumed;                     /* this run goes on from a checkpoint */
     int32_t epoch;                    /* 1-based */
+    int32_t whole_epochs;             /* trained, validated and reported */
     double epochs;                    /* of the run, fractions allowed */
     int64_t step, steps;              /* batches done and in all */
     int64_t images;                   /* trained on so far */
     double seconds;                   /* spent in training steps, evaluation apart */
     double loss;           /* mean over this epoch so far, steps whose loss was not finite apart; NaN: none yet */
+    double step_loss;      /* of the last step, or NaN */
+    float learning_rate;   /* of the last step */
     float loss_scale;      /* now */
     int32_t skipped_steps; /* so far */
     bool epoch_done;       /* the two fields below are set, and the model holds the parameters of now */
@@ -55,6 +60,9 @@ typedef struct cnn_train_options {
     uint64_t seed;          /* order of images (and later augmentation) */
     cnn_train_fn progress;  /* may be NULL; called before the first step, after every step and after every epoch */
     void *progress_context;
+    const char *checkpoint;   /* file that is kept for going on after an interruption; NULL: none */
+    int64_t checkpoint_every; /* steps; 0: only at the end of each epoch */
+    bool resume;              /* go on from `checkpoint`, when there is one */
 } cnn_train_options;
 
 typedef struct cnn_train_result {
@@ -75,7 +83,12 @@ CNN_API void cnn_train_options_init(cnn_train_options *options);
  * data's shape and classes. Stops with CNN_ERR_NUMERIC, naming the layer, after 20 overflows in a row at the floor;
  * with a scale that does not move (f32, bf16, static) after as many skipped steps or when the loss is not finite. The
  * model then holds the parameters of the last whole epoch. `result` (or NULL) is set with CNN_OK and CNN_ERR_CANCELLED.
- */
+ *
+ * A checkpoint is written after the callback of each epoch, the last one included, every checkpoint_every steps, and
+ * when the callback asks to stop. It is the caller's to remove. With `resume` the same model, data and options go on
+ * from it and end with the same bits as if nothing had happened; the first call of the callback then sees the
+ * checkpoint's counters, and the model holds the parameters of the last whole epoch, if there is one. A checkpoint of
+ * another run (CNN_ERR_SHAPE) or a damaged one (CNN_ERR_FORMAT) is refused, and no parameter is touched. */
 CNN_API cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_options *options,
                              cnn_train_result *result);
 

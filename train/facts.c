@@ -1,0 +1,241 @@
+/* What a run is, and sentences about two runs that are not the same. */
+#include "train/facts.h"
+
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "train/schedule.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANEW "or leave out --resume to start anew"
+
+/* ---- Options ---- */
+
+/* Prints the field of cnn_train_options that `value` points to. */
+typedef void (*print_fn)(const void *value, char *text, size_t bytes);
+
+static void print_int(const void *value, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "%d", *(const int *)value);
+}
+
+static void print_u64(const void *value, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "%" PRIu64, *(const uint64_t *)value);
+}
+
+/* The fewest digits that give the same number again. */
+static void print_float(const void *value, char *text, size_t bytes)
+{
+    const double number = (double)*(const float *)value;
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, bytes, "%.*g", digits, number);
+        if ((double)strtof(text, NULL) == number)
+            return;
+    }
+}
+
+static void print_double(const void *value, char *text, size_t bytes)
+{
+    const double number = *(const double *)value;
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, bytes, "%.*g", digits, number);
+        if (strtod(text, NULL) == number)
+            return;
+    }
+}
+
+static void print_schedule(const void *value, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "%s", cnn_schedule_names[*(const cnn_schedule *)value]);
+}
+
+static void print_amp(const void *value, char *text, size_t bytes)
+{
+    const cnn_dtype storage = *(const cnn_dtype *)value;
+    snprintf(text, bytes, "%s", storage == CNN_F16 ? "fp16" : storage == CNN_BF16 ? "bf16" : "off");
+}
+
+/* Of the whole struct: where the scale starts and whether it moves. */
+static void print_loss_scale(const void *value, char *text, size_t bytes)
+{
+    const cnn_train_options *options = value;
+    cnn_train_state state;
+    char scale[32];
+    cnn_scaler_start(options, &state);
+    print_float(&state.loss_scale, scale, sizeof scale);
+    snprintf(text, bytes, "%s%s", scale, state.dynamic ? " that moves" : "");
+}
+
+#define OPTION(field) offsetof(cnn_train_options, field)
+
+/* Every option that the result depends on, in the order in which differences are told. */
+static const struct {
+    const char *name;
+    print_fn print;
+    size_t offset;
+} options_told[] = {
+    {"--epochs", print_double, OPTION(epochs)},
+    {"--batch", print_int, OPTION(batch)},
+    {"--lr", print_float, OPTION(learning_rate)},
+    {"--momentum", print_float, OPTION(momentum)},
+    {"--weight-decay", print_float, OPTION(weight_decay)},
+    {"--schedule", print_schedule, OPTION(schedule)},
+    {"--warmup", print_double, OPTION(warmup)},
+    {"--lr-step", print_double, OPTION(lr_step)},
+    {"--lr-gamma", print_float, OPTION(lr_gamma)},
+    {"--amp", print_amp, OPTION(storage)},
+    {"--loss-scale", print_loss_scale, 0},
+    {"--seed", print_u64, OPTION(seed)},
+};
+
+/* Not told: device (the fact "device" is more), progress, progress_context, checkpoint, checkpoint_every, resume. */
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 120,
+               "a new option that changes results needs a row in `options_told`; then put this number right");
+
+/* ---- Facts ---- */
+
+CNN_PRINTF(3, 4)
+static void tell(cnn_facts *facts, const char *name, const char *format, ...)
+{
+    if (facts->count == CNN_CHECKPOINT_MAX_FACTS)
+        return;
+    cnn_fact *fact = &facts->fact[facts->count++];
+    va_list args;
+    va_start(args, format);
+    snprintf(fact->name, sizeof fact->name, "%s", name);
+    vsnprintf(fact->value, sizeof fact->value, format, args);
+    va_end(args);
+}
+
+static void tell_data(cnn_facts *facts, const cnn_dataset *data)
+{
+    const char *name = cnn_dataset_name(data->id);
+    const size_t count = (size_t)data->count;
+    const size_t image = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    tell(facts, "data", "%s: %d images of %dx%dx%d in %d classes", name ? name : "unnamed", data->count, data->height,
+         data->width, data->channels, data->classes);
+    tell(facts, "images", "%08" PRIx32, cnn_crc32c(0, data->images, count * image));
+    tell(facts, "labels", "%08" PRIx32, cnn_crc32c(0, data->labels, count));
+}
+
+/* The checksum of the model as a file: metadata, names and weights at the start. */
+static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
+{
+    cnn_file_image image;
+    cnn_status status = cnn_file_encode(model, &(cnn_file_options){0}, &image);
+    if (status != CNN_OK)
+        return status;
+    uint32_t crc = cnn_crc32c(0, image.head.data, image.head.length);
+    for (int i = 0; i < image.section_count; i++)
+        crc = cnn_crc32c(crc, image.sections[i].data, image.sections[i].bytes);
+    tell(facts, "start", "%08" PRIx32, crc);
+    cnn_file_image_free(&image);
+    return CNN_OK;
+}
+
+cnn_status cnn_facts_of_run(const cnn_model *model, const cnn_dataset *data, const cnn_train_options *options,
+                            const cnn_session *session, cnn_facts *facts)
+{
+    char level[CNN_SESSION_LEVEL_BYTES], value[CNN_CHECKPOINT_VALUE_BYTES];
+    facts->count = 0;
+    tell(facts, "version", "%s", cnn_version());
+    tell_data(facts, data);
+    for (size_t i = 0; i < sizeof options_told / sizeof *options_told; i++) {
+        options_told[i].print((const char *)options + options_told[i].offset, value, sizeof value);
+        tell(facts, options_told[i].name, "%s", value);
+    }
+    cnn_session_level(session, level);
+    tell(facts, "device", "%s", level);
+    return tell_start(facts, model);
+}
+
+/* ---- Differences ---- */
+
+/* Sentences about facts that are no options: %s the path, %s of the checkpoint, %s of this run. */
+static cnn_status explain(const char *path, const char *name, const char *then, const char *now)
+{
+    if (strcmp(name, "version") == 0)
+        return cnn_error(CNN_ERR_SHAPE,
+                         "%s: was written by cnnkit %s and this is %s, which may round differently; go on with the one "
+                         "that wrote it, " ANEW,
+                         path, then, now);
+    if (strcmp(name, "data") == 0)
+        return cnn_error(CNN_ERR_SHAPE,
+                         "%s: the interrupted run trained on %s, this one on %s; give it the same --data, " ANEW, path,
+                         then, now);
+    if (strcmp(name, "images") == 0 || strcmp(name, "labels") == 0)
+        return cnn_error(CNN_ERR_SHAPE,
+                         "%s: the %s are not those that the interrupted run trained on: their checksum was %s and is "
+                         "%s; give it the same data, " ANEW,
+                         path, name, then, now);
+    if (strcmp(name, "device") == 0)
+        return cnn_error(
+            CNN_ERR_SHAPE,
+            "%s: the interrupted run computed on %s and this one computes on %s, which rounds differently; "
+            "go on where it began, with its --device and CNN_CPU_ISA, " ANEW,
+            path, then, now);
+    if (strcmp(name, "start") == 0)
+        return cnn_error(CNN_ERR_SHAPE,
+                         "%s: the interrupted run began with another model, of the checksum %s and not %s; begin with "
+                         "the same weights and names, " ANEW,
+                         path, then, now);
+    return cnn_error(CNN_ERR_SHAPE, "%s: the interrupted run had %s %s, this one has %s; give the same, " ANEW, path,
+                     name, then, now);
+}
+
+static const cnn_fact *find(const cnn_facts *facts, const char *name)
+{
+    for (int i = 0; i < facts->count; i++)
+        if (strcmp(facts->fact[i].name, name) == 0)
+            return &facts->fact[i];
+    return NULL;
+}
+
+cnn_status cnn_facts_compare(const cnn_facts *checkpoint, const cnn_facts *run, const char *path)
+{
+    for (int i = 0; i < run->count; i++) {
+        const cnn_fact *now = &run->fact[i], *then = find(checkpoint, now->name);
+        if (!then || strcmp(then->value, now->value) != 0)
+            return explain(path, now->name, then ? then->value : "(none)", now->value);
+    }
+    for (int i = 0; i < checkpoint->count; i++)
+        if (!find(run, checkpoint->fact[i].name))
+            return explain(path, checkpoint->fact[i].name, checkpoint->fact[i].value, "none");
+    return CNN_OK;
+}
+
+/* Length of the line that begins at text, without its newline. */
+static int line_length(const char *text)
+{
+    return (int)strcspn(text, "\n");
+}
+
+cnn_status cnn_facts_compare_models(const cnn_model *checkpoint, const cnn_model *run, const char *path)
+{
+    cnn_status status = CNN_OK;
+    char *then = NULL, *now = NULL;
+    CNN_TRY(cnn_model_print(checkpoint, &then));
+    CNN_TRY(cnn_model_print(run, &now));
+    const char *a = then, *b = now;
+    while (*a || *b) {
+        const int length = line_length(a), other = line_length(b);
+        if (length != other || memcmp(a, b, (size_t)length) != 0)
+            CNN_FAIL(CNN_ERR_SHAPE,
+                     "%s: the interrupted run trained another network: it had '%.*s' where this one has '%.*s'; give "
+                     "the same --model, " ANEW,
+                     path, length, a, other, b);
+        a += length + (a[length] == '\n');
+        b += other + (b[other] == '\n');
+    }
+out:
+    free(then);
+    free(now);
+    return status;
+}
