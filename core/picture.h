@@ -1,19 +1,22 @@
-/* Steps of picture preparation. Planes are float, row by row; ink is 0 (paper) to 1 (full ink). */
+/* Steps of picture preparation, in the order in which picture_prepare.c takes them. Planes are float, row by row; ink
+ * is 0 (paper) to 1 (full ink). */
 #ifndef CNN_CORE_PICTURE_H
 #define CNN_CORE_PICTURE_H
 
 #include "cnn/picture.h"
 
 enum {
-    CNN_DIGIT_SIDE = 28,
-    CNN_DIGIT_BOX = 20,    /* longest side of the drawing in it */
-    CNN_PICTURE_WORK = 512 /* longest side that preparation works on */
+    CNN_DIGIT_BOX = 20,     /* longest side of the drawing in CNN_DIGIT_SIDE */
+    CNN_PICTURE_WORK = 512, /* longest side that preparation works on */
+    CNN_MOST_DIGITS = 64
 };
 
 /* Half-open box: x0 <= x < x1, y0 <= y < y1. */
 typedef struct cnn_box {
     int32_t x0, y0, x1, y1;
 } cnn_box;
+
+/* ---- Colours ---- */
 
 /* Writes row y of the source: row [width, channels] */
 typedef void (*cnn_row_fn)(const void *source, int32_t y, float *row);
@@ -24,9 +27,29 @@ typedef void (*cnn_row_fn)(const void *source, int32_t y, float *row);
 cnn_status cnn_resample(cnn_row_fn read_row, const void *source, int32_t height, int32_t width, int32_t channels,
                         int32_t dst_height, int32_t dst_width, float *dst);
 
-/* Puts the picture on its paper and resamples it to rgb [height, width, 3], 0..1. Where it is mostly opaque the paper
- * has the median opaque colour; else it is white under a dark drawing, black under a bright one. */
-cnn_status cnn_picture_compose(const cnn_picture *picture, int32_t height, int32_t width, float *rgb);
+/* The colour [3] that shows where the picture is transparent: where it is mostly opaque the median opaque colour; else
+ * white under a dark drawing, black under a bright one. */
+cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper);
+
+/* Puts what the view shows of the picture on its paper and resamples it to rgb [height, width, 3], 0..1. */
+cnn_status cnn_picture_compose(const cnn_picture *picture, const float *paper, cnn_box view, int32_t height,
+                               int32_t width, float *rgb);
+
+/* ---- Statistics ---- */
+
+/* The value below which the share lies of values [count] where mask [count] equals `want` (mask NULL: of all), with
+ * `stride` between values; 0 when there are none. Exact to 1/4096 of the values' range. */
+float cnn_quantile(const float *values, size_t count, size_t stride, const uint8_t *mask, uint8_t want, double share);
+float cnn_median(const float *values, size_t count, size_t stride, const uint8_t *mask, uint8_t want);
+
+/* Standard deviation of the values where mask equals `want`; 0 when there are none. */
+float cnn_deviation(const float *values, size_t count, const uint8_t *mask, uint8_t want);
+
+/* Otsu's threshold: the cut between 256 bins that makes the variance between the two sides largest, the middle one of
+ * equally good cuts. */
+float cnn_otsu(const float *values, size_t count);
+
+/* ---- Ink ---- */
 
 /* Gray of an RGB pixel: (77 R + 150 G + 29 B + 128) / 256, which of a gray is itself. */
 uint8_t cnn_picture_gray(const uint8_t *rgb);
@@ -39,20 +62,82 @@ bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, uint8_t *s
 /* Smooths by a Gaussian that suits the size: none under 56 px, 0.7 px, 1 px from 200 px. scratch: [height,width] */
 void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch);
 
+/* Takes uneven light out of ink [height,width]; even light is left as it is. */
+cnn_status cnn_ink_flatten(float *ink, int32_t height, int32_t width);
+
 /* Splits ink from paper (Otsu): mask [count] = 1 where ink; ink becomes soft, 0 at a quarter and 1 at three quarters of
  * the way from the median paper to the median ink. False when there is only one side. */
 bool cnn_ink_threshold(float *ink, size_t count, uint8_t *mask);
 
-/* Median of values [count] where mask [count] equals `want` (mask NULL: of all), with `stride` between values; 0 when
- * there are none. */
-float cnn_median(const float *values, size_t count, size_t stride, const uint8_t *mask, uint8_t want);
+/* ---- Parts ---- */
 
-/* Keeps 8-connected parts of the mask with at least 5 % of the largest one's pixels, and 3 pixels; clears ink that is
- * more than 2 px from them; box: what surrounds them. mask must not be empty. */
-cnn_status cnn_ink_components(float *ink, uint8_t *mask, int32_t height, int32_t width, cnn_box *box);
+enum { CNN_NO_DIGIT = -1 };
 
-/* Puts the ink in the box into 28x28: longest side 20 px, the 90th percentile of ink is full brightness, centre of
- * mass at (14, 14). ink: [height,width]; pixels: [28,28]. Soft ink may be nowhere in the box: CNN_ERR_FORMAT. */
-cnn_status cnn_ink_place(const float *ink, int32_t width, cnn_box box, uint8_t *pixels);
+typedef struct cnn_part {
+    cnn_box box;
+    int32_t size;  /* pixels */
+    int32_t digit; /* that it belongs to, from left to right, or CNN_NO_DIGIT */
+    bool kept;     /* it is no dust and no line */
+} cnn_part;
+
+typedef struct cnn_parts {
+    int32_t height, width;
+    int32_t *label; /* [height,width] 0: paper, else 1 + index of the part */
+    cnn_part *part; /* [count] */
+    int32_t count;
+} cnn_parts;
+
+/* Finds the 8-connected parts of mask [height,width]; the caller frees them. */
+cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts);
+void cnn_parts_free(cnn_parts *parts);
+
+/* Sets `kept`: parts of at least 5 % of the largest one's pixels, and 3 pixels; but no long thin ones that come in from
+ * the border, unless hardly anything remains without them. */
+void cnn_parts_select(cnn_parts *parts);
+
+static inline int32_t cnn_parts_digit_at(const cnn_parts *parts, int32_t x, int32_t y)
+{
+    int32_t label = parts->label[(size_t)y * (size_t)parts->width + (size_t)x];
+    return label ? parts->part[label - 1].digit : CNN_NO_DIGIT;
+}
+
+/* The inside of a sheet of paper: a solid part that fills much of the picture and has something drawn on it. parts and
+ * rgb [height,width,3] of one picture; scratch: [height,width]. False when there is none. */
+bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cnn_box *sheet);
+
+/* ---- Digits ---- */
+
+/* Sets the digit of each kept part: parts above each other are one digit, small ones belong to a digit beside them or
+ * to none; with `one` set everything is one digit. Returns how many there are; boxes: [CNN_MOST_DIGITS]. */
+int32_t cnn_digits_group(cnn_parts *parts, bool one, cnn_box *boxes);
+
+/* Whether a digit is so wide that it may be two that touch. */
+bool cnn_digit_touches(const cnn_box *box);
+
+/* A digit on planes of its own. */
+typedef struct cnn_glyph {
+    int32_t height, width;
+    float *ink;    /* [height,width] */
+    uint8_t *mask; /* [height,width] 1: ink */
+} cnn_glyph;
+
+/* Cuts a digit out, with the ink that is not more than 2 px from its parts; the caller frees the glyph, also when a
+ * later step fails. */
+cnn_status cnn_glyph_cut(const float *ink, const cnn_parts *parts, int32_t digit, cnn_box box, cnn_glyph *glyph);
+void cnn_glyph_free(cnn_glyph *glyph);
+
+/* Brings the longest side to 80 pixels at least, by a whole number of times, and to 512 at most. */
+cnn_status cnn_glyph_resize(cnn_glyph *glyph);
+
+/* Widens thin strokes and narrows thick ones: in a box of 20 pixels a mean width below 1.6 becomes 2.4, one above 3.8
+ * becomes 3.4. */
+cnn_status cnn_glyph_set_stroke(cnn_glyph *glyph);
+
+/* Distance of each pixel to the nearest where mask [height,width] is `target`; 1e6 where there is none. */
+cnn_status cnn_distance(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, float *distance);
+
+/* Puts a glyph into 28x28: longest side 20 px, the 90th percentile of ink is full brightness, centre of mass at
+ * (14, 14). pixels: [28,28]. Soft ink may be nowhere in the glyph: CNN_ERR_FORMAT. */
+cnn_status cnn_glyph_place(const cnn_glyph *glyph, uint8_t *pixels);
 
 #endif

@@ -13,7 +13,8 @@ static const double luma[3] = {0.299, 0.587, 0.114};
 
 typedef struct composed {
     const cnn_picture *picture;
-    float paper[3];
+    const float *paper; /* [3] */
+    cnn_box view;
 } composed;
 
 /* Median of a colour channel over pixels that are more than half opaque. counts: [LEVELS] scratch */
@@ -35,8 +36,7 @@ static float opaque_median(const cnn_picture *picture, int channel, uint32_t *co
     return (float)level / OPAQUE;
 }
 
-/* The colour that shows where the picture is transparent. */
-static cnn_status choose_paper(const cnn_picture *picture, float *paper)
+cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper)
 {
     size_t pixels = (size_t)picture->width * (size_t)picture->height;
     double alpha_sum = 0, luma_sum = 0;
@@ -63,20 +63,23 @@ static cnn_status choose_paper(const cnn_picture *picture, float *paper)
 static void composed_row(const void *source, int32_t y, float *row)
 {
     const composed *from = source;
-    int32_t width = from->picture->width;
-    const uint16_t *p = from->picture->rgba + (size_t)y * (size_t)width * 4;
-    for (int32_t x = 0; x < width; x++, p += 4, row += 3) {
-        float alpha = (float)p[3] / OPAQUE;
+    size_t width = (size_t)from->picture->width;
+    const uint16_t *p = from->picture->rgba + ((size_t)(from->view.y0 + y) * width + (size_t)from->view.x0) * 4;
+    for (int32_t x = from->view.x0; x < from->view.x1; x++, p += 4, row += 3) {
+        if (p[3] == OPAQUE) {
+            for (int c = 0; c < 3; c++)
+                row[c] = (float)p[c] * (1.0f / OPAQUE);
+            continue;
+        }
+        float alpha = (float)p[3] * (1.0f / OPAQUE);
         for (int c = 0; c < 3; c++)
-            row[c] = (float)p[c] / OPAQUE * alpha + from->paper[c] * (1.0f - alpha);
+            row[c] = (float)p[c] * (1.0f / OPAQUE) * alpha + from->paper[c] * (1.0f - alpha);
     }
 }
 
-cnn_status cnn_picture_compose(const cnn_picture *picture, int32_t height, int32_t width, float *rgb)
+cnn_status cnn_picture_compose(const cnn_picture *picture, const float *paper, cnn_box view, int32_t height,
+                               int32_t width, float *rgb)
 {
-    composed source = {.picture = picture};
-    cnn_status status = choose_paper(picture, source.paper);
-    if (status == CNN_OK)
-        status = cnn_resample(composed_row, &source, picture->height, picture->width, 3, height, width, rgb);
-    return status;
+    composed source = {picture, paper, view};
+    return cnn_resample(composed_row, &source, view.y1 - view.y0, view.x1 - view.x0, 3, height, width, rgb);
 }

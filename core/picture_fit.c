@@ -82,8 +82,9 @@ cnn_status cnn_picture_resize(const cnn_picture *picture, int32_t height, int32_
 {
     cnn_status status = CNN_OK;
     fitted place = fit(picture, height, width);
+    const cnn_box view = {0, 0, picture->width, picture->height};
     size_t values = 3 * (size_t)place.height * (size_t)place.width;
-    float *rgb = cnn_calloc(values, sizeof *rgb);
+    float paper[3], *rgb = cnn_calloc(values, sizeof *rgb);
     uint8_t *small = cnn_calloc(values, 1);
     if (!rgb || !small) {
         status = CNN_ERR_MEMORY;
@@ -91,7 +92,8 @@ cnn_status cnn_picture_resize(const cnn_picture *picture, int32_t height, int32_
     }
     if (channels != 1 && channels != 3)
         CNN_FAIL(CNN_ERR_USAGE, "a picture has 1 or 3 channels, the network reads %d", channels);
-    CNN_TRY(cnn_picture_compose(picture, place.height, place.width, rgb));
+    CNN_TRY(cnn_picture_paper(picture, paper));
+    CNN_TRY(cnn_picture_compose(picture, paper, view, place.height, place.width, rgb));
     for (size_t i = 0; i < values; i++)
         small[i] = (uint8_t)(rgb[i] * 255.0f + 0.5f);
     put(small, &place, height, width, channels, pixels);

@@ -10,50 +10,6 @@
 
 static const float least_contrast = 1.0f / 128; /* less than this is nothing drawn */
 
-/* ---- Median ---- */
-
-enum { MEDIAN_BINS = 4096 };
-
-static bool counts_in(const uint8_t *mask, size_t i, uint8_t want)
-{
-    return !mask || mask[i] == want;
-}
-
-static int bin_of(float value, float low, float scale)
-{
-    return (int)((value - low) * scale);
-}
-
-float cnn_median(const float *values, size_t count, size_t stride, const uint8_t *mask, uint8_t want)
-{
-    uint32_t bins[MEDIAN_BINS] = {0};
-    float low = 0, high = 0;
-    size_t total = 0, seen = 0, inside = 0;
-    for (size_t i = 0; i < count; i++)
-        if (counts_in(mask, i, want)) {
-            float value = values[i * stride];
-            low = total == 0 || value < low ? value : low;
-            high = total == 0 || value > high ? value : high;
-            total++;
-        }
-    float scale = (MEDIAN_BINS - 1) / (high - low);
-    if (total == 0 || high <= low || !isfinite(scale))
-        return low;
-    for (size_t i = 0; i < count; i++)
-        if (counts_in(mask, i, want))
-            bins[bin_of(values[i * stride], low, scale)]++;
-    int middle = 0;
-    while (2 * (seen + bins[middle]) < total)
-        seen += bins[middle++];
-    double sum = 0; /* the mean of the median's bin: exact where the paper has one colour */
-    for (size_t i = 0; i < count; i++)
-        if (counts_in(mask, i, want) && bin_of(values[i * stride], low, scale) == middle) {
-            sum += (double)values[i * stride];
-            inside++;
-        }
-    return (float)(sum / (double)inside);
-}
-
 /* ---- Projection ---- */
 
 /* Marks the frame, 3 % of the shorter side wide. mask: [height,width] */
@@ -185,38 +141,6 @@ void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch)
 
 /* ---- Threshold ---- */
 
-enum { OTSU_BINS = 256 };
-
-/* Otsu's threshold: the cut between bins that makes the variance between the two sides largest, the middle one of
- * equally good cuts. */
-static float otsu(const float *values, size_t count, float low, float high)
-{
-    double bins[OTSU_BINS] = {0}, between[OTSU_BINS], total = 0, weight = 0, moment = 0, best = 0;
-    float scale = OTSU_BINS / (high - low);
-    for (size_t i = 0; i < count; i++) {
-        int bin = (int)((values[i] - low) * scale);
-        bins[bin < OTSU_BINS ? bin : OTSU_BINS - 1]++;
-    }
-    for (int b = 0; b < OTSU_BINS; b++)
-        total += bins[b] * b;
-    for (int b = 0; b < OTSU_BINS; b++) {
-        weight += bins[b];
-        moment += bins[b] * b;
-        double rest = (double)count - weight;
-        double gap = weight > 0 && rest > 0 ? moment / weight - (total - moment) / rest : 0;
-        between[b] = weight * rest * gap * gap;
-        best = between[b] > best ? between[b] : best;
-    }
-    int sum = 0, cuts = 0;
-    for (int b = 0; b < OTSU_BINS; b++)
-        if (between[b] >= best * (1 - 1e-9)) {
-            sum += b;
-            cuts++;
-        }
-    double cut = (double)sum / cuts + 0.5; /* rounded, then the upper edge of that bin */
-    return low + (float)((int)cut + 1) * (high - low) / OTSU_BINS;
-}
-
 bool cnn_ink_threshold(float *ink, size_t count, uint8_t *mask)
 {
     float low = ink[0], high = ink[0];
@@ -227,7 +151,7 @@ bool cnn_ink_threshold(float *ink, size_t count, uint8_t *mask)
     }
     if (high - low < least_contrast)
         return false;
-    float cut = otsu(ink, count, low, high);
+    float cut = cnn_otsu(ink, count);
     for (size_t i = 0; i < count; i++) {
         mask[i] = ink[i] > cut;
         inked += mask[i];

@@ -8,16 +8,10 @@
 
 enum { BOX_VALUES = CNN_DIGIT_BOX * CNN_DIGIT_BOX, MIDDLE = CNN_DIGIT_SIDE / 2 };
 
-/* A window of a plane, as a source of rows. */
-typedef struct window {
-    const float *ink; /* its first value */
-    int32_t stride, width;
-} window;
-
-static void window_row(const void *source, int32_t y, float *row)
+static void ink_row(const void *source, int32_t y, float *row)
 {
-    const window *from = source;
-    memcpy(row, from->ink + (size_t)y * (size_t)from->stride, (size_t)from->width * sizeof *row);
+    const cnn_glyph *glyph = source;
+    memcpy(row, glyph->ink + (size_t)y * (size_t)glyph->width, (size_t)glyph->width * sizeof *row);
 }
 
 /* Length of a side when the longest becomes CNN_DIGIT_BOX. */
@@ -58,14 +52,12 @@ static int32_t offset(double centre, int32_t side)
     return first < 0 ? 0 : first > last ? last : first;
 }
 
-cnn_status cnn_ink_place(const float *ink, int32_t width, cnn_box box, uint8_t *pixels)
+cnn_status cnn_glyph_place(const cnn_glyph *glyph, uint8_t *pixels)
 {
     float small[BOX_VALUES];
-    int32_t box_height = box.y1 - box.y0, box_width = box.x1 - box.x0;
-    int32_t longest = box_height > box_width ? box_height : box_width;
-    int32_t rows = scaled(box_height, longest), columns = scaled(box_width, longest);
-    window source = {ink + (size_t)box.y0 * (size_t)width + (size_t)box.x0, width, box_width};
-    cnn_status status = cnn_resample(window_row, &source, box_height, box_width, 1, rows, columns, small);
+    int32_t longest = glyph->height > glyph->width ? glyph->height : glyph->width;
+    int32_t rows = scaled(glyph->height, longest), columns = scaled(glyph->width, longest);
+    cnn_status status = cnn_resample(ink_row, glyph, glyph->height, glyph->width, 1, rows, columns, small);
     if (status != CNN_OK)
         return status;
     float full = ninetieth(small, rows * columns);

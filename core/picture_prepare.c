@@ -1,20 +1,41 @@
-/* The recipes that turn a picture into what a network reads. */
+/* The recipes that turn a picture into what a network reads.
+ *
+ * For digits: look at the picture (compose, project the ink, smooth, take out uneven light, split ink from paper),
+ * first to find a sheet of paper to look at more closely; find the parts that were written and which of them make a
+ * digit; bring each digit to MNIST's size, stroke width and place. */
 #include "core/picture.h"
 
 #include "core/error.h"
 #include "core/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* Planes of one digit's preparation. */
-typedef struct digit_planes {
-    int32_t height, width; /* at which the work is done: at most CNN_PICTURE_WORK a side */
-    float *rgb;            /* [height,width,3]; later scratch */
-    float *ink;            /* [height,width] */
+enum { MOST_SHEETS = 2, LEAST_VIEW = 20 };
+
+/* The part of a picture that is looked at, and the planes of that. */
+typedef struct sketch {
+    const cnn_picture *picture;
+    const char *path;
+    float paper[3];
+    cnn_box view;          /* in the picture */
+    int32_t height, width; /* of the planes: at most CNN_PICTURE_WORK a side */
+    float *rgb;            /* [height,width,3] */
+    float *ink, *scratch;  /* [height,width] */
     uint8_t *mask;         /* [height,width] */
-} digit_planes;
+} sketch;
 
-static int32_t shrink(int32_t side, int32_t longest)
+static void free_planes(sketch *s)
+{
+    free(s->rgb);
+    free(s->ink);
+    free(s->scratch);
+    free(s->mask);
+    s->rgb = s->ink = s->scratch = NULL;
+    s->mask = NULL;
+}
+
+static int32_t working_size(int32_t side, int32_t longest)
 {
     if (longest <= CNN_PICTURE_WORK)
         return side;
@@ -22,40 +43,154 @@ static int32_t shrink(int32_t side, int32_t longest)
     return result < 1 ? 1 : result;
 }
 
-static cnn_status planes_alloc(const cnn_picture *picture, digit_planes *planes)
+static cnn_status alloc_planes(sketch *s)
 {
-    int32_t longest = picture->width > picture->height ? picture->width : picture->height;
-    planes->width = shrink(picture->width, longest);
-    planes->height = shrink(picture->height, longest);
-    size_t count = (size_t)planes->width * (size_t)planes->height;
-    planes->rgb = cnn_calloc(count, 3 * sizeof(float));
-    planes->ink = cnn_calloc(count, sizeof(float));
-    planes->mask = cnn_calloc(count, 1);
-    return planes->rgb && planes->ink && planes->mask ? CNN_OK : CNN_ERR_MEMORY;
+    int32_t width = s->view.x1 - s->view.x0, height = s->view.y1 - s->view.y0;
+    int32_t longest = width > height ? width : height;
+    free_planes(s);
+    s->width = working_size(width, longest);
+    s->height = working_size(height, longest);
+    size_t count = (size_t)s->width * (size_t)s->height;
+    s->rgb = cnn_calloc(count, 3 * sizeof(float));
+    s->ink = cnn_calloc(count, sizeof(float));
+    s->scratch = cnn_calloc(count, sizeof(float));
+    s->mask = cnn_calloc(count, 1);
+    return s->rgb && s->ink && s->scratch && s->mask ? CNN_OK : CNN_ERR_MEMORY;
+}
+
+/* Fills ink and mask with what is drawn in the view. */
+static cnn_status find_ink(sketch *s, bool flatten)
+{
+    cnn_status status = CNN_OK;
+    bool drawn = cnn_ink_project(s->rgb, s->height, s->width, s->mask, s->ink);
+    if (drawn) {
+        cnn_ink_smooth(s->ink, s->height, s->width, s->scratch);
+        if (flatten)
+            CNN_TRY(cnn_ink_flatten(s->ink, s->height, s->width));
+        drawn = cnn_ink_threshold(s->ink, (size_t)s->height * (size_t)s->width, s->mask);
+    }
+    if (!drawn)
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
+out:
+    return status;
+}
+
+/* A box of the planes, in pixels of the picture. */
+static cnn_box in_picture(const sketch *s, cnn_box box)
+{
+    int64_t width = s->view.x1 - s->view.x0, height = s->view.y1 - s->view.y0;
+    return (cnn_box){s->view.x0 + (int32_t)(box.x0 * width / s->width),
+                     s->view.y0 + (int32_t)(box.y0 * height / s->height),
+                     s->view.x0 + (int32_t)((box.x1 * width + s->width - 1) / s->width),
+                     s->view.y0 + (int32_t)((box.y1 * height + s->height - 1) / s->height)};
+}
+
+/* Narrows the view to a sheet of paper in it; *found says whether there is one. */
+static cnn_status look_at_sheet(sketch *s, bool *found)
+{
+    cnn_parts parts = {0};
+    cnn_box sheet;
+    cnn_status status = find_ink(s, false);
+    if (status == CNN_OK)
+        status = cnn_parts_find(s->mask, s->height, s->width, &parts);
+    *found = status == CNN_OK && cnn_sheet_find(&parts, s->rgb, s->scratch, &sheet);
+    if (*found)
+        s->view = in_picture(s, sheet);
+    cnn_parts_free(&parts);
+    return status;
+}
+
+static cnn_status look(sketch *s)
+{
+    cnn_status status = alloc_planes(s);
+    return status == CNN_OK ? cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb) : status;
+}
+
+/* Looks at the picture, at a sheet in it and at a sheet on that one. */
+static cnn_status draw_sketch(sketch *s)
+{
+    cnn_status status = CNN_OK;
+    CNN_TRY(cnn_picture_paper(s->picture, s->paper));
+    CNN_TRY(look(s));
+    bool found = true;
+    for (int i = 0; i < MOST_SHEETS && found; i++) {
+        if (s->view.x1 - s->view.x0 < LEAST_VIEW || s->view.y1 - s->view.y0 < LEAST_VIEW)
+            break;
+        CNN_TRY(look_at_sheet(s, &found));
+        if (found)
+            CNN_TRY(look(s));
+    }
+    CNN_TRY(find_ink(s, true));
+out:
+    return status;
+}
+
+static cnn_status prepare_glyph(const sketch *s, const cnn_parts *parts, int32_t index, cnn_box box, cnn_digit *digit)
+{
+    cnn_glyph glyph = {0};
+    cnn_status status = CNN_OK;
+    CNN_TRY(cnn_glyph_cut(s->ink, parts, index, box, &glyph));
+    CNN_TRY(cnn_glyph_resize(&glyph));
+    CNN_TRY(cnn_glyph_set_stroke(&glyph));
+    status = cnn_glyph_place(&glyph, digit->pixels);
+    if (status == CNN_ERR_FORMAT)
+        cnn_error_prefix(status, "%s", s->path);
+    cnn_box where = in_picture(s, box);
+    digit->x = where.x0;
+    digit->y = where.y0;
+    digit->width = where.x1 - where.x0;
+    digit->height = where.y1 - where.y0;
+    digit->touching = cnn_digit_touches(&box);
+out:
+    cnn_glyph_free(&glyph);
+    return status;
+}
+
+static cnn_status prepare(const cnn_picture *picture, const char *path, bool one, cnn_digits *digits)
+{
+    cnn_status status = CNN_OK;
+    sketch s = {.picture = picture, .path = path, .view = {0, 0, picture->width, picture->height}};
+    cnn_parts parts = {0};
+    cnn_digits made = {0};
+    cnn_box boxes[CNN_MOST_DIGITS];
+    CNN_TRY(draw_sketch(&s));
+    CNN_TRY(cnn_parts_find(s.mask, s.height, s.width, &parts));
+    cnn_parts_select(&parts);
+    made.count = cnn_digits_group(&parts, one, boxes);
+    made.digit = cnn_calloc((size_t)made.count, sizeof *made.digit);
+    if (!made.digit) {
+        status = CNN_ERR_MEMORY;
+        goto out;
+    }
+    for (int32_t i = 0; i < made.count; i++)
+        CNN_TRY(prepare_glyph(&s, &parts, i, boxes[i], &made.digit[i]));
+    *digits = made;
+    made.digit = NULL;
+out:
+    cnn_digits_free(&made);
+    cnn_parts_free(&parts);
+    free_planes(&s);
+    return status;
+}
+
+cnn_status cnn_picture_prepare_digits(const cnn_picture *picture, const char *path, cnn_digits *digits)
+{
+    return prepare(picture, path, false, digits);
+}
+
+void cnn_digits_free(cnn_digits *digits)
+{
+    free(digits->digit);
+    *digits = (cnn_digits){0};
 }
 
 cnn_status cnn_picture_prepare_digit(const cnn_picture *picture, const char *path, uint8_t *pixels)
 {
-    cnn_status status = CNN_OK;
-    digit_planes planes = {0};
-    cnn_box box;
-    CNN_TRY(planes_alloc(picture, &planes));
-    int32_t height = planes.height, width = planes.width;
-    CNN_TRY(cnn_picture_compose(picture, height, width, planes.rgb));
-    bool drawn = cnn_ink_project(planes.rgb, height, width, planes.mask, planes.ink);
-    if (drawn) {
-        cnn_ink_smooth(planes.ink, height, width, planes.rgb);
-        drawn = cnn_ink_threshold(planes.ink, (size_t)height * (size_t)width, planes.mask);
-    }
-    if (!drawn)
-        CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", path);
-    CNN_TRY(cnn_ink_components(planes.ink, planes.mask, height, width, &box));
-    status = cnn_ink_place(planes.ink, width, box, pixels);
-    if (status == CNN_ERR_FORMAT)
-        cnn_error_prefix(status, "%s", path);
-out:
-    free(planes.rgb);
-    free(planes.ink);
-    free(planes.mask);
-    return status;
+    cnn_digits digits;
+    cnn_status status = prepare(picture, path, true, &digits);
+    if (status != CNN_OK)
+        return status;
+    memcpy(pixels, digits.digit[0].pixels, sizeof digits.digit[0].pixels);
+    cnn_digits_free(&digits);
+    return CNN_OK;
 }

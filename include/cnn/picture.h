@@ -25,8 +25,30 @@ typedef struct cnn_picture {
 CNN_API cnn_status cnn_picture_read(const char *path, cnn_picture *picture);
 CNN_API void cnn_picture_free(cnn_picture *picture);
 
-/* Prepares a picture of one digit as MNIST was prepared: alpha, ink, crop, 20x20 box, centre of mass in 28x28, ink
- * bright on black. pixels: [28,28]. A picture of one colour is CNN_ERR_FORMAT ("nothing is drawn in it"). */
+enum { CNN_DIGIT_SIDE = 28 };
+
+/* One digit of a picture, prepared as MNIST was: ink bright on black, the drawing's longest side 20 pixels, its centre
+ * of mass in the middle of 28x28, strokes of MNIST's width. */
+typedef struct cnn_digit {
+    uint8_t pixels[CNN_DIGIT_SIDE * CNN_DIGIT_SIDE]; /* [28,28] */
+    int32_t x, y, width, height;                     /* where it stands in the picture, in its pixels */
+    bool touching;                                   /* so wide that it may be several digits that touch */
+} cnn_digit;
+
+/* From left to right. */
+typedef struct cnn_digits {
+    cnn_digit *digit; /* [count] */
+    int32_t count;    /* 1 at least, 64 at most */
+} cnn_digits;
+
+/* Finds the digits of a picture and prepares each one. The picture may have any size, colours and polarity; uneven
+ * light, a sheet's surroundings, ruled lines and specks are left out. Digits are told apart where paper lies between
+ * them; they are not cut where they touch. A picture of one colour is CNN_ERR_FORMAT ("nothing is drawn in it"), named
+ * by `path`. The caller frees with cnn_digits_free. */
+CNN_API cnn_status cnn_picture_prepare_digits(const cnn_picture *picture, const char *path, cnn_digits *digits);
+CNN_API void cnn_digits_free(cnn_digits *digits);
+
+/* The same for a picture that is known to show one digit: all that is drawn belongs to it. pixels: [28,28] */
 CNN_API cnn_status cnn_picture_prepare_digit(const cnn_picture *picture, const char *path, uint8_t *pixels);
 
 /* Fits a whole picture into an image: composed on its paper, resampled (area means or bilinear) with its proportions

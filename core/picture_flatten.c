@@ -1,0 +1,171 @@
+/* Uneven light: a quadratic surface is fitted to the paper and subtracted.
+ *
+ *     light(x, y) = a + b x + c y + d x y + e x^2 + f y^2,   x and y from -1 to 1 across the picture
+ *
+ * Least squares over a grid of samples. What counts as paper is found in rounds: first everything below Otsu's
+ * threshold, then everything whose distance from the last fit is below the threshold of these distances, a sample away
+ * from the ink. */
+#include "core/picture.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { TERMS = 6, GRID = 96, ROUNDS = 4, LEAST_SAMPLES = 30 };
+
+static const float even_light = 0.03f; /* paper that deviates less than this needs no fit */
+static const float useful_fit = 0.8f;  /* a fit that leaves a larger share of the deviation explains nothing */
+
+typedef struct light_fit {
+    int32_t height, width;  /* of the plane */
+    int32_t rows, columns;  /* of the grid */
+    int32_t step;           /* between samples */
+    float *value, *rest;    /* [rows,columns] the samples, and what the fit leaves of them */
+    uint8_t *paper, *inked; /* [rows,columns] */
+    double coefficient[TERMS];
+} light_fit;
+
+static void terms_at(const light_fit *fit, int32_t y, int32_t x, double *terms)
+{
+    double u = fit->width > 1 ? 2.0 * x / (fit->width - 1) - 1 : 0;
+    double v = fit->height > 1 ? 2.0 * y / (fit->height - 1) - 1 : 0;
+    terms[0] = 1;
+    terms[1] = u;
+    terms[2] = v;
+    terms[3] = u * v;
+    terms[4] = u * u;
+    terms[5] = v * v;
+}
+
+static double light_at(const light_fit *fit, int32_t y, int32_t x)
+{
+    double terms[TERMS], sum = 0;
+    terms_at(fit, y, x, terms);
+    for (int i = 0; i < TERMS; i++)
+        sum += fit->coefficient[i] * terms[i];
+    return sum;
+}
+
+/* Gauss-Jordan elimination with pivots: m [TERMS, TERMS + 1] becomes unit matrix and solution. */
+static void solve(double m[TERMS][TERMS + 1], double *solution)
+{
+    for (int column = 0; column < TERMS; column++) {
+        int pivot = column;
+        for (int row = column + 1; row < TERMS; row++)
+            if (fabs(m[row][column]) > fabs(m[pivot][column]))
+                pivot = row;
+        for (int k = 0; k <= TERMS; k++) {
+            double swapped = m[column][k];
+            m[column][k] = m[pivot][k];
+            m[pivot][k] = swapped;
+        }
+        for (int row = 0; row < TERMS; row++) {
+            double factor = row == column ? 0 : m[row][column] / m[column][column];
+            for (int k = column; k <= TERMS; k++)
+                m[row][k] -= factor * m[column][k];
+        }
+    }
+    for (int i = 0; i < TERMS; i++)
+        solution[i] = m[i][TERMS] / m[i][i];
+}
+
+/* Fits the surface to the samples that are paper. A little weight on small coefficients keeps the equations solvable
+ * where the picture is one pixel high or wide. */
+static void fit_surface(light_fit *fit)
+{
+    double m[TERMS][TERMS + 1] = {{0}}, terms[TERMS];
+    for (int32_t i = 0; i < fit->rows * fit->columns; i++) {
+        if (!fit->paper[i])
+            continue;
+        terms_at(fit, i / fit->columns * fit->step, i % fit->columns * fit->step, terms);
+        for (int a = 0; a < TERMS; a++) {
+            for (int b = 0; b < TERMS; b++)
+                m[a][b] += terms[a] * terms[b];
+            m[a][TERMS] += terms[a] * (double)fit->value[i];
+        }
+    }
+    for (int a = 0; a < TERMS; a++)
+        m[a][a] += 1e-6;
+    solve(m, fit->coefficient);
+}
+
+/* Whether the sample or one beside, above or below it is inked. */
+static bool touches_ink(const light_fit *fit, int32_t y, int32_t x)
+{
+    const uint8_t *here = fit->inked + y * fit->columns + x;
+    return here[0] || (x > 0 && here[-1]) || (x + 1 < fit->columns && here[1]) || (y > 0 && here[-fit->columns]) ||
+           (y + 1 < fit->rows && here[fit->columns]);
+}
+
+static int32_t find_paper(light_fit *fit)
+{
+    int32_t count = fit->rows * fit->columns, papers = 0;
+    for (int32_t i = 0; i < count; i++)
+        fit->rest[i] = fit->value[i] - (float)light_at(fit, i / fit->columns * fit->step, i % fit->columns * fit->step);
+    float cut = cnn_otsu(fit->rest, (size_t)count);
+    for (int32_t i = 0; i < count; i++)
+        fit->inked[i] = fit->rest[i] > cut;
+    for (int32_t i = 0; i < count; i++) {
+        fit->paper[i] = !touches_ink(fit, i / fit->columns, i % fit->columns);
+        papers += fit->paper[i];
+    }
+    return papers;
+}
+
+static cnn_status fit_begin(light_fit *fit, const float *ink, int32_t height, int32_t width)
+{
+    int32_t longest = height > width ? height : width;
+    *fit = (light_fit){.height = height, .width = width, .step = longest > GRID ? longest / GRID : 1};
+    fit->rows = (height + fit->step - 1) / fit->step;
+    fit->columns = (width + fit->step - 1) / fit->step;
+    size_t count = (size_t)fit->rows * (size_t)fit->columns;
+    fit->value = cnn_calloc(count, sizeof *fit->value);
+    fit->rest = cnn_calloc(count, sizeof *fit->rest);
+    fit->paper = cnn_calloc(count, 1);
+    fit->inked = cnn_calloc(count, 1);
+    if (!fit->value || !fit->rest || !fit->paper || !fit->inked)
+        return CNN_ERR_MEMORY;
+    for (int32_t y = 0; y < fit->rows; y++)
+        for (int32_t x = 0; x < fit->columns; x++)
+            fit->value[y * fit->columns + x] = ink[(size_t)(y * fit->step) * (size_t)width + (size_t)(x * fit->step)];
+    return CNN_OK;
+}
+
+static void fit_end(light_fit *fit)
+{
+    free(fit->value);
+    free(fit->rest);
+    free(fit->paper);
+    free(fit->inked);
+}
+
+/* Finds the light's surface; false when the light is even or no surface explains it. */
+static bool find_light(light_fit *fit)
+{
+    size_t count = (size_t)fit->rows * (size_t)fit->columns;
+    float cut = cnn_otsu(fit->value, count);
+    for (size_t i = 0; i < count; i++)
+        fit->paper[i] = fit->value[i] <= cut;
+    if (cnn_deviation(fit->value, count, fit->paper, 1) < even_light)
+        return false;
+    for (int round = 0; round < ROUNDS; round++) {
+        fit_surface(fit);
+        if (find_paper(fit) < LEAST_SAMPLES)
+            return false;
+    }
+    return cnn_deviation(fit->rest, count, fit->paper, 1) <=
+           useful_fit * cnn_deviation(fit->value, count, fit->paper, 1);
+}
+
+cnn_status cnn_ink_flatten(float *ink, int32_t height, int32_t width)
+{
+    light_fit fit;
+    cnn_status status = fit_begin(&fit, ink, height, width);
+    if (status == CNN_OK && find_light(&fit))
+        for (int32_t y = 0; y < height; y++)
+            for (int32_t x = 0; x < width; x++)
+                ink[(size_t)y * (size_t)width + (size_t)x] -= (float)light_at(&fit, y, x);
+    fit_end(&fit);
+    return status;
+}

@@ -1,0 +1,131 @@
+/* The connected parts of a drawing, and which of them belong to what was written: specks of dust and the lines of ruled
+ * paper do not. */
+#include "core/picture.h"
+
+#include "core/memory.h"
+
+#include <stdlib.h>
+
+enum {
+    LEAST_PIXELS = 3,  /* of a part that is kept... */
+    TINY_DRAWING = 20, /* ...unless the largest part has no more than this many */
+    LEAST_SHARE = 20,  /* one part in so many of the largest */
+    LINE_ASPECT = 4,   /* a line is so many times longer than thick */
+    LINE_REST = 5      /* what is left without the lines has one part in so many of the largest */
+};
+
+/* Starts another part; CNN_ERR_MEMORY when there is no room. */
+static cnn_status add_part(cnn_parts *parts, int32_t *capacity)
+{
+    if (parts->count == *capacity) {
+        int32_t more = *capacity ? 2 * *capacity : 64;
+        cnn_part *grown = cnn_realloc(parts->part, (size_t)more, sizeof *grown);
+        if (!grown)
+            return CNN_ERR_MEMORY;
+        parts->part = grown;
+        *capacity = more;
+    }
+    parts->part[parts->count++] = (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}};
+    return CNN_OK;
+}
+
+static void include(cnn_part *part, int32_t x, int32_t y)
+{
+    part->size++;
+    part->box.x0 = x < part->box.x0 ? x : part->box.x0;
+    part->box.y0 = y < part->box.y0 ? y : part->box.y0;
+    part->box.x1 = x >= part->box.x1 ? x + 1 : part->box.x1;
+    part->box.y1 = y >= part->box.y1 ? y + 1 : part->box.y1;
+}
+
+/* Labels the part that holds pixel `start`. stack: [height,width] pixels still to visit */
+static void flood(cnn_parts *parts, const uint8_t *mask, int32_t height, int32_t width, int32_t start, int32_t *stack)
+{
+    int32_t depth = 0, number = parts->count;
+    stack[depth++] = start;
+    parts->label[start] = number;
+    while (depth > 0) {
+        int32_t at = stack[--depth], x = at % width, y = at / width;
+        include(&parts->part[number - 1], x, y);
+        for (int32_t v = y > 0 ? y - 1 : 0; v <= y + 1 && v < height; v++)
+            for (int32_t u = x > 0 ? x - 1 : 0; u <= x + 1 && u < width; u++) {
+                int32_t next = v * width + u;
+                if (mask[next] && !parts->label[next]) {
+                    parts->label[next] = number;
+                    stack[depth++] = next;
+                }
+            }
+    }
+}
+
+cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts)
+{
+    size_t count = (size_t)height * (size_t)width;
+    int32_t capacity = 0, *stack = cnn_calloc(count, sizeof *stack);
+    *parts = (cnn_parts){.height = height, .width = width, .label = cnn_calloc(count, sizeof(int32_t))};
+    cnn_status status = stack && parts->label ? CNN_OK : CNN_ERR_MEMORY;
+    for (int32_t i = 0; status == CNN_OK && i < (int32_t)count; i++) {
+        if (!mask[i] || parts->label[i])
+            continue;
+        status = add_part(parts, &capacity);
+        if (status == CNN_OK)
+            flood(parts, mask, height, width, i, stack);
+    }
+    free(stack);
+    if (status != CNN_OK)
+        cnn_parts_free(parts);
+    return status;
+}
+
+void cnn_parts_free(cnn_parts *parts)
+{
+    free(parts->label);
+    free(parts->part);
+    *parts = (cnn_parts){0};
+}
+
+static void keep_large(cnn_parts *parts)
+{
+    int32_t largest = 0;
+    for (int32_t i = 0; i < parts->count; i++)
+        largest = parts->part[i].size > largest ? parts->part[i].size : largest;
+    int32_t least = largest > TINY_DRAWING ? LEAST_PIXELS : 1;
+    for (int32_t i = 0; i < parts->count; i++)
+        parts->part[i].kept = parts->part[i].size >= least && (int64_t)parts->part[i].size * LEAST_SHARE >= largest;
+}
+
+/* A line that comes in from the picture's border: across half of the picture, or up and down nearly all of it at its
+ * left or right side. */
+static bool is_ruled_line(const cnn_parts *parts, const cnn_box *box)
+{
+    int32_t width = box->x1 - box->x0, height = box->y1 - box->y0;
+    bool side = box->x0 == 0 || box->x1 == parts->width;
+    bool border = side || box->y0 == 0 || box->y1 == parts->height;
+    bool across = width > LINE_ASPECT * height && 2 * width > parts->width;
+    bool down = height > LINE_ASPECT * width && 10 * (int64_t)height > 9 * (int64_t)parts->height;
+    return border && (across || (down && side));
+}
+
+/* Lines are dropped where something of a digit's size remains. */
+static void drop_lines(cnn_parts *parts)
+{
+    int32_t largest = 0, rest = 0;
+    for (int32_t i = 0; i < parts->count; i++) {
+        const cnn_part *part = &parts->part[i];
+        if (!part->kept)
+            continue;
+        largest = part->size > largest ? part->size : largest;
+        if (!is_ruled_line(parts, &part->box))
+            rest = part->size > rest ? part->size : rest;
+    }
+    if ((int64_t)rest * LINE_REST < largest)
+        return;
+    for (int32_t i = 0; i < parts->count; i++)
+        parts->part[i].kept = parts->part[i].kept && !is_ruled_line(parts, &parts->part[i].box);
+}
+
+void cnn_parts_select(cnn_parts *parts)
+{
+    keep_large(parts);
+    drop_lines(parts);
+}

@@ -1,0 +1,61 @@
+/* A sheet of paper in a frame or on a table: the part of the picture to look at. */
+#include "core/picture.h"
+
+#include <math.h>
+
+enum { LEAST_HEIGHT = 16, LEAST_WIDTH = 8, LEAST_INSET = 2 };
+
+static const double least_area = 0.35, most_area = 0.995; /* of the sheet's box, as shares of the picture */
+static const double least_fill = 0.7;                     /* of that box */
+static const double inset_share = 0.03;                   /* the sheet's edge is left out */
+static const float least_range = 0.15f;                   /* of luma inside: something is drawn on it */
+
+static const cnn_part *largest_part(const cnn_parts *parts)
+{
+    const cnn_part *largest = &parts->part[0];
+    for (int32_t i = 1; i < parts->count; i++)
+        if (parts->part[i].size > largest->size)
+            largest = &parts->part[i];
+    return largest;
+}
+
+static bool is_sheet(const cnn_parts *parts, const cnn_part *part)
+{
+    double area = (double)(part->box.x1 - part->box.x0) * (part->box.y1 - part->box.y0);
+    double share = area / ((double)parts->height * parts->width);
+    return share >= least_area && share <= most_area && part->size >= least_fill * area;
+}
+
+/* Whether luma differs inside the box. rgb: [height,width,3]; scratch: [height,width] */
+static bool has_contrast(const float *rgb, int32_t width, cnn_box box, float *scratch)
+{
+    size_t count = 0;
+    for (int32_t y = box.y0; y < box.y1; y++)
+        for (int32_t x = box.x0; x < box.x1; x++) {
+            const float *p = rgb + 3 * ((size_t)y * (size_t)width + (size_t)x);
+            scratch[count++] = 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2];
+        }
+    return cnn_quantile(scratch, count, 1, NULL, 0, 0.995) - cnn_quantile(scratch, count, 1, NULL, 0, 0.005) >=
+           least_range;
+}
+
+bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cnn_box *sheet)
+{
+    if (parts->count == 0)
+        return false;
+    const cnn_part *part = largest_part(parts);
+    if (!is_sheet(parts, part))
+        return false;
+    cnn_box box = part->box;
+    int32_t rows = box.y1 - box.y0, columns = box.x1 - box.x0;
+    int32_t inset = (int32_t)(inset_share * (rows < columns ? rows : columns) + 0.5);
+    if (inset < LEAST_INSET)
+        inset = LEAST_INSET;
+    if (rows - 2 * inset < LEAST_HEIGHT || columns - 2 * inset < LEAST_WIDTH)
+        return false;
+    box = (cnn_box){box.x0 + inset, box.y0 + inset, box.x1 - inset, box.y1 - inset};
+    if (!has_contrast(rgb, parts->width, box, scratch))
+        return false;
+    *sheet = box;
+    return true;
+}

@@ -1,0 +1,297 @@
+/* The steps of picture preparation, one by one, on planes with known answers. */
+#include "core/hash.h"
+#include "core/picture.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 0..1, the same on every run */
+static float noise(int32_t i, uint64_t stream)
+{
+    return cnn_hash_uniform(cnn_hash(stream, CNN_PURPOSE_SYNTH, (uint64_t)i, 0));
+}
+
+START_TEST(statistics)
+{
+    enum { COUNT = 1001 };
+    float values[COUNT];
+    uint8_t mask[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        values[i] = (float)(i * 8 % COUNT); /* 0..1000 in another order */
+        mask[i] = values[i] >= 500;
+    }
+    ck_assert_float_eq_tol(cnn_median(values, COUNT, 1, NULL, 0), 500, 1);
+    ck_assert_float_eq_tol(cnn_median(values, COUNT, 1, mask, 1), 750, 1);
+    ck_assert_float_eq_tol(cnn_quantile(values, COUNT, 1, mask, 0, 0.1), 50, 1.5);
+    ck_assert_float_eq_tol(cnn_quantile(values, COUNT, 1, NULL, 0, 1), 1000, 1e-3f);
+    ck_assert_float_eq_tol(cnn_deviation(values, COUNT, NULL, 0), (float)(COUNT / sqrt(12)), 0.5f);
+    for (int i = 0; i < COUNT; i++)
+        values[i] = i < 900 ? 0.2f : 0.8f;
+    float cut = cnn_otsu(values, COUNT);
+    ck_assert_float_gt(cut, 0.45f);
+    ck_assert_float_lt(cut, 0.55f);
+    memset(mask, 0, sizeof mask);
+    ck_assert_float_eq(cnn_median(values, COUNT, 1, mask, 1), 0);
+    ck_assert_float_eq(cnn_deviation(values, COUNT, mask, 1), 0);
+    ck_assert_float_eq(cnn_otsu(values, 900), 0.2f);
+}
+END_TEST
+
+/* Against the definition. */
+START_TEST(distances)
+{
+    static const int32_t sizes[][2] = {{1, 1}, {1, 9}, {9, 1}, {17, 23}, {40, 31}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int32_t height = sizes[s][0], width = sizes[s][1], count = height * width;
+        uint8_t *mask = calloc((size_t)count, 1);
+        float *distance = calloc((size_t)count, sizeof *distance);
+        for (int32_t i = 0; i < count; i++)
+            mask[i] = noise(i, s) < 0.05f || i == count / 2;
+        ck_assert_int_eq(cnn_distance(mask, 1, height, width, distance), CNN_OK);
+        for (int32_t i = 0; i < count; i++) {
+            double nearest = 1e9;
+            for (int32_t k = 0; k < count; k++)
+                if (mask[k])
+                    nearest = fmin(nearest, hypot(i % width - k % width, i / width - k / width));
+            ck_assert_double_eq_tol((double)distance[i], nearest, 1e-4);
+        }
+        memset(mask, 0, (size_t)count);
+        ck_assert_int_eq(cnn_distance(mask, 1, height, width, distance), CNN_OK);
+        ck_assert_float_gt(distance[0], 1e5f); /* there is none */
+        free(mask);
+        free(distance);
+    }
+}
+END_TEST
+
+/* A bright bar under light that falls off: only the bar is left. */
+START_TEST(light_is_flattened)
+{
+    enum { HEIGHT = 150, WIDTH = 210 };
+    static float ink[HEIGHT * WIDTH], even[HEIGHT * WIDTH];
+    for (int32_t i = 0; i < HEIGHT * WIDTH; i++) {
+        double x = i % WIDTH / (double)WIDTH, y = i / WIDTH / (double)HEIGHT;
+        bool bar = i % WIDTH >= 90 && i % WIDTH < 110 && i / WIDTH >= 30 && i / WIDTH < 120;
+        ink[i] = (float)(0.3 * x + 0.25 * y * y - 0.2 * x * y + (bar ? 0.3 : 0));
+        even[i] = bar ? 0.3f : 0.0f;
+    }
+    ck_assert_int_eq(cnn_ink_flatten(ink, HEIGHT, WIDTH), CNN_OK);
+    for (int32_t i = 0; i < HEIGHT * WIDTH; i++)
+        ck_assert_float_eq_tol(ink[i], even[i], 0.01f);
+    memcpy(ink, even, sizeof ink);
+    ck_assert_int_eq(cnn_ink_flatten(ink, HEIGHT, WIDTH), CNN_OK);
+    ck_assert_mem_eq(ink, even, sizeof ink); /* even light is left alone */
+}
+END_TEST
+
+/* A plane drawn with characters: '#' is ink. */
+static cnn_parts find_parts(const char *const *rows, int32_t height)
+{
+    int32_t width = (int32_t)strlen(rows[0]);
+    uint8_t *mask = calloc((size_t)(height * width), 1);
+    cnn_parts parts;
+    for (int32_t i = 0; i < height * width; i++)
+        mask[i] = rows[i / width][i % width] == '#';
+    ck_assert_int_eq(cnn_parts_find(mask, height, width, &parts), CNN_OK);
+    free(mask);
+    return parts;
+}
+
+START_TEST(parts_are_8_connected)
+{
+    static const char *const rows[] = {"#...#..", ".#.#..#", "..#...#", ".......", "##.....", "##...#."};
+    cnn_parts parts = find_parts(rows, 6);
+    ck_assert_int_eq(parts.count, 4);
+    ck_assert_int_eq(parts.part[0].size, 5);
+    ck_assert_int_eq(parts.part[0].box.x1, 5);
+    ck_assert_int_eq(parts.part[0].box.y1, 3);
+    ck_assert_int_eq(parts.part[1].size, 2);
+    ck_assert_int_eq(parts.part[2].size, 4);
+    ck_assert_int_eq(parts.label[5 * 7 + 5], 4);
+    ck_assert_int_eq(parts.label[3 * 7 + 5], 0);
+    cnn_parts_free(&parts);
+}
+END_TEST
+
+START_TEST(lines_and_dust_are_dropped)
+{
+    static const char *const rows[] = {
+        "#.......................", "#.........####......#...", "#.........#..#..........",
+        "#.........####..........", "#.........#..#..........", "#.........####..........",
+        "#.......................", "#.######################", "#......................."};
+    cnn_parts parts = find_parts(rows, 9);
+    ck_assert_int_eq(parts.count, 4); /* line down at the side, digit, dust, line across */
+    cnn_parts_select(&parts);
+    ck_assert(!parts.part[0].kept);
+    ck_assert(parts.part[1].kept);
+    ck_assert(!parts.part[2].kept);
+    ck_assert(!parts.part[3].kept);
+    cnn_parts_free(&parts);
+    static const char *const alone[] = {"........", "########", "........", "...##..."};
+    parts = find_parts(alone, 4); /* nothing of a digit's size is left without the line */
+    parts.part[0].size = 80;
+    cnn_parts_select(&parts);
+    ck_assert(parts.part[0].kept);
+    cnn_parts_free(&parts);
+}
+END_TEST
+
+/* A sheet is found when something is drawn on it. */
+START_TEST(sheet)
+{
+    enum { HEIGHT = 100, WIDTH = 120 };
+    static float rgb[3 * HEIGHT * WIDTH], scratch[HEIGHT * WIDTH];
+    static uint8_t mask[HEIGHT * WIDTH];
+    for (int drawn = 0; drawn < 2; drawn++) {
+        for (int32_t i = 0; i < HEIGHT * WIDTH; i++) {
+            int32_t x = i % WIDTH, y = i / WIDTH;
+            bool inside = x >= 10 && x < 100 && y >= 12 && y < 92;
+            bool ink = drawn && x >= 50 && x < 56 && y >= 30 && y < 70;
+            mask[i] = inside && !ink;
+            rgb[3 * i] = rgb[3 * i + 1] = rgb[3 * i + 2] = inside && !ink ? 0.9f : 0.2f;
+        }
+        cnn_parts parts;
+        cnn_box box;
+        ck_assert_int_eq(cnn_parts_find(mask, HEIGHT, WIDTH, &parts), CNN_OK);
+        ck_assert_int_eq(cnn_sheet_find(&parts, rgb, scratch, &box), drawn);
+        if (drawn)
+            ck_assert(box.x0 == 12 && box.y0 == 14 && box.x1 == 98 && box.y1 == 90);
+        cnn_parts_free(&parts);
+    }
+}
+END_TEST
+
+/* Makes digits from parts with these boxes. */
+static int32_t group(const cnn_box *boxes, int32_t count, cnn_part *part, cnn_box *digits)
+{
+    cnn_parts parts = {.height = 100, .width = 300, .part = part, .count = count};
+    for (int32_t i = 0; i < count; i++)
+        part[i] = (cnn_part){.box = boxes[i], .size = 100, .kept = true};
+    return cnn_digits_group(&parts, false, digits);
+}
+
+START_TEST(digits_from_parts)
+{
+    cnn_part part[80];
+    cnn_box digits[CNN_MOST_DIGITS];
+    static const cnn_box number[] = {{150, 12, 170, 60}, {20, 10, 50, 60}, {80, 11, 110, 58}};
+    ck_assert_int_eq(group(number, 3, part, digits), 3);
+    ck_assert_int_eq(part[0].digit, 2); /* from left to right */
+    ck_assert_int_eq(part[1].digit, 0);
+    ck_assert_int_eq(digits[1].x0, 80);
+    static const cnn_box five[] = {{20, 20, 50, 70}, {30, 10, 65, 16}, {80, 8, 110, 70}};
+    ck_assert_int_eq(group(five, 3, part, digits), 2); /* its bar hangs out to the right */
+    ck_assert_int_eq(part[1].digit, 0);
+    ck_assert_int_eq(digits[0].x1, 65);
+    ck_assert_int_eq(digits[0].y0, 10);
+    static const cnn_box crumbs[] = {{20, 10, 50, 60}, {56, 10, 70, 16}, {150, 30, 160, 45}};
+    ck_assert_int_eq(group(crumbs, 3, part, digits), 1); /* one beside the digit, one far from it */
+    ck_assert_int_eq(part[1].digit, 0);
+    ck_assert_int_eq(part[2].digit, CNN_NO_DIGIT);
+    ck_assert_int_eq(digits[0].x1, 70);
+    cnn_box many[80];
+    for (int32_t i = 0; i < 80; i++)
+        many[i] = (cnn_box){3 * i, 10, 3 * i + 2, 30};
+    ck_assert_int_eq(group(many, 80, part, digits), 1); /* too many for a number */
+    ck_assert_int_eq(part[79].digit, 0);
+    ck_assert_int_eq(digits[0].x1, 239);
+    ck_assert(cnn_digit_touches(&(cnn_box){0, 0, 90, 50}));
+    ck_assert(!cnn_digit_touches(&(cnn_box){0, 0, 50, 50}));
+}
+END_TEST
+
+/* A vertical bar `width` x `height` as a glyph. */
+static cnn_glyph bar(int32_t height, int32_t width)
+{
+    cnn_glyph glyph = {height, width, calloc((size_t)(height * width), sizeof(float)),
+                       calloc((size_t)(height * width), 1)};
+    for (int32_t i = 0; i < height * width; i++) {
+        glyph.ink[i] = 1;
+        glyph.mask[i] = 1;
+    }
+    return glyph;
+}
+
+/* Width of the ink in the middle row, when the glyph is 20 pixels high. */
+static double middle_width(const cnn_glyph *glyph)
+{
+    double sum = 0;
+    for (int32_t x = 0; x < glyph->width; x++)
+        sum += (double)glyph->ink[glyph->height / 2 * glyph->width + x];
+    return sum * 20 / glyph->height;
+}
+
+START_TEST(strokes_get_the_width_of_mnist)
+{
+    static const struct {
+        int32_t height, width;
+        double expected;
+    } cases[] = {{200, 8, 2.4}, {200, 3, 2.4}, {200, 30, 3}, {200, 60, 3.4}, {400, 100, 3.4}, {90, 2, 2.4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cnn_glyph glyph = bar(cases[i].height, cases[i].width);
+        ck_assert_int_eq(cnn_glyph_resize(&glyph), CNN_OK);
+        ck_assert_int_eq(cnn_glyph_set_stroke(&glyph), CNN_OK);
+        ck_assert_double_eq_tol(middle_width(&glyph), cases[i].expected, 0.55); /* square ends */
+        cnn_glyph_free(&glyph);
+    }
+}
+END_TEST
+
+/* A thick bar with a thin one below: the thin one is not lost. */
+START_TEST(thinning_breaks_nothing)
+{
+    cnn_glyph glyph = bar(200, 60);
+    for (int32_t y = 120; y < 200; y++)
+        for (int32_t x = 0; x < 60; x++)
+            if (x < 26 || x >= 34) {
+                glyph.ink[y * 60 + x] = 0;
+                glyph.mask[y * 60 + x] = 0;
+            }
+    ck_assert_int_eq(cnn_glyph_set_stroke(&glyph), CNN_OK);
+    ck_assert_int_gt(glyph.height, 170);
+    cnn_glyph_free(&glyph);
+}
+END_TEST
+
+START_TEST(glyphs_are_resized)
+{
+    cnn_glyph glyph = bar(1, 1);
+    ck_assert_int_eq(cnn_glyph_resize(&glyph), CNN_OK);
+    ck_assert_int_ge(glyph.height, 80);
+    cnn_glyph_free(&glyph);
+    glyph = bar(2000, 40);
+    ck_assert_int_eq(cnn_glyph_resize(&glyph), CNN_OK);
+    ck_assert_int_eq(glyph.height, 512);
+    ck_assert_int_eq(glyph.width, 10);
+    cnn_glyph_free(&glyph);
+    glyph = bar(1, 5000);
+    ck_assert_int_eq(cnn_glyph_resize(&glyph), CNN_OK);
+    ck_assert_int_eq(glyph.width, 512);
+    cnn_glyph_free(&glyph);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("picture steps");
+    TCase *tests = tcase_create("steps");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, statistics);
+    tcase_add_test(tests, distances);
+    tcase_add_test(tests, light_is_flattened);
+    tcase_add_test(tests, parts_are_8_connected);
+    tcase_add_test(tests, lines_and_dust_are_dropped);
+    tcase_add_test(tests, sheet);
+    tcase_add_test(tests, digits_from_parts);
+    tcase_add_test(tests, strokes_get_the_width_of_mnist);
+    tcase_add_test(tests, thinning_breaks_nothing);
+    tcase_add_test(tests, glyphs_are_resized);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
