@@ -76,6 +76,12 @@ cnn_status cnn_session_bind(cnn_session *session, const uint8_t *images, int cou
 cnn_status cnn_session_observe_sums(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
                                     int node, cnn_observe_fn observe, void *context);
 
+/* Forward, loss and backward of a training step without what follows them: parameters, statistics and state stay.
+ * Needs what cnn_session_step needs; the state's loss_scale multiplies the gradients. */
+cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2]);
+/* The gradient of a trainable parameter as the last step or backward left it, in the parameter's shape. */
+cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient);
+
 /* Allocates and fills what a training session needs; called once by open. */
 cnn_status cnn_session_open_training(cnn_session *session);
 

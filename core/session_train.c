@@ -250,7 +250,17 @@ static cnn_status check_step(const cnn_session *session, const int32_t *index, i
     return CNN_OK;
 }
 
-cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2])
+/* The last instruction before those that use up the gradients. */
+static int backward_end(const cnn_program *program)
+{
+    int end = 0;
+    while (end < program->instruction_count && program->instructions[end].desc.op != CNN_OP_GRAD_STATS)
+        end++;
+    return end - 1;
+}
+
+/* A training step, or only its forward and backward half. */
+static cnn_status run_step(cnn_session *session, const int32_t *index, int count, bool update, float result[2])
 {
     cnn_status status = CNN_OK;
     cnn_program *program;
@@ -265,10 +275,30 @@ cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int coun
     }
     session->logits = session->memory[CNN_PLACE_LOGITS];
     CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_INDEX], index, (size_t)count * sizeof *index));
-    CNN_TRY(cnn_session_run(session, program));
+    CNN_TRY(cnn_session_run_to(session, program, update ? program->instruction_count - 1 : backward_end(program)));
     CNN_TRY(cnn_session_download(session, result, session->memory[CNN_PLACE_RESULT], 2 * sizeof *result));
 out:
     return status;
+}
+
+cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2])
+{
+    return run_step(session, index, count, true, result);
+}
+
+cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2])
+{
+    return run_step(session, index, count, false, result);
+}
+
+cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient)
+{
+    int64_t offset;
+    if (cnn_model_segment(session->model, node, role, &offset) < 0)
+        return cnn_error(CNN_ERR_USAGE, "layer '%s' has no trainable %s", session->model->nodes[node].name,
+                         cnn_param_role_name(role));
+    return cnn_session_download(session, gradient, (const float *)session->memory[CNN_PLACE_GRAD] + offset,
+                                cnn_desc_bytes(&session->model->nodes[node].param[role].desc));
 }
 
 const char *cnn_session_segment_layer(const cnn_session *session, int segment)

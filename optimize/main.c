@@ -5,8 +5,9 @@
 
 #include <stddef.h>
 
-static const char *const amp_types[] = {"fp16", "bf16", NULL};      /* in the order of opt_amp */
-static const char *const observers[] = {"max", "percentile", NULL}; /* in the order of cnn_observer */
+static const char *const amp_types[] = {"fp16", "bf16", NULL};                      /* in the order of opt_amp */
+static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", NULL}; /* in the order of cnn_criterion */
+static const char *const observers[] = {"max", "percentile", NULL};                 /* in the order of cnn_observer */
 
 static const cnn_option options[] = {
     {.group = "Passes",
@@ -18,11 +19,19 @@ static const cnn_option options[] = {
      .min = 0,
      .max = 1,
      .open = CNN_OPEN_BOTH,
-     .help = "remove this share of the output channels of every layer but the last, those with the smallest weights"},
+     .help = "remove this share of the output channels of every layer but the last, those that matter least"},
     {.name = "global",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, global),
      .help = "with --prune: remove the share from all layers together, more where channels matter less"},
+    {.name = "criterion",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = criteria,
+     .offset = offsetof(opt_settings, criterion),
+     .help = "what says that a channel matters least: l1 or l2, the size of its weights; bn, the factor of the batch "
+             "norm behind it; taylor, how much the loss on training images would change; random, by seed",
+     .standard = "l1"},
     {.name = "int8",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, int8),
@@ -115,8 +124,9 @@ static cnn_status check(const opt_settings *settings)
     cnn_status status = CNN_OK;
     if (settings->prune <= 0 && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
-    if (settings->global && settings->prune <= 0)
-        CNN_FAIL(CNN_ERR_USAGE, "--global says how to prune: give --prune R with it");
+    if ((settings->global || settings->criterion >= 0) && settings->prune <= 0)
+        CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it",
+                 settings->global ? "--global" : "--criterion");
     if ((settings->observer >= 0 || settings->percentile > 0) && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "--observer and --percentile say how to quantize: give --int8 with them");
     if (settings->percentile > 0 && settings->observer == CNN_OBSERVER_MAX)
@@ -141,7 +151,8 @@ out:
 
 int main(int argc, char **argv)
 {
-    opt_settings settings = {.finetune = -1,
+    opt_settings settings = {.criterion = -1,
+                             .finetune = -1,
                              .amp = OPT_AMP_OFF,
                              .learning_rate = 0.01,
                              .batch = 64,

@@ -56,10 +56,20 @@ static cnn_status check_output(const char *path)
 static cnn_status prune(opt_job *job)
 {
     const opt_settings *settings = job->settings;
+    cnn_prune_result result;
     cnn_prune_options options = {.ratio = settings->prune, .global = settings->global, .criterion = CNN_CRITERION_L1};
-    cnn_status status = cnn_prune_channels(job->model, &options);
+    if (settings->criterion >= 0)
+        options.criterion = (cnn_criterion)settings->criterion;
+    options.seed = (uint64_t)job->cli->common.seed;
+    options.data = job->data;
+    options.device = job->cli->common.device;
+    cnn_status status = cnn_prune_channels(job->model, &options, &result);
     if (status != CNN_OK)
         return status;
+    if (result.fallbacks > 0)
+        cnn_message_notice(job->cli, "criterion bn: %s%s no batch norm behind %s, so l2 took its place",
+                           result.fallback, result.fallbacks == 1 ? " has" : " and other layers have",
+                           result.fallbacks == 1 ? "it" : "them");
     return opt_measure(job, "prune %g %%", 100 * settings->prune);
 }
 

@@ -13,61 +13,35 @@
 #include "core/layers.h"
 #include "core/memory.h"
 #include "optimize/channels.h"
+#include "optimize/score.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { LARGEST_STEP = 8, PARTS_OF_A_LAYER = 8, LEAST_CHANNELS = 4 };
 
-/* ---- Criteria ---- */
+/* ---- Scores ---- */
 
-/* Score of output channel k; smaller goes first. */
-typedef double (*score_fn)(const cnn_node *node, int32_t k);
-
-static double score_l1(const cnn_node *node, int32_t k)
-{
-    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
-    int64_t count = cnn_desc_elements(&weight->desc) / weight->desc.n;
-    const float *w = (const float *)weight->data + (int64_t)k * count; /* [R,S,C] */
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++)
-        sum += fabs((double)w[i]);
-    return sum;
-}
-
-static const struct {
-    cnn_criterion criterion;
-    score_fn score;
-} criteria[] = {
-    {CNN_CRITERION_L1, score_l1},
-};
-
-static score_fn find_criterion(cnn_criterion criterion)
-{
-    for (size_t i = 0; i < sizeof criteria / sizeof criteria[0]; i++)
-        if (criteria[i].criterion == criterion)
-            return criteria[i].score;
-    return NULL;
-}
-
-static cnn_status score_groups(const cnn_model *model, score_fn score, cnn_channel_map *map)
+/* A group's channel scores what its layers say together. */
+static cnn_status score_groups(cnn_model *model, const cnn_prune_options *options, cnn_channel_map *map,
+                               cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
+    cnn_scores scores = {0};
+    CNN_TRY(cnn_scores_make(model, CNN_SCORE_CHANNELS, options, &scores));
     for (int i = 0; i < model->node_count; i++) {
-        const cnn_node *node = &model->nodes[i];
         cnn_channel_group *group = &map->groups[map->group[i]];
-        if (group->fixed || !(node->type->flags & CNN_LAYER_PRUNABLE))
+        if (group->fixed || !(model->nodes[i].type->flags & CNN_LAYER_PRUNABLE))
             continue;
-        for (int32_t k = 0; k < group->channels; k++) {
-            group->score[k] += score(node, k);
-            if (!isfinite(group->score[k]))
-                CNN_FAIL(CNN_ERR_NUMERIC,
-                         "layer '%s' has weights that are not finite numbers in output channel %d; train the model "
-                         "again with a smaller learning rate",
-                         node->name, k);
-        }
+        for (int32_t k = 0; k < group->channels; k++)
+            group->score[k] += scores.of[i][k];
     }
+    result->fallbacks = scores.fallbacks;
+    if (scores.fallback_name)
+        snprintf(result->fallback, sizeof result->fallback, "%s", scores.fallback_name);
 out:
+    cnn_scores_free(&scores);
     return status;
 }
 
@@ -217,19 +191,19 @@ out:
 }
 
 /* Fails unless something goes. */
-static cnn_status check_selection(const cnn_model *model, const cnn_channel_map *map, double ratio)
+static cnn_status check_selection(const cnn_model *model, const cnn_channel_map *map, double ratio,
+                                  cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
-    int groups = 0;
-    int64_t removed = 0;
     for (int g = 0; g < map->group_count; g++) {
-        groups += prunable(&map->groups[g]);
-        removed += map->groups[g].channels - cnn_channel_group_kept(&map->groups[g]);
+        const cnn_channel_group *group = &map->groups[g];
+        result->candidates += prunable(group) ? group->channels : 0;
+        result->removed += group->channels - cnn_channel_group_kept(group);
     }
-    if (groups == 0)
+    if (result->candidates == 0)
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "model '%s' has no layer that can lose channels: only its last layer has weights",
                  model->name);
-    if (removed == 0)
+    if (result->removed == 0)
         CNN_FAIL(CNN_ERR_USAGE,
                  "a share of %g removes no channel from model '%s': its layers lose whole steps of channels (8 where a "
                  "layer has 64 or more) and keep at least 4; give a larger share",
@@ -238,22 +212,22 @@ out:
     return status;
 }
 
-cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options)
+cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
     cnn_channel_map map = {0};
+    cnn_prune_result made = {0};
     cnn_model *copy = NULL;
-    score_fn score = find_criterion(options->criterion);
-    if (!score)
-        CNN_FAIL(CNN_ERR_USAGE, "unknown pruning criterion %d", (int)options->criterion);
     CNN_TRY(check_options(model, options));
     CNN_TRY(cnn_channel_map_make(model, &map));
-    CNN_TRY(score_groups(model, score, &map));
+    CNN_TRY(score_groups(model, options, &map, &made));
     CNN_TRY(select_channels(&map, options));
-    CNN_TRY(check_selection(model, &map, options->ratio));
+    CNN_TRY(check_selection(model, &map, options->ratio, &made));
     CNN_TRY(cnn_model_clone(model, &copy));
     CNN_TRY(cnn_channels_remove(copy, &map));
     cnn_model_swap(model, copy);
+    if (result)
+        *result = made;
 out:
     cnn_model_free(copy);
     cnn_channel_map_free(&map);

@@ -11,6 +11,7 @@ typedef enum opt_amp { OPT_AMP_OFF = -1, OPT_AMP_FP16, OPT_AMP_BF16 } opt_amp;
 typedef struct opt_settings {
     double prune; /* 0: not given */
     bool global, int8;
+    int criterion;   /* cnn_criterion; -1: not given */
     double finetune; /* epochs; -1: not given */
     int amp;         /* opt_amp */
     double learning_rate;

@@ -25,7 +25,7 @@ static const char residual[] = "image = input(height=8, width=8, channels=1)\n"
 
 static cnn_status prune(cnn_model *model, double ratio, bool global)
 {
-    return cnn_prune_channels(model, &(cnn_prune_options){.ratio = ratio, .global = global});
+    return cnn_prune_channels(model, &(cnn_prune_options){.ratio = ratio, .global = global}, NULL);
 }
 
 /* Multiplies the weights of output channel k, and its bias. */
@@ -257,7 +257,7 @@ START_TEST(test_prune_refusals_change_nothing)
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         CHECK_REFUSED(prune(model, wrong[i], false), CNN_ERR_USAGE, "between 0 and 1");
     CHECK_REFUSED(prune(model, 0.01, false), CNN_ERR_USAGE, "give a larger share");
-    CHECK_REFUSED(cnn_prune_channels(model, &(cnn_prune_options){.ratio = 0.5, .criterion = (cnn_criterion)99}),
+    CHECK_REFUSED(cnn_prune_channels(model, &(cnn_prune_options){.ratio = 0.5, .criterion = (cnn_criterion)99}, NULL),
                   CNN_ERR_USAGE, "criterion");
     ck_assert_uint_eq(fingerprint(model), before);
     param_data(model, "conv2", CNN_PARAM_WEIGHT)[5] = NAN;

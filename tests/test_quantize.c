@@ -381,7 +381,8 @@ START_TEST(test_models_that_do_not_fit)
     CHECK_REFUSED(cnn_quantize(model, &data, &options, NULL, NULL), CNN_ERR_USAGE, "at least 1");
     CHECK_OK(quantize(model, &data));
     CHECK_REFUSED(quantize(model, &data), CNN_ERR_UNSUPPORTED, "already INT8");
-    CHECK_REFUSED(cnn_prune_channels(model, &(cnn_prune_options){.ratio = 0.5}), CNN_ERR_UNSUPPORTED, "already INT8");
+    CHECK_REFUSED(cnn_prune_channels(model, &(cnn_prune_options){.ratio = 0.5}, NULL), CNN_ERR_UNSUPPORTED,
+                  "already INT8");
     cnn_model_free(model);
 
     model = make_model("image = input(height=12, width=12, channels=1)\n"

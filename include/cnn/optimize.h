@@ -11,17 +11,36 @@
 extern "C" {
 #endif
 
-typedef enum cnn_criterion { CNN_CRITERION_L1 } cnn_criterion;
+/* What says that a channel or a weight matters least (formulas: optimize/score.c, optimize/taylor.c). */
+typedef enum cnn_criterion {
+    CNN_CRITERION_L1,     /* sum of its absolute weights */
+    CNN_CRITERION_L2,     /* root of the sum of their squares */
+    CNN_CRITERION_BN,     /* |gamma| of the batch norm behind the layer, l2 where there is none; channels only */
+    CNN_CRITERION_TAYLOR, /* first-order change of the loss on training images */
+    CNN_CRITERION_RANDOM  /* by seed */
+} cnn_criterion;
 
 typedef struct cnn_prune_options {
     double ratio; /* share of output channels to remove, 0 < ratio < 1 */
     bool global;  /* ratio of all channels together, by scores normalized per layer */
     cnn_criterion criterion;
+    uint64_t seed;           /* of random, and of taylor's images */
+    const cnn_dataset *data; /* taylor: images to train on (those held out are not used) */
+    const char *device;      /* taylor: where its gradients are computed; NULL: automatic */
 } cnn_prune_options;
 
+/* What was done. */
+typedef struct cnn_prune_result {
+    int64_t candidates; /* channels of the prunable layers, a group of tied layers counted once */
+    int64_t removed;    /* of them */
+    int fallbacks;      /* layers that criterion bn scored by l2 ... */
+    char fallback[64];  /* ... and the first of them */
+} cnn_prune_result;
+
 /* Removes output channels of conv and linear layers (but those of the last one) and what depends on them: BN
- * parameters and the next layers' input channels. Each layer keeps >= 1/8 of its channels and >= 4. */
-CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options);
+ * parameters and the next layers' input channels. Each layer keeps >= 1/8 of its channels and >= 4. `result` may be
+ * NULL. */
+CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);

@@ -29,6 +29,11 @@ succeeds "$opt" --int8 -o int8.cnn model.cnn
 says "accuracy"
 succeeds "$opt" --prune 0.3 --finetune 0 -o pruned.cnn
 succeeds "$opt" --prune 0.4 --global --finetune 0 --quiet -o global.cnn
+for criterion in l1 l2 bn taylor random; do
+    succeeds "$opt" --prune 0.5 --criterion $criterion --finetune 0 -o $criterion.cnn
+done
+succeeds "$opt" --prune 0.5 --criterion bn --finetune 0 -o bn.cnn
+says "criterion bn: fc1 has no batch norm behind it, so l2 took its place"
 succeeds "$opt" --int8 --observer max --quiet -o max.cnn
 succeeds "$infer" -m pruned.cnn --test --quiet
 
@@ -43,6 +48,8 @@ for ratio in 0 1 1.5 nan -0.5 inf 50%; do
 done
 refuses 2 "--prune" "$opt"
 refuses 2 "--prune" "$opt" --global --int8
+refuses 2 "--criterion|'l3'|taylor" "$opt" --prune 0.5 --criterion l3
+refuses 2 "--criterion|--prune" "$opt" --int8 --criterion l1
 refuses 2 "--batch|'0'" "$opt" --prune 0.5 --batch 0
 refuses 2 "--finetune|'-1'" "$opt" --prune 0.5 --finetune -1
 refuses 2 "--observer|'mean'|max" "$opt" --int8 --observer mean

@@ -1,0 +1,34 @@
+/* How much a channel or a weight matters: the criteria of pruning. */
+#ifndef CNN_OPTIMIZE_SCORE_H
+#define CNN_OPTIMIZE_SCORE_H
+
+#include "cnn/optimize.h"
+#include "core/model.h"
+
+/* What is scored of each layer that has weights. */
+typedef enum cnn_score_unit {
+    CNN_SCORE_CHANNELS, /* its output channels */
+    CNN_SCORE_WEIGHTS   /* the elements of its weights [K,R,S,C] */
+} cnn_score_unit;
+
+typedef struct cnn_scores {
+    double **of; /* [node_count]: of a node with weights its channels or its weights; NULL for the others. The smallest
+                    goes first. */
+    int node_count;
+    int fallbacks;             /* layers without a batch norm that criterion bn scored by l2 */
+    const char *fallback_name; /* the first of them, a name of the model's; NULL: none */
+} cnn_scores;
+
+/* Scores all layers with weights. Of the options it reads criterion, and for random seed, for taylor data, seed and
+ * device. Refuses weights that are not finite, by name. Free with cnn_scores_free, which allows zeroed scores. */
+cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, cnn_scores *scores);
+void cnn_scores_free(cnn_scores *scores);
+
+/* The batch norm that reads nothing but what node `node` makes, or -1. */
+int cnn_batchnorm_behind(const cnn_model *model, int node);
+
+/* Adds to score[node], for every node with weights, the first-order Taylor importance of its channels or weights
+ * (optimize/taylor.c). */
+cnn_status cnn_score_taylor(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score);
+
+#endif
