@@ -102,3 +102,10 @@ void cnn_columns_add(const cnn_columns *columns, const void *context, int64_t fi
     const float *x = cnn_columns_read(columns, context, first, count, scratch[0]);
     columns->loops->column_sums(x, count, columns->channels, sum);
 }
+
+void cnn_columns_bias_grad(const cnn_columns *columns, void *workspace, const void *dy, float *db)
+{
+    const double *sum = cnn_columns_reduce(columns, workspace, cnn_columns_add, dy);
+    for (int32_t k = 0; k < columns->channels; k++)
+        db[k] = (float)sum[k];
+}

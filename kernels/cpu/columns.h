@@ -48,4 +48,7 @@ void cnn_columns_store(const cnn_columns *columns, cnn_dtype dtype, void *data, 
 void cnn_columns_add(const cnn_columns *columns, const void *context, int64_t first, int64_t count,
                      float *const scratch[CNN_COLUMN_BLOCKS], double *sum, double *sum2);
 
+/* db[k] = the sum of dy [pixels][channels] over all pixels. */
+void cnn_columns_bias_grad(const cnn_columns *columns, void *workspace, const void *dy, float *db);
+
 #endif

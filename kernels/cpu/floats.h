@@ -11,6 +11,10 @@ cnn_cpu_suits_fn cnn_cpu_gemv_float_suits; /* gemv.c */
 cnn_cpu_make_fn cnn_cpu_gemv_float_make;
 cnn_cpu_suits_fn cnn_cpu_conv_float_suits; /* conv.c: CONV, CONV_DGRAD, LINEAR, LINEAR_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_float_make;
+cnn_cpu_suits_fn cnn_cpu_conv_winograd_suits; /* conv_winograd.c: CONV, CONV_DGRAD */
+cnn_cpu_make_fn cnn_cpu_conv_winograd_make;
+cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
+cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_float_suits; /* wgrad.c: CONV_WGRAD, LINEAR_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_float_make;
 cnn_cpu_suits_fn cnn_cpu_bn_float_suits; /* bn.c: BN_TRAIN, BN_INFER, BN_GRAD */

@@ -7,8 +7,11 @@
     }
 
 const cnn_cpu_impl cnn_cpu_float_impls[] = {
+    ROW(CONV, "conv_winograd", conv_winograd),
     ROW(CONV, "conv_float", conv_float),
+    ROW(CONV_DGRAD, "conv_dgrad_winograd", conv_winograd),
     ROW(CONV_DGRAD, "conv_dgrad_float", conv_float),
+    ROW(CONV_WGRAD, "conv_wgrad_winograd", wgrad_winograd),
     ROW(CONV_WGRAD, "conv_wgrad_float", wgrad_float),
     ROW(LINEAR, "gemv_float", gemv_float),
     ROW(LINEAR, "linear_float", conv_float),

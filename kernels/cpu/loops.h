@@ -2,7 +2,7 @@
  *
  * The drivers (conv.c, wgrad.c, bn.c, ...) know shapes and tasks; these loops know vectors. All of them work on f32:
  * drivers convert f16 and bf16 on the way in and out with to_f32 and from_f32, in blocks that stay in cache. The same
- * sources (loops_gemm.h, loops_rows.h) are compiled for every level. */
+ * sources (loops_gemm.h, loops_winograd.h, loops_rows.h) are compiled for every level. */
 #ifndef CNN_CPU_LOOPS_H
 #define CNN_CPU_LOOPS_H
 
@@ -15,6 +15,9 @@ enum {
     CNN_DOT_OUTPUTS = 4,  /* of one cnn_dot_fn call */
     CNN_DOT_IMAGES = 4
 };
+
+/* Winograd F(4x4, 5x5): a tile of 8x8 inputs gives 4x4 outputs. */
+enum { CNN_WINO_TAPS = 5, CNN_WINO_OUTPUTS = 4, CNN_WINO_POINTS = 8, CNN_WINO_PRODUCTS = 64 };
 
 /* One tile of a matrix product in registers: c[i][j] (+)= sum_k a(i,k) * b(k,j), k < depth.
  *   by rows:  a(i,k) = a[i*CNN_GEMM_PITCH + k*a_step], a_step = 1
@@ -43,6 +46,17 @@ typedef struct cnn_cpu_loops {
 
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
+
+    /* Winograd's transforms (loops_winograd.h) of `channels` (whole vectors) of one tile. Pixels of a tile lie
+     * row_pitch and pixel_pitch floats apart, its 64 points point_pitch, the 25 taps of a filter tap_pitch. */
+    void (*wino_input)(const float *src, ptrdiff_t row_pitch, ptrdiff_t pixel_pitch, int channels, float *dst,
+                       ptrdiff_t point_pitch); /* 8x8 pixels -> points */
+    void (*wino_output)(const float *src, ptrdiff_t point_pitch, int channels, float *dst,
+                        ptrdiff_t pixel_pitch); /* points -> 4x4 pixels, row by row */
+    void (*wino_output_grad)(const float *src, ptrdiff_t row_pitch, ptrdiff_t pixel_pitch, int channels, float *dst,
+                             ptrdiff_t point_pitch); /* 4x4 pixels -> points */
+    void (*wino_filter)(const float *src, ptrdiff_t tap_pitch, int channels, float *dst, ptrdiff_t point_pitch);
+    void (*wino_filter_grad)(const float *src, ptrdiff_t point_pitch, int channels, float *dst, ptrdiff_t tap_pitch);
 
     /* `count` elements of a float dtype to and from f32; f32 is copied. */
     void (*to_f32)(cnn_dtype dtype, const void *src, float *dst, int64_t count);

@@ -1,4 +1,5 @@
 /* The float loops for level avx2; compiled for AVX2, FMA and F16C, so nothing here runs before that was checked. */
 #define CNN_SIMD_AVX2
 #include "kernels/cpu/loops_gemm.h"
+#include "kernels/cpu/loops_winograd.h"
 #include "kernels/cpu/loops_rows.h"

@@ -2,4 +2,5 @@
  * checked. */
 #define CNN_SIMD_AVX512
 #include "kernels/cpu/loops_gemm.h"
+#include "kernels/cpu/loops_winograd.h"
 #include "kernels/cpu/loops_rows.h"

@@ -1,4 +1,5 @@
 /* The float loops for level portable: any CPU. */
 #define CNN_SIMD_PORTABLE
 #include "kernels/cpu/loops_gemm.h"
+#include "kernels/cpu/loops_winograd.h"
 #include "kernels/cpu/loops_rows.h"

@@ -51,6 +51,16 @@ VEC_INLINE vec vec_add(vec a, vec b)
     return _mm512_add_ps(a, b);
 }
 
+VEC_INLINE vec vec_sub(vec a, vec b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+VEC_INLINE vec vec_mul(vec a, vec b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
 /* a*b + c */
 VEC_INLINE vec vec_fma(vec a, vec b, vec c)
 {
@@ -100,6 +110,16 @@ VEC_INLINE vec vec_zero(void)
 VEC_INLINE vec vec_add(vec a, vec b)
 {
     return _mm256_add_ps(a, b);
+}
+
+VEC_INLINE vec vec_sub(vec a, vec b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+VEC_INLINE vec vec_mul(vec a, vec b)
+{
+    return _mm256_mul_ps(a, b);
 }
 
 /* a*b + c */
@@ -152,6 +172,16 @@ VEC_INLINE vec vec_zero(void)
 VEC_INLINE vec vec_add(vec a, vec b)
 {
     return a + b;
+}
+
+VEC_INLINE vec vec_sub(vec a, vec b)
+{
+    return a - b;
+}
+
+VEC_INLINE vec vec_mul(vec a, vec b)
+{
+    return a * b;
 }
 
 /* a*b + c, rounded twice: not every CPU has a fused form. */

@@ -360,12 +360,8 @@ static cnn_status wgrad_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_CO
     cnn_cpu_parallel(host, kernel->bundle_count * kernel->tile_count * kernel->slices, kernel->slots, wgrad_task, &run);
     if (kernel->slices > 1)
         host->parallel(kernel->shape.k, combine_task, &run);
-    if (base->desc.arg[CNN_ARG_DST2].dtype != CNN_NONE) {
-        double *sum = cnn_columns_reduce(&kernel->bias, workspace, cnn_columns_add, args[CNN_ARG_SRC2]);
-        float *db = args[CNN_ARG_DST2];
-        for (int32_t k = 0; k < kernel->shape.k; k++)
-            db[k] = (float)sum[k];
-    }
+    if (base->desc.arg[CNN_ARG_DST2].dtype != CNN_NONE)
+        cnn_columns_bias_grad(&kernel->bias, workspace, args[CNN_ARG_SRC2], args[CNN_ARG_DST2]);
     return CNN_OK;
 }
 

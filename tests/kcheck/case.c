@@ -186,6 +186,31 @@ out:
     return status;
 }
 
+/* ---- The transform bound ---- */
+
+cnn_status kc_bound_transform(kc_case *test)
+{
+    const double rms_share = 1e-5, largest_share = 1e-4;
+    const cnn_tensor_desc *dst = &test->desc.arg[CNN_ARG_DST];
+    const double *want = test->want[CNN_ARG_DST];
+    const int64_t count = cnn_desc_elements(dst);
+    double squares = 0, rounding = 0;
+    cnn_status status = kc_bound_sum(test);
+    if (status != CNN_OK)
+        return status;
+    for (int64_t i = 0; i < count; i++) {
+        const double half = kc_half_ulp(dst->dtype, fabs(want[i]));
+        squares += want[i] * want[i];
+        rounding += half * half;
+    }
+    const double rms = sqrt(squares / (double)count);
+    test->rms_tolerance = rms_share * rms + sqrt(rounding / (double)count);
+    for (int64_t i = 0; i < count; i++)
+        test->tolerance[CNN_ARG_DST][i] =
+            largest_share * rms + kc_half_ulp(dst->dtype, fabs(want[i]) + largest_share * rms);
+    return CNN_OK;
+}
+
 /* ---- Cases ---- */
 
 static cnn_status fill_inputs(kc_case *test, kc_random *random)
@@ -225,6 +250,8 @@ cnn_status kc_case_make(kc_case *test, cnn_op op, int number, uint64_t seed)
     CNN_TRY(kc_reference(test, &desc, test->in, test->want, &test->want_state));
     if (test->agreement == KC_SUM)
         CNN_TRY(kc_bound_sum(test));
+    else if (test->agreement == KC_TRANSFORM)
+        CNN_TRY(kc_bound_transform(test));
     else if (test->agreement == KC_ULP)
         ops[op].bound(test);
 out:

@@ -218,6 +218,21 @@ static bool agrees(double got, double want, double tolerance, cnn_dtype dtype)
     return got == want || fabs(got - want) <= tolerance;
 }
 
+/* The rms of DST's error, where the case bounds it. */
+static void check_rms(trial *t, int role, const double *got)
+{
+    const double *want = t->test->want[role];
+    const int64_t count = cnn_desc_elements(&t->test->desc.arg[role]);
+    double squares = 0;
+    if (role != CNN_ARG_DST || t->test->rms_tolerance <= 0)
+        return;
+    for (int64_t i = 0; i < count; i++)
+        squares += (got[i] - want[i]) * (got[i] - want[i]);
+    const double rms = sqrt(squares / (double)count);
+    if (!(rms <= t->test->rms_tolerance))
+        fail(t, "%s: the error's rms is %.3g, allowed %.3g", role_name(role), rms, t->test->rms_tolerance);
+}
+
 static void check_values(trial *t, int role)
 {
     const cnn_tensor_desc *desc = &t->test->desc.arg[role];
@@ -236,6 +251,7 @@ static void check_values(trial *t, int role)
         fail(t, "%s[%d,%d,%d,%d]: got %.9g, want %.9g, |difference| %.3g, allowed %.3g", role_name(role), n, h, w, c,
              got[i], want[i], fabs(got[i] - want[i]), allowed);
     }
+    check_rms(t, role, got);
     free(got);
 }
 

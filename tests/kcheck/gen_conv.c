@@ -9,7 +9,8 @@ typedef struct shape {
     int32_t n, h, w, c, k, r, s, stride, pad;
 } shape;
 
-/* {n, h, w, c, k, r, s, stride, pad}. The last five have more pixels, channels or terms than one block of a kernel. */
+/* {n, h, w, c, k, r, s, stride, pad}. The five before the last three have more pixels, channels or terms than one block
+ * of a kernel. The last three are large enough for Winograd kernels, one with more channels than a piece of depth. */
 static const shape conv_shapes[] = {
     {1, 5, 5, 1, 1, 3, 3, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0},    {1, 8, 8, 17, 33, 3, 3, 1, 1},
     {1, 5, 9, 33, 3, 3, 3, 2, 1},    {3, 4, 4, 1, 1, 1, 1, 1, 0},     {2, 5, 5, 64, 64, 1, 1, 1, 0},
@@ -21,7 +22,8 @@ static const shape conv_shapes[] = {
     {5, 1, 17, 7, 13, 1, 3, 1, 0},   {1, 7, 7, 32, 16, 7, 7, 1, 3},   {1, 10, 10, 16, 8, 3, 3, 3, 0},
     {1, 9, 9, 3, 4, 1, 1, 3, 0},     {7, 2, 3, 15, 16, 2, 3, 1, 1},   {1, 14, 14, 20, 50, 5, 5, 1, 0},
     {20, 14, 14, 1, 16, 5, 5, 1, 2}, {1, 20, 20, 3, 300, 3, 3, 1, 0}, {1, 16, 16, 70, 17, 3, 3, 1, 0},
-    {3, 12, 12, 40, 20, 5, 5, 1, 2}, {9, 8, 8, 33, 7, 1, 1, 1, 0},
+    {3, 12, 12, 40, 20, 5, 5, 1, 2}, {9, 8, 8, 33, 7, 1, 1, 1, 0},    {1, 8, 8, 32, 32, 5, 5, 1, 2},
+    {2, 9, 11, 37, 35, 5, 5, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0},
 };
 static const shape linear_shapes[] = {
     {1, 1, 1, 1, 1, 0, 0, 1, 0},      {1, 1, 1, 17, 5, 0, 0, 1, 0},    {3, 1, 1, 33, 10, 0, 0, 1, 0},
@@ -134,6 +136,22 @@ static shape random_linear(kc_random *random)
     }
 }
 
+/* Where a kernel may transform instead of summing: sums are then not exact, whatever they are made of. */
+static bool may_transform(const shape *s, const variant *v)
+{
+    const int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad),
+                  q = cnn_window_count(s->w, s->s, s->stride, s->pad);
+    return v->dtype != CNN_I8 && s->r == 5 && s->s == 5 && s->stride == 1 && s->c >= 32 && s->k >= 32 &&
+           s->n * p * q >= 64;
+}
+
+static const variant *real_variant(const variant *v, variant *copy)
+{
+    *copy = *v;
+    copy->values = REAL;
+    return copy;
+}
+
 /* ---- Fills ---- */
 
 /* Fills of the two factors, `terms` products in a sum. */
@@ -240,7 +258,11 @@ static void make_forward(kc_case *test, const shape *s, const variant *v)
 {
     static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2, CNN_ARG_DST};
     cnn_op_desc *desc = &test->desc;
+    variant real;
     int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad), q = cnn_window_count(s->w, s->s, s->stride, s->pad);
+    const bool transform = may_transform(s, v);
+    if (transform)
+        v = real_variant(v, &real);
     desc->stride = s->stride;
     desc->pad = s->pad;
     desc->constant_weights = test->number % 3 != 0;
@@ -251,6 +273,8 @@ static void make_forward(kc_case *test, const shape *s, const variant *v)
     set_epilogue(test, v, p, q);
     fill_factors(test, CNN_ARG_SRC, CNN_ARG_WEIGHT, v);
     fill_epilogue(test, v);
+    if (transform)
+        test->agreement = KC_TRANSFORM;
     set_padding(test, activations, 3);
 }
 
@@ -258,7 +282,11 @@ static void make_gradient(kc_case *test, const shape *s, const variant *v)
 {
     static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2};
     static const cnn_arg data_activations[] = {CNN_ARG_SRC, CNN_ARG_DST};
+    variant real;
     cnn_op_desc *desc = &test->desc;
+    const bool transform = may_transform(s, v);
+    if (transform)
+        v = real_variant(v, &real);
     int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad), q = cnn_window_count(s->w, s->s, s->stride, s->pad);
     bool data = desc->op == CNN_OP_CONV_DGRAD || desc->op == CNN_OP_LINEAR_DGRAD;
     cnn_tensor_desc x = cnn_desc(v->dtype, s->n, s->h, s->w, s->c);
@@ -287,6 +315,8 @@ static void make_gradient(kc_case *test, const shape *s, const variant *v)
         set_padding(test, activations, 2);
         test->pad_to[CNN_ARG_WEIGHT] = 0;
     }
+    if (transform)
+        test->agreement = KC_TRANSFORM;
 }
 
 /* Shape and variant of case `number`. A linear layer's filter is its image. */

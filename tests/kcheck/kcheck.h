@@ -7,8 +7,11 @@
  *   exact  the bits of the reference (0 = -0, NaN = NaN). INT8; float sums filled with small integers, which are exact
  *          in any order, so f16 and bf16 results are one rounding of an exact sum; ops that only move or compare.
  *   sum    real data: |got - want| <= (K+2) u sum|a||b| + half an ulp of the output's dtype, u = 2^-24, K terms. The
- * sum is what the same reference gives for absolute values; a half-precision DST is compared with an f32 one. ulp BN,
- * LOSS, optimizer: the bounds written out in bounds.c, op by op. */
+ *          sum is what the same reference gives for absolute values; a half-precision DST is compared with an f32 one.
+ *   transform  5x5 convolutions that Winograd kernels may take, on real data: the error's rms over DST is at most 1e-5
+ *          of the rms of DST, no error is more than 1e-4 of that, and half an ulp of the output's dtype on top.
+ *   ulp    BN, LOSS, optimizer: the bounds written out in bounds.c, op by op.
+ */
 #ifndef KCHECK_H
 #define KCHECK_H
 
@@ -58,7 +61,7 @@ typedef struct kc_fill {
     double lo, hi, scale;
 } kc_fill;
 
-typedef enum kc_class { KC_EXACT, KC_SUM, KC_ULP } kc_class;
+typedef enum kc_class { KC_EXACT, KC_SUM, KC_TRANSFORM, KC_ULP } kc_class;
 
 typedef struct kc_case {
     cnn_op_desc desc; /* without channel padding */
@@ -76,6 +79,7 @@ typedef struct kc_case {
     double *tolerance[CNN_ARG_COUNT]; /* NULL: exact */
     cnn_train_state want_state;
     double sumsq_tolerance; /* relative, of state.grad_sumsq */
+    double rms_tolerance;   /* of the error over DST; 0: not looked at */
 } kc_case;
 
 /* How cases of an op are made. */
@@ -114,11 +118,12 @@ cnn_status kc_reference(const kc_case *test, const cnn_op_desc *desc, double *co
 /* Half the distance of neighbours of dtype at this magnitude. */
 double kc_half_ulp(cnn_dtype dtype, double magnitude);
 
-/* Fills tolerances of class KC_SUM. */
+/* Fills tolerances of class KC_SUM, and of KC_TRANSFORM: there all but DST keep the bounds of a sum. */
 cnn_status kc_bound_sum(kc_case *test);
+cnn_status kc_bound_transform(kc_case *test);
 
 /* Generators and bounds, one a family of ops. */
-enum { KC_CONV_FIXED = 640, KC_LINEAR_FIXED = 400, KC_GRAD_FIXED = 256, KC_LINEAR_GRAD_FIXED = 160 };
+enum { KC_CONV_FIXED = 700, KC_LINEAR_FIXED = 400, KC_GRAD_FIXED = 280, KC_LINEAR_GRAD_FIXED = 160 };
 enum { KC_BN_FIXED = 60, KC_ELEMENT_FIXED = 60, KC_POOL_FIXED = 96, KC_INPUT_FIXED = 32, KC_REQUANTIZE_FIXED = 40 };
 enum { KC_LOSS_FIXED = 96, KC_STATS_FIXED = 24, KC_SGD_FIXED = 36, KC_UPDATE_FIXED = 16, KC_SCALER_FIXED = 24 };
 typedef void kc_make(kc_case *test, cnn_op op, int number, kc_random *random);

@@ -1,0 +1,309 @@
+/* 5x5 convolutions at stride 1 and their data gradients by Winograd F(4x4, 5x5).
+ *
+ * The data gradient is the convolution of dy with the filters turned around, input and output channels exchanged, and
+ * a padding of 4 - pad. Transformed filters U [64][depth][columns] are kept in panels of two vectors of columns, as
+ * conv.c's weights are; they are made once when weights are constant, else at the start of every run. */
+#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/floats.h"
+#include "kernels/cpu/winograd.h"
+
+#include <string.h>
+
+enum {
+    FILTER_CHANNELS = 32, /* channels of one filter that are transformed at a time */
+    FILTER_PITCH = FILTER_CHANNELS + 16,
+    PACK_FILTERS = 64 /* filters of a task that packs for the data gradient */
+};
+
+typedef struct wino_kernel {
+    cnn_cpu_kernel cpu;
+    const cnn_cpu_loops *loops;
+    bool dgrad;
+    int32_t n, in_h, in_w, depth, out_h, out_w, columns; /* depth, columns: channels in and out */
+    int32_t pad, depth_pitch, column_pitch;
+    cnn_dtype src_dtype, weight_dtype;
+    cnn_wino_tiles tiles;
+    int depths, panel; /* pieces of the depth; columns of a whole panel */
+    ptrdiff_t v_point, m_point, m_pitch, u_point;
+    size_t u_bytes, v_bytes, m_bytes, slot_bytes;
+    int slots;
+} wino_kernel;
+
+typedef struct wino_run {
+    const wino_kernel *kernel;
+    void *const *args;
+    const void *weights;
+    float *u, *v, *m;
+    char *scratch;
+    int32_t first, images; /* of the chunk */
+} wino_run;
+
+static float *scratch_of(const wino_run *run, int worker)
+{
+    return (float *)(void *)(run->scratch + (size_t)worker * run->kernel->slot_bytes);
+}
+
+static int panel_width(const wino_kernel *kernel, int32_t column)
+{
+    return kernel->column_pitch - column < kernel->panel ? kernel->loops->lanes : kernel->panel;
+}
+
+/* U of a point from a column on: rows of `width` floats, one a depth. */
+static float *u_panel(const wino_kernel *kernel, float *u, int point, int32_t column)
+{
+    return u + point * kernel->u_point + (ptrdiff_t)column * kernel->depth;
+}
+
+/* ---- Filters ---- */
+
+/* The taps of filter k, channels [first, first+count), as taps [25][FILTER_PITCH], in their order or turned around;
+ * zeros up to `width`. */
+static void read_taps(const wino_kernel *kernel, const void *weights, int32_t k, int32_t first, int32_t count,
+                      int width, float *taps)
+{
+    const int all = CNN_WINO_TAPS * CNN_WINO_TAPS;
+    const int32_t channels = kernel->dgrad ? kernel->columns : kernel->depth;
+    const size_t size = cnn_dtype_bytes(kernel->weight_dtype);
+    for (int tap = 0; tap < all; tap++) {
+        const int64_t at = ((int64_t)k * all + (kernel->dgrad ? all - 1 - tap : tap)) * channels + first;
+        float *to = taps + tap * FILTER_PITCH;
+        kernel->loops->to_f32(kernel->weight_dtype, (const char *)weights + (size_t)at * size, to, count);
+        memset(to + count, 0, (size_t)(width - count) * sizeof *to);
+    }
+}
+
+/* Task: one panel of filters. Each filter's points run along its channels; a transposition puts the filters side by
+ * side. */
+static void pack_forward_task(void *context, int task, int worker)
+{
+    const wino_run *run = context;
+    const wino_kernel *kernel = run->kernel;
+    const int32_t column = task * kernel->panel;
+    const int width = panel_width(kernel, column);
+    const int32_t filters = kernel->columns - column < width ? kernel->columns - column : width;
+    float *taps = scratch_of(run, worker), *points = taps + CNN_WINO_TAPS * CNN_WINO_TAPS * FILTER_PITCH;
+    const ptrdiff_t point_pitch = kernel->panel * FILTER_PITCH;
+    for (int32_t first = 0; first < kernel->depth; first += FILTER_CHANNELS) {
+        const int32_t count = kernel->depth - first < FILTER_CHANNELS ? kernel->depth - first : FILTER_CHANNELS;
+        const int whole = cnn_wino_pad(kernel->loops, count);
+        for (int32_t i = 0; i < filters; i++) {
+            read_taps(kernel, run->weights, column + i, first, count, whole, taps);
+            kernel->loops->wino_filter(taps, FILTER_PITCH, whole, points + i * FILTER_PITCH, point_pitch);
+        }
+        for (int point = 0; point < CNN_WINO_PRODUCTS; point++)
+            kernel->loops->transpose(points + point * point_pitch, FILTER_PITCH, filters, count,
+                                     u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width, width);
+    }
+}
+
+/* Task: one panel of input channels, some filters. Here the channels are the columns. */
+static void pack_dgrad_task(void *context, int task, int worker)
+{
+    const wino_run *run = context;
+    const wino_kernel *kernel = run->kernel;
+    const int pieces = (kernel->depth + PACK_FILTERS - 1) / PACK_FILTERS;
+    const int32_t column = task / pieces * kernel->panel, first = task % pieces * PACK_FILTERS;
+    const int32_t last = first + PACK_FILTERS < kernel->depth ? first + PACK_FILTERS : kernel->depth;
+    const int width = panel_width(kernel, column);
+    const int32_t count = kernel->columns - column < width ? kernel->columns - column : width;
+    float *taps = scratch_of(run, worker);
+    for (int32_t k = first; k < last; k++) {
+        read_taps(kernel, run->weights, k, column, count, width, taps);
+        kernel->loops->wino_filter(taps, FILTER_PITCH, width, u_panel(kernel, run->u, 0, column) + (ptrdiff_t)k * width,
+                                   kernel->u_point);
+    }
+}
+
+static void pack_filters(wino_run *run)
+{
+    const wino_kernel *kernel = run->kernel;
+    const int panels = (kernel->column_pitch + kernel->panel - 1) / kernel->panel;
+    const int pieces = kernel->dgrad ? (kernel->depth + PACK_FILTERS - 1) / PACK_FILTERS : 1;
+    cnn_cpu_parallel(kernel->cpu.device->host, panels * pieces, kernel->slots,
+                     kernel->dgrad ? pack_dgrad_task : pack_forward_task, run);
+}
+
+/* ---- The three steps of a chunk ---- */
+
+/* Task: a row of tiles of one image to V. */
+static void input_task(void *context, int task, int worker)
+{
+    const wino_run *run = context;
+    const wino_kernel *kernel = run->kernel;
+    const cnn_wino_tiles *tiles = &kernel->tiles;
+    const int32_t image = task / tiles->down, row = task % tiles->down;
+    const int32_t columns = tiles->across * CNN_WINO_OUTPUTS + CNN_WINO_TAPS - 1;
+    const ptrdiff_t pixel = kernel->depth_pitch;
+    const cnn_wino_source source = {kernel->loops, kernel->src_dtype, run->args[CNN_ARG_SRC], kernel->in_h,
+                                    kernel->in_w,  kernel->depth,     kernel->depth_pitch};
+    float *band = scratch_of(run, worker);
+    cnn_wino_stage(&source, run->first + image, row * CNN_WINO_OUTPUTS - kernel->pad, CNN_WINO_POINTS, -kernel->pad,
+                   columns, band);
+    for (int32_t x = 0; x < tiles->across; x++) {
+        const int64_t tile = (int64_t)image * tiles->all + row * tiles->across + x;
+        for (int d = 0; d < kernel->depths; d++) {
+            const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth_pitch - first;
+            kernel->loops->wino_input(
+                band + x * CNN_WINO_OUTPUTS * pixel + first, columns * pixel, pixel,
+                left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH,
+                run->v + (ptrdiff_t)d * CNN_WINO_PRODUCTS * kernel->v_point + tile * CNN_GEMM_PITCH, kernel->v_point);
+        }
+    }
+}
+
+/* Task: M = V U at one point. */
+static void product_task(void *context, int point, int worker)
+{
+    const wino_run *run = context;
+    const wino_kernel *kernel = run->kernel;
+    const cnn_cpu_loops *loops = kernel->loops;
+    const int count = run->images * kernel->tiles.all;
+    const int blocks = (count + loops->tile_rows - 1) / loops->tile_rows;
+    (void)worker;
+    for (int32_t column = 0; column < kernel->column_pitch; column += kernel->panel) {
+        const int width = panel_width(kernel, column);
+        const cnn_tile_fn *multiply = loops->tile_by_rows[width == kernel->panel];
+        for (int d = 0; d < kernel->depths; d++) {
+            const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth - first;
+            const float *u = u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width;
+            const float *v = run->v + ((ptrdiff_t)d * CNN_WINO_PRODUCTS + point) * kernel->v_point;
+            float *m = run->m + point * kernel->m_point + column;
+            for (int b = 0; b < blocks; b++) {
+                const int row = count * b / blocks, rows = count * (b + 1) / blocks - row;
+                multiply[rows - 1](v + (ptrdiff_t)row * CNN_GEMM_PITCH, 1, u, width, m + row * kernel->m_pitch,
+                                   kernel->m_pitch, left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH, d > 0);
+            }
+        }
+    }
+}
+
+/* Task: a row of tiles of one image from M to DST. */
+static void output_task(void *context, int task, int worker)
+{
+    const wino_run *run = context;
+    const wino_kernel *kernel = run->kernel;
+    const cnn_wino_tiles *tiles = &kernel->tiles;
+    const int32_t image = task / tiles->down, row = task % tiles->down;
+    float *pixels = scratch_of(run, worker); /* [4][4][column_pitch] */
+    for (int32_t column = 0; column < tiles->across; column++) {
+        const int64_t tile = (int64_t)image * tiles->all + row * tiles->across + column;
+        kernel->loops->wino_output(run->m + tile * kernel->m_pitch, kernel->m_point, kernel->column_pitch, pixels,
+                                   kernel->column_pitch);
+        for (int i = 0; i < CNN_WINO_OUTPUTS * CNN_WINO_OUTPUTS; i++) {
+            const int32_t y = row * CNN_WINO_OUTPUTS + i / CNN_WINO_OUTPUTS;
+            const int32_t x = column * CNN_WINO_OUTPUTS + i % CNN_WINO_OUTPUTS;
+            if (y < kernel->out_h && x < kernel->out_w)
+                cnn_epilogue_store(kernel->loops, &kernel->cpu.base.desc, run->args, pixels + i * kernel->column_pitch,
+                                   ((int64_t)(run->first + image) * kernel->out_h + y) * kernel->out_w + x, 0,
+                                   kernel->columns);
+        }
+    }
+}
+
+/* ---- The kernel ---- */
+
+static cnn_status wino_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const wino_kernel *kernel = (const wino_kernel *)base;
+    const cnn_host *host = kernel->cpu.device->host;
+    char *memory = workspace;
+    wino_run run = {.kernel = kernel, .args = args, .weights = args[CNN_ARG_WEIGHT]};
+    run.v = (float *)(void *)memory;
+    run.m = (float *)(void *)(memory + kernel->v_bytes);
+    run.scratch = memory + kernel->v_bytes + kernel->m_bytes;
+    if (base->pack) {
+        run.u = kernel->cpu.packed;
+    } else {
+        run.u = (float *)(void *)(run.scratch + (size_t)kernel->slots * kernel->slot_bytes);
+        pack_filters(&run);
+    }
+    for (int chunk = 0; chunk < kernel->tiles.chunks; chunk++) {
+        run.images = cnn_wino_chunk(&kernel->tiles, kernel->n, chunk, &run.first);
+        cnn_cpu_parallel(host, run.images * kernel->tiles.down, kernel->slots, input_task, &run);
+        host->parallel(CNN_WINO_PRODUCTS, product_task, &run);
+        cnn_cpu_parallel(host, run.images * kernel->tiles.down, kernel->slots, output_task, &run);
+    }
+    return CNN_OK;
+}
+
+static cnn_status wino_pack(cnn_kernel *base, const void *weights)
+{
+    wino_kernel *kernel = (wino_kernel *)base;
+    const cnn_host *host = kernel->cpu.device->host;
+    wino_run run = {.kernel = kernel, .weights = weights};
+    cnn_status status = CNN_OK;
+    if (!kernel->cpu.packed)
+        kernel->cpu.packed = host->alloc(kernel->u_bytes);
+    run.u = kernel->cpu.packed;
+    run.scratch = host->alloc((size_t)kernel->slots * kernel->slot_bytes);
+    if (run.u && run.scratch)
+        pack_filters(&run);
+    else
+        status = host->error(CNN_ERR_MEMORY, "device cpu: out of memory for %zu bytes of transformed filters",
+                             kernel->u_bytes);
+    host->free(run.scratch);
+    return status;
+}
+
+bool cnn_cpu_conv_winograd_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    (void)isa;
+    return cnn_wino_suits(desc, why) && cnn_epilogue_suits(desc, why);
+}
+
+static void choose_memory(wino_kernel *kernel)
+{
+    const size_t floats = sizeof(float), products = CNN_WINO_PRODUCTS;
+    const size_t tiles = (size_t)(kernel->tiles.images * kernel->tiles.all);
+    const size_t band = (size_t)(CNN_WINO_POINTS * (kernel->tiles.across * CNN_WINO_OUTPUTS + CNN_WINO_TAPS - 1)) *
+                        (size_t)kernel->depth_pitch;
+    const size_t outputs = (size_t)(CNN_WINO_OUTPUTS * CNN_WINO_OUTPUTS) * (size_t)kernel->column_pitch;
+    const size_t filters =
+        (size_t)(CNN_WINO_TAPS * CNN_WINO_TAPS + (kernel->dgrad ? 0 : CNN_WINO_PRODUCTS * kernel->panel)) *
+        FILTER_PITCH;
+    const size_t scratch = band > outputs ? band : outputs;
+    kernel->v_point = (ptrdiff_t)tiles * CNN_GEMM_PITCH + CNN_WINO_POINT_EXTRA;
+    kernel->m_pitch = kernel->column_pitch + CNN_WINO_PITCH_EXTRA;
+    kernel->m_point = (ptrdiff_t)tiles * kernel->m_pitch + CNN_WINO_POINT_EXTRA;
+    kernel->u_point = (ptrdiff_t)kernel->column_pitch * kernel->depth + CNN_WINO_POINT_EXTRA;
+    kernel->v_bytes = cnn_cpu_aligned((size_t)kernel->depths * products * (size_t)kernel->v_point * floats);
+    kernel->m_bytes = cnn_cpu_aligned(products * (size_t)kernel->m_point * floats);
+    kernel->u_bytes = cnn_cpu_aligned(products * (size_t)kernel->u_point * floats);
+    kernel->slot_bytes = cnn_cpu_aligned((scratch > filters ? scratch : filters) * floats);
+    kernel->slots = kernel->cpu.device->host->threads();
+    kernel->cpu.base.workspace_bytes = kernel->v_bytes + kernel->m_bytes + (size_t)kernel->slots * kernel->slot_bytes +
+                                       (kernel->cpu.base.pack ? 0 : kernel->u_bytes);
+}
+
+cnn_status cnn_cpu_conv_winograd_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
+{
+    wino_kernel *kernel;
+    cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
+    if (status != CNN_OK)
+        return status;
+    const cnn_conv_shape shape = cnn_conv_shape_of(desc);
+    const bool dgrad = desc->op == CNN_OP_CONV_DGRAD;
+    kernel->loops = cnn_cpu_loops_get(device->isa);
+    kernel->dgrad = dgrad;
+    kernel->n = shape.n;
+    kernel->in_h = dgrad ? shape.p : shape.h;
+    kernel->in_w = dgrad ? shape.q : shape.w;
+    kernel->depth = dgrad ? shape.k : shape.c;
+    kernel->out_h = dgrad ? shape.h : shape.p;
+    kernel->out_w = dgrad ? shape.w : shape.q;
+    kernel->columns = dgrad ? shape.c : shape.k;
+    kernel->pad = dgrad ? CNN_WINO_TAPS - 1 - shape.pad : shape.pad;
+    kernel->depth_pitch = cnn_wino_pad(kernel->loops, kernel->depth);
+    kernel->column_pitch = cnn_wino_pad(kernel->loops, kernel->columns);
+    kernel->src_dtype = desc->arg[CNN_ARG_SRC].dtype;
+    kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
+    kernel->tiles = cnn_wino_tiles_of(kernel->n, kernel->out_h, kernel->out_w);
+    kernel->depths = (kernel->depth_pitch + CNN_GEMM_DEPTH - 1) / CNN_GEMM_DEPTH;
+    kernel->panel = 2 * kernel->loops->lanes;
+    kernel->cpu.base.run = wino_run_kernel;
+    kernel->cpu.base.pack = desc->constant_weights ? wino_pack : NULL;
+    cnn_cpu_kernel_name_float(&kernel->cpu, dgrad ? "conv_dgrad_winograd" : "conv_winograd", kernel->src_dtype);
+    choose_memory(kernel);
+    *made = &kernel->cpu.base;
+    return CNN_OK;
+}
