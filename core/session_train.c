@@ -180,19 +180,30 @@ static cnn_status check_training(const cnn_session *session)
     return session->train ? CNN_OK : cnn_error(CNN_ERR_USAGE, "this session was not opened for training");
 }
 
+static cnn_status upload_data(cnn_session *session, const cnn_dataset *data, int32_t count)
+{
+    cnn_status status = CNN_OK;
+    size_t image_bytes = (size_t)cnn_desc_elements(&session->model->nodes[0].out);
+    if (session->backend->host_memory)
+        return CNN_OK;
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_IMAGES], data->images, (size_t)count * image_bytes));
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_LABELS], data->labels, (size_t)count));
+out:
+    return status;
+}
+
 static cnn_status bind_data(cnn_session *session, const cnn_dataset *data)
 {
     cnn_status status = CNN_OK;
-    size_t image_bytes = (size_t)data->count * (size_t)cnn_desc_elements(&session->model->nodes[0].out);
+    size_t image_bytes = (size_t)cnn_desc_elements(&session->model->nodes[0].out);
     if (session->backend->host_memory) {
         session->images = data->images;
         session->labels = data->labels;
         return CNN_OK;
     }
-    CNN_TRY(cnn_session_alloc(session, CNN_PLACE_IMAGES, image_bytes));
+    CNN_TRY(cnn_session_alloc(session, CNN_PLACE_IMAGES, (size_t)data->count * image_bytes));
     CNN_TRY(cnn_session_alloc(session, CNN_PLACE_LABELS, (size_t)data->count));
-    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_IMAGES], data->images, image_bytes));
-    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_LABELS], data->labels, (size_t)data->count));
+    CNN_TRY(upload_data(session, data, data->count));
 out:
     return status;
 }
@@ -207,6 +218,15 @@ cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data)
     cnn_session_drop_programs(session, CNN_GOAL_TRAIN);
 out:
     return status;
+}
+
+cnn_status cnn_session_refresh_data(cnn_session *session, int32_t count)
+{
+    if (!session->train || !session->data)
+        return cnn_error(CNN_ERR_USAGE, "this session has no data that could have changed");
+    if (count < 0 || count > session->data->count)
+        return cnn_error(CNN_ERR_USAGE, "%d images of a data set of %d", count, session->data->count);
+    return upload_data(session, session->data, count);
 }
 
 cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps)

@@ -4,6 +4,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "train/augment.h"
 #include "train/schedule.h"
 
 #include <inttypes.h>
@@ -92,11 +93,13 @@ static const struct {
     {"--lr-gamma", print_float, OPTION(lr_gamma)},
     {"--amp", print_amp, OPTION(storage)},
     {"--loss-scale", print_loss_scale, 0},
+    {"--augment", print_double, OPTION(augment)},
     {"--seed", print_u64, OPTION(seed)},
 };
 
-/* Not told: device (the fact "device" is more), progress, progress_context, checkpoint, checkpoint_every, resume. */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 120,
+/* Told apart: augmentation. Not told: device (the fact "device" is more), progress, progress_context, checkpoint,
+ * checkpoint_every, resume. */
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 136,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */
@@ -125,6 +128,21 @@ static void tell_data(cnn_facts *facts, const cnn_dataset *data)
     tell(facts, "labels", "%08" PRIx32, cnn_crc32c(0, data->labels, count));
 }
 
+/* Kinds and strengths in full: a standard strength may be another in another version. */
+static cnn_status tell_augmentation(cnn_facts *facts, const cnn_dataset *data, const cnn_train_options *options)
+{
+    char text[CNN_CHECKPOINT_VALUE_BYTES] = "none";
+    if (options->augment > 0.0) {
+        cnn_augment_recipe recipe;
+        cnn_status status = cnn_augment_parse(options->augmentation, options->augment, data, &recipe);
+        if (status != CNN_OK)
+            return status;
+        cnn_augment_print(&recipe, text, sizeof text);
+    }
+    tell(facts, "--augmentation", "%s", text);
+    return CNN_OK;
+}
+
 /* The checksum of the model as a file: metadata, names and weights at the start. */
 static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
 {
@@ -151,6 +169,9 @@ cnn_status cnn_facts_of_run(const cnn_model *model, const cnn_dataset *data, con
         options_told[i].print((const char *)options + options_told[i].offset, value, sizeof value);
         tell(facts, options_told[i].name, "%s", value);
     }
+    cnn_status status = tell_augmentation(facts, data, options);
+    if (status != CNN_OK)
+        return status;
     cnn_session_level(session, level);
     tell(facts, "device", "%s", level);
     return tell_start(facts, model);

@@ -106,6 +106,22 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, lr_gamma),
      .help = "with --schedule step: what a drop leaves of the learning rate",
      .standard = "0.1"},
+    {.group = "Augmentation",
+     .name = "augment",
+     .argument = "P",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .offset = offsetof(train_settings, augment),
+     .help = "share of each epoch's images that is changed at random",
+     .standard = "0"},
+    {.name = "augmentation",
+     .argument = "KIND[=N],...",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, augmentation),
+     .help = "how, and how strongly: shift, rotate, scale, shear, elastic, stroke (thinner or wider), blur, contrast, "
+             "crop, flip, cutout, serif (1s with flag and foot, 7s with a bar)",
+     .standard = "what suits the data; --verbose shows it"},
     {.group = "Mixed precision",
      .name = "amp",
      .argument = "TYPE",
@@ -146,6 +162,8 @@ static const cnn_example examples[] = {
     {"cnn-train --amp", "train convnet on MNIST for 10 epochs with FP16 mixed precision, save model.cnn"},
     {"cnn-train --model lenet5 --epochs 3 -o lenet5.cnn", "train LeNet-5 in FP32"},
     {"cnn-train --data fashion-mnist --schedule cosine --epochs 5", "other data, and a learning rate that falls"},
+    {"cnn-train --augment 0.5 --schedule cosine --lr 0.02",
+     "every second image turned, shifted, bent: reads more hands"},
     {NULL, NULL}};
 
 const cnn_tool train_tool = {
@@ -173,6 +191,7 @@ void train_settings_init(train_settings *settings)
         .warmup = TRAIN_NOT_GIVEN,
         .lr_step = TRAIN_NOT_GIVEN,
         .lr_gamma = TRAIN_NOT_GIVEN,
+        .augment = TRAIN_NOT_GIVEN,
         .loss_scale = TRAIN_NOT_GIVEN,
         .loss_scale_start = TRAIN_NOT_GIVEN,
     };
@@ -202,6 +221,9 @@ cnn_status train_settings_check(const train_settings *settings)
     if (start_given && scale_given && settings->loss_scale != TRAIN_SCALE_DYNAMIC)
         return cnn_error(CNN_ERR_USAGE, "--loss-scale %.8g stays fixed, so --loss-scale-start has no meaning",
                          settings->loss_scale);
+    if (settings->augmentation && settings->augment == TRAIN_NOT_GIVEN)
+        return cnn_error(CNN_ERR_USAGE,
+                         "--augmentation says how images are changed; say how many too: --augment 0.5 is every second");
     return check_schedule(settings);
 }
 
@@ -236,5 +258,7 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
         options->loss_scale = (float)settings->loss_scale;
     else if (settings->loss_scale_start != TRAIN_NOT_GIVEN)
         options->loss_scale = (float)settings->loss_scale_start;
+    options->augment = settings->augment == TRAIN_NOT_GIVEN ? 0.0 : settings->augment;
+    options->augmentation = settings->augmentation;
     options->seed = (uint64_t)common->seed;
 }

@@ -43,6 +43,9 @@ void train_report_start(train_run *run, const cnn_train_progress *progress)
     cnn_message_detail(run->cli, "%lld steps of %d images, learning rate %g, momentum %g, weight decay %g, %s schedule",
                        (long long)progress->steps, run->set->batch, run->set->rate, run->set->momentum, run->set->decay,
                        cnn_schedule_names[run->set->schedule]);
+    if (progress->augmentation)
+        cnn_message_detail(run->cli, "augmentation of %g %% of the images: %s", 100 * run->set->augment,
+                           progress->augmentation);
     cnn_progress_begin(&run->bar, run->cli, "epoch 1", (double)progress->images_in_all, "images");
 }
 

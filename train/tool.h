@@ -15,6 +15,8 @@ typedef struct train_settings {
     int batch, schedule;
     double epochs, rate, momentum, decay;
     double warmup, lr_step, lr_gamma; /* or TRAIN_NOT_GIVEN */
+    double augment;                   /* share, or TRAIN_NOT_GIVEN */
+    const char *augmentation;         /* or NULL */
     double loss_scale;                /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
     double loss_scale_start;          /* or TRAIN_NOT_GIVEN */
 } train_settings;

@@ -9,6 +9,7 @@
 #include "train/resume.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
+#include "train/staging.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -22,6 +23,8 @@ typedef struct trainer {
     const cnn_train_options *options;
     cnn_split split;
     cnn_session *session;
+    cnn_staging staging; /* with augmentation: the batch that steps read */
+    char augmentation[256];
     cnn_order_key *keys; /* [split.train_count] */
     int32_t *order;      /* [split.train_count] images of this epoch, first to last */
     cnn_run_length run;
@@ -134,6 +137,27 @@ static cnn_status set_schedule(trainer *t)
     return cnn_session_set_schedule(t->session, t->rates, t->rate_count);
 }
 
+static bool augments(const trainer *t)
+{
+    return t->options->augment > 0.0;
+}
+
+/* What steps index: the data set, or a batch that is augmented on the way. */
+static cnn_status set_data(trainer *t)
+{
+    cnn_status status = CNN_OK;
+    cnn_augment_recipe recipe;
+    if (!augments(t))
+        return cnn_session_set_data(t->session, t->data);
+    CNN_TRY(cnn_augment_parse(t->options->augmentation, t->options->augment, t->data, &recipe));
+    CNN_TRY(cnn_staging_open(&t->staging, t->data, &recipe, t->run.batch));
+    CNN_TRY(cnn_session_set_data(t->session, &t->staging.data));
+    cnn_augment_print(&recipe, t->augmentation, sizeof t->augmentation);
+    t->progress.augmentation = t->augmentation;
+out:
+    return status;
+}
+
 static cnn_status prepare(trainer *t)
 {
     cnn_status status = CNN_OK;
@@ -148,7 +172,7 @@ static cnn_status prepare(trainer *t)
     const cnn_session_options session = {
         .device = t->options->device, .batch = t->run.batch, .train = true, .storage = t->options->storage};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
-    CNN_TRY(cnn_session_set_data(t->session, t->data));
+    CNN_TRY(set_data(t));
     CNN_TRY(set_schedule(t));
     t->at = (cnn_train_point){.val_accuracy = NAN, .val_loss = NAN};
     cnn_scaler_start(t->options, &t->at.state);
@@ -201,7 +225,14 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
     cnn_train_point *at = &t->at;
     const double start = seconds_now();
     const int32_t updates = at->state.step;
-    CNN_TRY(cnn_session_step(t->session, index, count, result));
+    cnn_scaler_batch batch = {.data = t->data, .index = index, .count = count};
+    if (augments(t)) {
+        cnn_staging_fill(&t->staging, t->options->seed, t->progress.epoch, index, count);
+        CNN_TRY(cnn_session_refresh_data(t->session, count));
+        batch.data = &t->staging.data;
+        batch.index = t->staging.index;
+    }
+    CNN_TRY(cnn_session_step(t->session, batch.index, count, result));
     CNN_TRY(cnn_session_get_state(t->session, &at->state));
     at->seconds += seconds_now() - start;
     at->step++;
@@ -212,7 +243,7 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
     t->progress.step_loss = (double)result[0];
     t->progress.learning_rate = t->rates[updates < t->rate_count ? updates : t->rate_count - 1];
     if (!cnn_scaler_goes_on(&at->watch, &at->state, (double)result[0])) {
-        const cnn_scaler_batch batch = {.data = t->data, .index = index, .count = count, .loss = (double)result[0]};
+        batch.loss = (double)result[0];
         CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &at->state, &batch));
     }
     CNN_TRY(report(t));
@@ -320,6 +351,7 @@ out:
     if (result && (status == CNN_OK || status == CNN_ERR_CANCELLED))
         write_result(&t, result);
     cnn_session_close(t.session);
+    cnn_staging_close(&t.staging);
     free(t.rates);
     free(t.order);
     free(t.keys);

@@ -76,8 +76,12 @@ CNN_API void cnn_session_trace(cnn_session *session, cnn_trace_fn trace, void *c
 
 /* ---- Training (sessions opened with `train`) ---- */
 
-/* The images and labels that steps index. Kept by reference on host-memory devices. */
+/* The images and labels that steps index. Kept by reference. */
 CNN_API cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data);
+
+/* The first `count` images and labels of the data were overwritten: brings them to the device. For data that is made
+ * batch by batch. */
+CNN_API cnn_status cnn_session_refresh_data(cnn_session *session, int32_t count);
 
 /* Learning rate of each update; copied. Updates beyond `steps` use the last. */
 CNN_API cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps);

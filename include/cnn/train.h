@@ -22,6 +22,7 @@ typedef enum cnn_schedule {
 typedef struct cnn_train_progress {
     const char *device;               /* "cpu: AMD EPYC 9B14, avx512vnni, 2 threads" */
     int32_t train_images, val_images; /* of an epoch; held out */
+    const char *augmentation;         /* kinds and strengths in use, as cnn_train_options has them; NULL: none */
     int64_t images_in_all;            /* that the run trains on */
     bool begin;                       /* the call before the first step */
     bool resumed;                     /* this run goes on from a checkpoint */
@@ -30,7 +31,7 @@ typedef struct cnn_train_progress {
     double epochs;                    /* of the run, fractions allowed */
     int64_t step, steps;              /* batches done and in all */
     int64_t images;                   /* trained on so far */
-    double seconds;                   /* spent in training steps, evaluation apart */
+    double seconds;                   /* spent in training steps and augmentation, evaluation apart */
     double loss;           /* mean over this epoch so far, steps whose loss was not finite apart; NaN: none yet */
     double step_loss;      /* of the last step, or NaN */
     float learning_rate;   /* of the last step */
@@ -57,8 +58,12 @@ typedef struct cnn_train_options {
     cnn_dtype storage;      /* CNN_F32, CNN_F16 or CNN_BF16: --amp */
     float loss_scale;       /* start of the dynamic scaler (f16), in [1, 2^24]; 0: 65536. f32 and bf16 use 1 */
     bool static_loss_scale; /* keep loss_scale where it is */
-    uint64_t seed;          /* order of images (and later augmentation) */
-    cnn_train_fn progress;  /* may be NULL; called before the first step, after every step and after every epoch */
+    /* The share of each epoch's images that is augmented, in [0,1]; kinds and strengths, "shift=2,rotate,serif", or
+     * NULL for what suits the data. */
+    double augment;
+    const char *augmentation;
+    uint64_t seed;         /* order of images, augmentation */
+    cnn_train_fn progress; /* may be NULL; called before the first step, after every step and after every epoch */
     void *progress_context;
     const char *checkpoint;   /* file that is kept for going on after an interruption; NULL: none */
     int64_t checkpoint_every; /* steps; 0: only at the end of each epoch */
@@ -78,6 +83,13 @@ typedef struct cnn_train_result {
 
 /* Batch 64, lr 0.01, momentum 0.9, 10 epochs, constant (a step would be 0.1 every 3 epochs), f32, seed 1. */
 CNN_API void cnn_train_options_init(cnn_train_options *options);
+
+/* Which images are augmented, and how, follows from (seed, epoch, number of the image in the data) alone. Kinds with
+ * the unit of their strength, which is the largest change, drawn evenly: shift (pixels), rotate (degrees), scale (share
+ * of the size; half as much in the aspect), shear (pixels a row), elastic (pixels, root mean square), stroke (pixels by
+ * which strokes get thinner or wider), blur (share of smoothing or sharpening), contrast (share), crop (whole pixels),
+ * flip (share of images that are mirrored), cutout (side of an empty square), serif (share of handwritten 1s that get
+ * flag and foot, and of 7s that get a bar). Without "=N" a kind has a standard strength. */
 
 /* Trains `model` in place on the training part of `data` (the split stored in the model). The model must match the
  * data's shape and classes. Stops with CNN_ERR_NUMERIC, naming the layer, after 20 overflows in a row at the floor;

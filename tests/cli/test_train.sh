@@ -34,6 +34,22 @@ succeeds "$@" --amp=bf16 --seed 4 --quiet -o two.cnn
 checks=$((checks + 1))
 cmp -s one.cnn two.cnn && fail "another seed gives the same model"
 
+# Augmentation: the same file whatever the thread count; without a share nothing changes.
+succeeds "$@" --quiet -o plain.cnn
+succeeds "$@" --augment 0 --quiet -o one.cnn
+same plain.cnn one.cnn
+succeeds "$@" --augment 0.5 --threads 1 --quiet -o one.cnn
+succeeds "$@" --augment 0.5 --threads 2 --verbose -o two.cnn
+says "augmentation of 50 % of the images: "
+same one.cnn two.cnn
+checks=$((checks + 1))
+cmp -s plain.cnn one.cnn && fail "--augment 0.5 gives the same model"
+refuses 2 "--augment|'1.5'|from 0 to 1" "$@" --augment 1.5
+refuses 2 "--augmentation|--augment 0.5" "$@" --augmentation shift
+refuses 2 "'sheer' is not known|shear" "$@" --augment 1 --augmentation shift,sheer --quiet
+refuses 2 "rotate=200|degrees|0 to 180" "$@" --augment 1 --augmentation rotate=200 --quiet
+refuses 2 "serif|1s and 7s" "$@" --augment 1 --augmentation serif --quiet
+
 # A loss scale that starts too high backs off, skips steps and says so.
 succeeds "$@" --amp --loss-scale-start 16777216
 says "backed off"
