@@ -44,23 +44,22 @@ static void print_version(const cnn_tool *tool)
     printf("%s (cnnkit) %s\n", tool->name, cnn_version());
 }
 
-/* Each device of a list must be known. */
-static cnn_status check_devices(const cnn_cli *cli)
+cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool several)
 {
     const cnn_backend *backend;
     const char *variant;
     char name[DEVICE_BYTES];
-    for (const char *at = cli->common.device;; at++) {
+    for (const char *at = devices;; at++) {
         size_t length = strcspn(at, ",");
         snprintf(name, sizeof name, "%.*s", (int)length, at);
         cnn_status status = cnn_backend_find(name, &backend, &variant);
         if (status != CNN_OK)
-            return cnn_error_prefix(status, "option --device");
+            return cnn_error_prefix(status, "option %s", option);
         at += length;
         if (!*at)
             return CNN_OK;
-        if (!cli->tool->device_lists)
-            return cnn_error(CNN_ERR_USAGE, "option --device takes one device, not '%.100s'", cli->common.device);
+        if (!several)
+            return cnn_error(CNN_ERR_USAGE, "option %s takes one device, not '%.100s'", option, devices);
     }
 }
 
@@ -77,7 +76,7 @@ static cnn_status check_usage(const cnn_cli *cli)
         return cnn_error(CNN_ERR_USAGE, "'%.100s' is one too many: %s takes only %s", extra, cli->tool->name,
                          cli->tool->operand);
     }
-    cnn_status status = check_devices(cli);
+    cnn_status status = cnn_cli_check_devices("--device", cli->common.device, cli->tool->device_lists);
     return status == CNN_OK ? cnn_set_threads(cli->common.threads) : status;
 }
 

@@ -66,6 +66,10 @@ bool cnn_cli_begin(cnn_cli *cli, const cnn_tool *tool, void *settings, int argc,
  * returns the exit code. With CNN_ERR_USAGE it adds "; try 'cnn-train --help'". */
 int cnn_cli_end(cnn_cli *cli, cnn_status status);
 
+/* Refuses devices that are not known; `several`: a list separated by commas is allowed. `option` is what they were
+ * given to. */
+cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool several);
+
 /* Loads a data set from where --data-dir says, fetching it when it is missing, and passes its note on as a warning.
  * name NULL: --data. The caller frees it with cnn_dataset_free. */
 cnn_status cnn_cli_load_data(cnn_cli *cli, const char *name, cnn_subset subset, cnn_dataset **data);

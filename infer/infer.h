@@ -10,12 +10,14 @@
 typedef struct infer_settings {
     const char *model; /* NULL: look for one in the current folder */
     bool test, bench, dump_program;
-    const char *logits; /* file, or NULL */
-    int batch;          /* 0: not given */
-    int topk;           /* 0: not given */
+    const char *compare; /* the other device, or NULL */
+    int images;          /* of --compare; 0: not given */
+    const char *logits;  /* file, or NULL */
+    int batch;           /* 0: not given */
+    int topk;            /* 0: not given */
 } infer_settings;
 
-enum { INFER_MAX_DEVICES = 8, INFER_DEVICE_BYTES = 256 };
+enum { INFER_MAX_DEVICES = 8, INFER_DEVICE_BYTES = 256, INFER_COMPARE_IMAGES = 16 };
 
 /* A model that is open on a device. */
 typedef struct infer_run {
@@ -46,6 +48,9 @@ cnn_status infer_evaluate(infer_run *run);
 
 /* Latency and throughput on each device, and where the time goes. */
 cnn_status infer_bench(infer_run *run);
+
+/* Another device beside this one, layer by layer; a divergence is reported as an error. */
+cnn_status infer_compare(infer_run *run);
 
 /* Class with the largest score, the first of equals. scores: [classes] */
 int infer_best(const float *scores, int classes);

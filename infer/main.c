@@ -3,6 +3,7 @@
 
 #include "cli/json.h"
 #include "cli/message.h"
+#include "core/backends.h"
 #include "core/error.h"
 
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TEST_BATCH = 64, BENCH_BATCH = 1, MAX_BATCH = 65536, MAX_TOPK = 1000 };
+enum { TEST_BATCH = 64, BENCH_BATCH = 1, MAX_BATCH = 65536, MAX_TOPK = 1000, MAX_IMAGES = 1000000 };
 
 static const cnn_option options[] = {
     {.group = "Model",
@@ -31,6 +32,12 @@ static const cnn_option options[] = {
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, bench),
      .help = "measure latency, throughput and the time of each layer; --device cpu,ref puts devices side by side"},
+    {.name = "compare",
+     .argument = "DEVICE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(infer_settings, compare),
+     .help = "run this device beside --device and name the first layer where they diverge: a byte of an INT8 model, or "
+             "an rms of the difference above 1e-5 of the values' for each layer with weights up to there"},
     {.name = "dump-program",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, dump_program),
@@ -44,6 +51,14 @@ static const cnn_option options[] = {
      .int_max = MAX_TOPK,
      .offset = offsetof(infer_settings, topk),
      .help = "show the N likeliest labels of each picture"},
+    {.name = "images",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = MAX_IMAGES,
+     .offset = offsetof(infer_settings, images),
+     .help = "with --compare: take so many training images",
+     .standard = "16"},
     {.name = "logits",
      .argument = "FILE",
      .kind = CNN_OPTION_STRING,
@@ -60,7 +75,7 @@ static const cnn_option options[] = {
      .standard = "64, with --bench 1"},
     {.name = NULL}};
 
-static const char *const usage[] = {"[OPTION]... PICTURE...", "[OPTION]... --test | --bench | --dump-program", NULL};
+static const char *const usage[] = {"[OPTION]... PICTURE...", "[OPTION]... --test | --bench | --compare=DEVICE", NULL};
 
 static const cnn_example examples[] = {
     {"cnn-infer digit.png", "say which digit the picture shows, with the smallest model in this folder"},
@@ -84,21 +99,29 @@ static const cnn_tool tool = {
 
 static cnn_status check_settings(const cnn_cli *cli, const infer_settings *settings)
 {
-    int modes = (cli->operands.count > 0) + settings->test + settings->bench + settings->dump_program;
-    if (modes == 0)
+    const char *mode[4] = {NULL};
+    int modes = 0;
+    if (settings->test)
+        mode[modes++] = "--test";
+    if (settings->bench)
+        mode[modes++] = "--bench";
+    if (settings->compare)
+        mode[modes++] = "--compare";
+    if (settings->dump_program)
+        mode[modes++] = "--dump-program";
+    if (modes == 0 && cli->operands.count == 0)
         return cnn_error(CNN_ERR_USAGE, "nothing to do: name a picture, or give --test or --bench");
-    if (modes > 1 && cli->operands.count > 0)
-        return cnn_error(CNN_ERR_USAGE, "'%.100s' is a picture, but %s reads none", cli->operands.list[0],
-                         settings->test    ? "--test"
-                         : settings->bench ? "--bench"
-                                           : "--dump-program");
     if (modes > 1)
-        return cnn_error(CNN_ERR_USAGE, "give only one of --test, --bench and --dump-program");
+        return cnn_error(CNN_ERR_USAGE, "%s and %s are two tasks: give one of them", mode[0], mode[1]);
+    if (modes > 0 && cli->operands.count > 0)
+        return cnn_error(CNN_ERR_USAGE, "'%.100s' is a picture, but %s reads none", cli->operands.list[0], mode[0]);
+    if (settings->images && !settings->compare)
+        return cnn_error(CNN_ERR_USAGE, "option --images says how many images --compare takes: give --compare too");
     if (settings->logits && !settings->test)
         return cnn_error(CNN_ERR_USAGE, "option --logits writes the scores of a test set: give --test too");
     if (settings->topk && !cli->operands.count)
         return cnn_error(CNN_ERR_USAGE, "option --topk is for pictures: name at least one");
-    return CNN_OK;
+    return settings->compare ? cnn_cli_check_devices("--compare", settings->compare, false) : CNN_OK;
 }
 
 /* The model to run: the one that was named, else what the other tools write by default. */
@@ -125,6 +148,8 @@ static cnn_status split_devices(infer_run *run)
         run->device[run->device_count++] = at;
         if (comma)
             *comma++ = '\0';
+        if (strcmp(run->device[run->device_count - 1], "auto") == 0)
+            run->device[run->device_count - 1] = cnn_backends[0]->name;
         at = comma;
     }
     if (at)
@@ -183,6 +208,8 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
         status = infer_evaluate(&run);
     else if (settings->bench)
         status = infer_bench(&run);
+    else if (settings->compare)
+        status = infer_compare(&run);
     else if (settings->dump_program)
         status = dump_program(&run);
     else

@@ -45,6 +45,15 @@ succeeds "$infer" --dump-program --batch 3
 says "conv"
 says "3,28,28,1"
 
+# Two devices, layer by layer.
+succeeds "$infer" --compare ref --images 5
+says "cpu and ref agree in all"
+succeeds "$infer" -m digits.cnn --data synth --device ref --compare cpu:portable --json
+has_keys agrees=True diverges_in=None images=16 data=synth 'layers[0].unequal=0' 'layers[1].relative_rms' 'layers[1].allowed_rms'
+"$make_model" tiny.cfg none anywhere.cnn
+succeeds "$infer" -m anywhere.cnn --compare ref --quiet
+says "random bytes"
+
 # Pictures.
 for kind in plus seven white huge truncated; do
     files png $kind $kind.png
@@ -92,6 +101,10 @@ refuses 2 "--device|cpu:avx3|cpu:portable" "$infer" --test --device cpu:avx3
 refuses 2 "--device|--bench" "$infer" --test --device cpu,ref
 refuses 2 "--test|'plus.png'" "$infer" --test plus.png
 refuses 2 "--test|--bench" "$infer" --test --bench
+refuses 2 "--compare|'gpu'|auto, cpu or ref" "$infer" --compare gpu
+refuses 2 "--compare|one device" "$infer" --compare cpu,ref
+refuses 2 "--images|--compare" "$infer" --test --images 3
+refuses 2 "--bench|--compare" "$infer" --bench --compare ref
 refuses 2 "--logits|--test" "$infer" --logits scores plus.png
 refuses 2 "--logits|FILE" "$infer" --test --logits ""
 refuses 2 "--tset|--test" "$infer" --tset
