@@ -58,10 +58,8 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count)
         layer->weights = node_weights(&model->nodes[index]);
         layer->macs = node_macs(model, &model->nodes[index]);
         for (int r = 0; r < row_count; r++)
-            if (strcmp(rows[r].layer, layer->name) == 0) {
-                layer->scale = rows[r].scale;
-                layer->clipped = rows[r].clipped;
-            }
+            if (strcmp(rows[r].layer, layer->name) == 0)
+                layer->int8 = rows[r];
     }
 }
 

@@ -11,7 +11,6 @@
 #include "core/layers.h"
 #include "core/memory.h"
 #include "core/quantized.h"
-#include "optimize/observe.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -38,16 +37,16 @@ static int compare_images(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-cnn_status cnn_calibration_pick(const cnn_model *model, const cnn_dataset *data, int images, uint64_t seed,
-                                int32_t **index, int32_t *count)
+cnn_status cnn_calibration_pick(const cnn_model *model, const cnn_dataset *data, int32_t first, int32_t count,
+                                uint64_t seed, int32_t **index, int32_t *picked)
 {
     cnn_status status = CNN_OK;
     cnn_split split = {0};
     ticket *tickets = NULL;
     CNN_TRY(cnn_dataset_split(data, model->split_seed, &split));
-    int32_t picked = images < split.train_count ? images : split.train_count;
+    int32_t left = split.train_count > first ? split.train_count - first : 0, taken = count < left ? count : left;
     tickets = cnn_calloc((size_t)split.train_count, sizeof *tickets);
-    int32_t *list = cnn_calloc((size_t)picked, sizeof *list);
+    int32_t *list = cnn_calloc((size_t)taken, sizeof *list);
     if (!tickets || !list) {
         free(list);
         status = CNN_ERR_MEMORY;
@@ -56,11 +55,11 @@ cnn_status cnn_calibration_pick(const cnn_model *model, const cnn_dataset *data,
     for (int32_t i = 0; i < split.train_count; i++)
         tickets[i] = (ticket){cnn_hash(seed, CNN_PURPOSE_CALIBRATION, (uint64_t)split.train[i], 0), split.train[i]};
     qsort(tickets, (size_t)split.train_count, sizeof *tickets, compare_tickets);
-    for (int32_t i = 0; i < picked; i++)
-        list[i] = tickets[i].image;
-    qsort(list, (size_t)picked, sizeof *list, compare_images);
+    for (int32_t i = 0; i < taken; i++)
+        list[i] = tickets[first + i].image;
+    qsort(list, (size_t)taken, sizeof *list, compare_images);
     *index = list;
-    *count = picked;
+    *picked = taken;
 out:
     free(tickets);
     cnn_split_free(&split);
@@ -98,25 +97,35 @@ static cnn_status scale_of_input(const cnn_model *model, float *scale)
     return CNN_OK;
 }
 
+int cnn_calibration_target(const cnn_model *model, int node)
+{
+    int relu = cnn_int8_relu(model, node);
+    return relu >= 0 ? relu : node;
+}
+
 /* ---- Observing ---- */
 
 typedef struct observation {
     const cnn_model *model;
-    cnn_range **range; /* [node_count], NULL where nothing is observed */
+    cnn_calibration *calibration;
 } observation;
+
+static void add_sum(double *sum, const cnn_tensor_desc *desc, const float *values)
+{
+    for (int64_t pixel = 0; pixel < cnn_desc_pixels(desc); pixel++)
+        for (int32_t c = 0; c < desc->c; c++)
+            sum[c] += (double)values[pixel * desc->c + c];
+}
 
 static cnn_status observe_node(void *context, int node, const cnn_tensor_desc *desc, const float *values)
 {
     const observation *seen = context;
-    cnn_range *range = seen->range[node];
+    cnn_range *range = seen->calibration->range[node];
+    if (seen->calibration->mean[node])
+        add_sum(seen->calibration->mean[node], desc, values);
     if (!range)
         return CNN_OK;
-    if (desc->c == desc->c_pad) {
-        cnn_range_add(range, values, cnn_desc_elements(desc));
-    } else {
-        for (int64_t pixel = 0; pixel < cnn_desc_pixels(desc); pixel++)
-            cnn_range_add(range, values + pixel * desc->c_pad, desc->c);
-    }
+    cnn_range_add(range, values, cnn_desc_elements(desc));
     if (range->not_finite > 0)
         return cnn_error(CNN_ERR_NUMERIC,
                          "layer '%s' gives infinities or NaN on calibration images; train the model again with a "
@@ -125,54 +134,106 @@ static cnn_status observe_node(void *context, int node, const cnn_tensor_desc *d
     return CNN_OK;
 }
 
-static cnn_status observe_all(cnn_model *model, const cnn_dataset *data, const cnn_quantize_options *options,
-                              observation *seen)
+static cnn_status make_room(const cnn_model *model, cnn_calibration *calibration)
+{
+    size_t nodes = (size_t)model->node_count;
+    calibration->node_count = model->node_count;
+    calibration->range = cnn_calloc(nodes, sizeof(*calibration->range));
+    calibration->limit = cnn_calloc(nodes, sizeof(*calibration->limit));
+    calibration->observer = cnn_calloc(nodes, sizeof(*calibration->observer));
+    calibration->mean = cnn_calloc(nodes, sizeof(*calibration->mean));
+    calibration->scale = cnn_calloc(nodes, sizeof(*calibration->scale));
+    if (!calibration->range || !calibration->limit || !calibration->observer || !calibration->mean ||
+        !calibration->scale)
+        return CNN_ERR_MEMORY;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        bool observed = source_of(model, i) == SOURCE_OBSERVED;
+        bool weights = node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
+        if (observed)
+            calibration->range[i] = cnn_calloc(1, sizeof(cnn_range));
+        if (weights)
+            calibration->mean[i] = cnn_calloc((size_t)node->out.c, sizeof(double));
+        if ((observed && !calibration->range[i]) || (weights && !calibration->mean[i]))
+            return CNN_ERR_MEMORY;
+    }
+    return CNN_OK;
+}
+
+static cnn_status run(cnn_model *model, const cnn_image_list *images, const char *device, cnn_calibration *calibration)
 {
     cnn_status status = CNN_OK;
     cnn_session *session = NULL;
-    int32_t *index = NULL, count = 0;
-    for (int i = 0; i < model->node_count; i++) {
-        if (source_of(model, i) != SOURCE_OBSERVED)
-            continue;
-        seen->range[i] = cnn_calloc(1, sizeof *seen->range[i]);
-        if (!seen->range[i]) {
-            status = CNN_ERR_MEMORY;
-            goto out;
-        }
-    }
-    CNN_TRY(cnn_calibration_pick(model, data, options->images, options->seed, &index, &count));
-    CNN_TRY(cnn_session_open(model, &(cnn_session_options){.device = options->device}, &session));
-    CNN_TRY(cnn_session_observe(session, data, index, count, observe_node, seen));
+    CNN_TRY(cnn_session_open(model, &(cnn_session_options){.device = device}, &session));
+    CNN_TRY(cnn_session_observe(session, images->data, images->index, images->count, observe_node,
+                                &(observation){model, calibration}));
 out:
     cnn_session_close(session);
-    free(index);
     return status;
+}
+
+cnn_status cnn_calibrate(cnn_model *model, const cnn_image_list *images, double percentile, const char *device,
+                         cnn_calibration *calibration)
+{
+    cnn_status status = CNN_OK;
+    cnn_calibration made = {0};
+    CNN_TRY(make_room(model, &made));
+    CNN_TRY(run(model, images, device, &made));
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_tensor_desc *out = &model->nodes[i].out;
+        for (int32_t c = 0; made.mean[i] && c < out->c; c++)
+            made.mean[i][c] /= (double)images->count * out->h * out->w;
+        for (int o = 0; made.range[i] && o < CNN_OBSERVER_AUTO; o++)
+            CNN_TRY(cnn_observer_range(made.range[i], (cnn_observer)o, percentile, &made.limit[i][o]));
+    }
+    *calibration = made;
+    memset(&made, 0, sizeof made);
+out:
+    cnn_calibration_free(&made);
+    return status;
+}
+
+void cnn_calibration_free(cnn_calibration *calibration)
+{
+    for (int i = 0; i < calibration->node_count; i++) {
+        if (calibration->range)
+            free(calibration->range[i]);
+        if (calibration->mean)
+            free(calibration->mean[i]);
+    }
+    free(calibration->range);
+    free(calibration->limit);
+    free(calibration->observer);
+    free(calibration->mean);
+    free(calibration->scale);
+    memset(calibration, 0, sizeof *calibration);
 }
 
 /* ---- Scales ---- */
 
-static cnn_status scale_of_observed(const cnn_node *node, const cnn_range *range, const cnn_quantize_options *options,
-                                    float *scale, double *clipped)
+/* A value that was 0 on every image takes the scale of the nearest value before it: should other images wake it, it is
+ * likely to be of that size. */
+static float scale_before(const cnn_model *model, const cnn_calibration *calibration, int index)
 {
-    cnn_status status = CNN_OK;
-    float limit;
-    CNN_TRY(cnn_observer_range(range, options, &limit));
-    if (range->max == 0)
-        CNN_FAIL(CNN_ERR_NUMERIC,
-                 "layer '%s' gave nothing but zeros on the calibration images, so INT8 has no range for it: the "
-                 "images may all be blank (check the data), or the layer is dead (train the model again)",
-                 node->name);
-    *scale = limit / 127.0f;
-    if (!isnormal(*scale))
-        CNN_FAIL(CNN_ERR_NUMERIC, "layer '%s' spans a range of %g on the calibration images, which INT8 cannot hold",
-                 node->name, (double)limit);
-    *clipped = cnn_range_clipped(range, limit);
-out:
-    return status;
+    do
+        index = model->nodes[index].input[0];
+    while (calibration->scale[index] == 0);
+    return calibration->scale[index];
 }
 
-static cnn_status set_scales(const cnn_model *model, const observation *seen, const cnn_quantize_options *options,
-                             cnn_calibration *calibration)
+static cnn_status scale_of_observed(const cnn_model *model, int index, cnn_calibration *calibration)
+{
+    float limit = calibration->limit[index][calibration->observer[index]];
+    float scale = limit > 0 ? limit / 127.0f : scale_before(model, calibration, index);
+    if (!isnormal(scale))
+        return cnn_error(CNN_ERR_NUMERIC,
+                         "layer '%s' spans a range of %g on the calibration images, which INT8 cannot hold",
+                         model->nodes[index].name, (double)limit);
+    calibration->scale[index] = scale;
+    return CNN_OK;
+}
+
+cnn_status cnn_calibration_set_scales(const cnn_model *model, cnn_calibration *calibration)
 {
     cnn_status status = CNN_OK;
     for (int i = 0; i < model->node_count; i++) {
@@ -180,6 +241,7 @@ static cnn_status set_scales(const cnn_model *model, const observation *seen, co
         switch (source_of(model, i)) {
         case SOURCE_NONE:
         case SOURCE_READER:
+            *scale = 0;
             break;
         case SOURCE_TABLE:
             CNN_TRY(scale_of_input(model, scale));
@@ -188,48 +250,14 @@ static cnn_status set_scales(const cnn_model *model, const observation *seen, co
             *scale = calibration->scale[model->nodes[i].input[0]];
             break;
         case SOURCE_OBSERVED:
-            CNN_TRY(scale_of_observed(&model->nodes[i], seen->range[i], options, scale, &calibration->clipped[i]));
+            CNN_TRY(scale_of_observed(model, i, calibration));
             break;
         }
     }
-    /* A layer that its ReLU requantizes shows the ReLU's figures. */
-    for (int i = 0; i < model->node_count; i++) {
-        if (source_of(model, i) != SOURCE_READER)
-            continue;
-        int relu = cnn_int8_relu(model, i);
-        calibration->scale[i] = calibration->scale[relu];
-        calibration->clipped[i] = calibration->clipped[relu];
-    }
+    /* A layer that its ReLU requantizes has the ReLU's scale. */
+    for (int i = 0; i < model->node_count; i++)
+        if (source_of(model, i) == SOURCE_READER)
+            calibration->scale[i] = calibration->scale[cnn_int8_relu(model, i)];
 out:
     return status;
-}
-
-cnn_status cnn_calibrate(cnn_model *model, const cnn_dataset *data, const cnn_quantize_options *options,
-                         cnn_calibration *calibration)
-{
-    cnn_status status = CNN_OK;
-    size_t nodes = (size_t)model->node_count;
-    cnn_calibration made = {cnn_calloc(nodes, sizeof *made.scale), cnn_calloc(nodes, sizeof *made.clipped)};
-    observation seen = {model, cnn_calloc(nodes, sizeof *seen.range)};
-    if (!made.scale || !made.clipped || !seen.range) {
-        status = CNN_ERR_MEMORY;
-        goto out;
-    }
-    CNN_TRY(observe_all(model, data, options, &seen));
-    CNN_TRY(set_scales(model, &seen, options, &made));
-    *calibration = made;
-    memset(&made, 0, sizeof made);
-out:
-    for (size_t i = 0; seen.range && i < nodes; i++)
-        free(seen.range[i]);
-    free(seen.range);
-    cnn_calibration_free(&made);
-    return status;
-}
-
-void cnn_calibration_free(cnn_calibration *calibration)
-{
-    free(calibration->scale);
-    free(calibration->clipped);
-    memset(calibration, 0, sizeof *calibration);
 }

@@ -7,7 +7,8 @@
 
 static const char *const amp_types[] = {"fp16", "bf16", NULL};                      /* in the order of opt_amp */
 static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", NULL}; /* in the order of cnn_criterion */
-static const char *const observers[] = {"max", "percentile", NULL};                 /* in the order of cnn_observer */
+static const char *const observers[] = {"max", "percentile", "entropy", "mse", "auto", NULL}; /* as cnn_observer */
+static const char *const switches[] = {"off", "on", NULL};
 
 static const cnn_option options[] = {
     {.group = "Passes",
@@ -85,8 +86,10 @@ static const cnn_option options[] = {
      .kind = CNN_OPTION_CHOICE,
      .choices = observers,
      .offset = offsetof(opt_settings, observer),
-     .help = "how the range of each layer is found: max, or percentile, which clips rare large values",
-     .standard = "percentile"},
+     .help = "how the range of each layer's values is found: max; percentile, which clips rare large values; entropy, "
+             "which keeps the distribution; mse, which keeps the squared error small; or auto, which tries them layer "
+             "by layer and takes what changes the scores least",
+     .standard = "auto"},
     {.name = "percentile",
      .argument = "P",
      .kind = CNN_OPTION_DOUBLE,
@@ -96,6 +99,13 @@ static const cnn_option options[] = {
      .open = CNN_OPEN_MIN,
      .help = "share of the values, in per cent, that the percentile observer keeps in range",
      .standard = "99.99"},
+    {.name = "bias-correction",
+     .argument = "on|off",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = switches,
+     .offset = offsetof(opt_settings, bias_correction),
+     .help = "shift biases so that the mean of each channel is that of the FP32 model on the calibration images",
+     .standard = "on"},
     {.name = NULL}};
 
 static const char *const usage[] = {"[OPTION]... [MODEL]", NULL};
@@ -127,10 +137,13 @@ static cnn_status check(const opt_settings *settings)
     if ((settings->global || settings->criterion >= 0) && settings->prune <= 0)
         CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it",
                  settings->global ? "--global" : "--criterion");
-    if ((settings->observer >= 0 || settings->percentile > 0) && !settings->int8)
-        CNN_FAIL(CNN_ERR_USAGE, "--observer and --percentile say how to quantize: give --int8 with them");
-    if (settings->percentile > 0 && settings->observer == CNN_OBSERVER_MAX)
-        CNN_FAIL(CNN_ERR_USAGE, "--percentile is of no use with --observer max; leave one of them out");
+    if ((settings->observer >= 0 || settings->percentile > 0 || settings->bias_correction >= 0) && !settings->int8)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--observer, --percentile and --bias-correction say how to quantize: give --int8 with them");
+    if (settings->percentile > 0 && settings->observer >= 0 && settings->observer != CNN_OBSERVER_PERCENTILE &&
+        settings->observer != CNN_OBSERVER_AUTO)
+        CNN_FAIL(CNN_ERR_USAGE, "--percentile is of no use with --observer %s; leave one of them out",
+                 observers[settings->observer]);
 out:
     return status;
 }
@@ -157,6 +170,7 @@ int main(int argc, char **argv)
                              .learning_rate = 0.01,
                              .batch = 64,
                              .observer = -1,
+                             .bias_correction = -1,
                              .output = "model-opt.cnn",
                              .input = "model.cnn"};
     cnn_cli cli;

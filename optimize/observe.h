@@ -4,11 +4,11 @@
 
 #include "cnn/optimize.h"
 
-enum { CNN_RANGE_BINS = 2048 };
+enum { CNN_RANGE_BINS = 4096 };
 
 /* A histogram of |x|. Bin k counts values in (k*width, (k+1)*width], width = 2^exponent, the smallest power of two
- * with which the largest value so far still fits. Bins merge in pairs when it grows, so counts stay exact and the
- * result does not depend on the order of the values. Zero-initialize. */
+ * with which the largest value so far still fits: 2049 to 4096 bins span the range. Bins merge in pairs when it grows,
+ * so counts stay exact and the result does not depend on the order of the values. Zero-initialize. */
 typedef struct cnn_range {
     int64_t count, zeros, not_finite;
     float max; /* of |x|, exact */
@@ -19,20 +19,18 @@ typedef struct cnn_range {
 void cnn_range_add(cnn_range *range, const float *values, int64_t count);
 
 /* The smallest bin edge (or the maximum, if that is less) with at least `percentile` per cent of the values other than
- * 0 at or below it: within max/1024 of the exact percentile. Zeros do not count, or a sparse ReLU would clip most of
+ * 0 at or below it: within max/2048 of the exact percentile. Zeros do not count, or a sparse ReLU would clip most of
  * what it lets through. */
 float cnn_range_percentile(const cnn_range *range, double percentile);
 
 /* Share of values above `limit`, a bin edge or the maximum. */
 double cnn_range_clipped(const cnn_range *range, float limit);
 
-/* The range that an observer picks, 0 when all values are 0. */
-cnn_status cnn_observer_range(const cnn_range *range, const cnn_quantize_options *options, float *limit);
+/* The range that an observer picks, a bin edge or the maximum; 0 when all values are 0. `percentile` is of the observer
+ * of that name. CNN_OBSERVER_AUTO picks none by itself: CNN_ERR_USAGE. */
+cnn_status cnn_observer_range(const cnn_range *range, cnn_observer observer, double percentile, float *limit);
 
-/* "max", "percentile"; NULL for an unknown one. */
+/* "max", "percentile", "entropy", "mse", "auto"; NULL for an unknown one. */
 const char *cnn_observer_name(cnn_observer observer);
-
-/* Finds an observer by name; false when there is none. */
-bool cnn_observer_find(const char *name, cnn_observer *observer);
 
 #endif

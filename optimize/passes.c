@@ -3,6 +3,7 @@
 #include "optimize/job.h"
 
 #include "cli/message.h"
+#include "cli/progress.h"
 #include "cli/units.h"
 #include "core/error.h"
 #include "core/layers.h"
@@ -94,17 +95,40 @@ static cnn_status fold(opt_job *job)
     return status == CNN_OK ? opt_measure(job, "fold batch norms") : status;
 }
 
+typedef struct quantize_watch {
+    cnn_cli *cli;
+    cnn_progress progress;
+    bool begun;
+} quantize_watch;
+
+static bool show_quantizing(void *context, int64_t done, int64_t all)
+{
+    quantize_watch *watch = context;
+    if (!watch->begun)
+        cnn_progress_begin(&watch->progress, watch->cli, "quantize", (double)all, "images");
+    watch->begun = true;
+    cnn_progress_update(&watch->progress, (double)done, NULL);
+    return true;
+}
+
 static cnn_status quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
 {
+    quantize_watch watch = {.cli = job->cli};
     cnn_quantize_options options;
     cnn_quantize_options_init(&options);
     if (job->settings->observer >= 0)
         options.observer = (cnn_observer)job->settings->observer;
     if (job->settings->percentile > 0)
         options.percentile = job->settings->percentile;
+    if (job->settings->bias_correction >= 0)
+        options.bias_correction = job->settings->bias_correction;
     options.seed = (uint64_t)job->cli->common.seed;
     options.device = job->cli->common.device;
+    options.progress = show_quantizing;
+    options.progress_context = &watch;
     cnn_status status = cnn_quantize(job->model, job->data, &options, rows, row_count);
+    if (watch.begun)
+        cnn_progress_end(&watch.progress);
     return status == CNN_OK ? opt_measure(job, "INT8") : status;
 }
 

@@ -1,12 +1,11 @@
 /* Quantization to INT8 with the arithmetic of cnn/quant.h: weights i8 with a scale per output channel, biases i32,
  * one scale per activation from calibration. What cannot be exact in int32 or has no range is refused by name. */
-#include "cnn/optimize.h"
+#include "optimize/quantize.h"
 
 #include "cnn/quant.h"
 #include "core/error.h"
 #include "core/layers.h"
 #include "core/memory.h"
-#include "optimize/calibrate.h"
 #include "optimize/channels.h"
 
 #include <math.h>
@@ -15,8 +14,12 @@
 
 void cnn_quantize_options_init(cnn_quantize_options *options)
 {
-    *options = (cnn_quantize_options){
-        .observer = CNN_OBSERVER_PERCENTILE, .percentile = 99.99, .images = 512, .seed = 1, .device = NULL};
+    *options = (cnn_quantize_options){.observer = CNN_OBSERVER_AUTO,
+                                      .percentile = 99.99,
+                                      .images = 512,
+                                      .search_images = 256,
+                                      .bias_correction = true,
+                                      .seed = 1};
 }
 
 /* ---- What is refused ---- */
@@ -28,13 +31,13 @@ static cnn_status check_options(const cnn_quantize_options *options)
         CNN_FAIL(CNN_ERR_USAGE, "the percentile is %g; it must be above 0 and at most 100", options->percentile);
     if (options->images < 1)
         CNN_FAIL(CNN_ERR_USAGE, "%d calibration images were asked for; take at least 1", options->images);
+    if (options->search_images < 0)
+        CNN_FAIL(CNN_ERR_USAGE, "%d images to compare observers by were asked for; take 0 or more",
+                 options->search_images);
+    if (!cnn_observer_name(options->observer))
+        CNN_FAIL(CNN_ERR_USAGE, "there is no observer number %d", (int)options->observer);
 out:
     return status;
-}
-
-static bool has_weights(const cnn_node *node)
-{
-    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
 }
 
 static cnn_status check_finite(const cnn_node *node)
@@ -74,7 +77,7 @@ static cnn_status check_model(const cnn_model *model)
         CNN_TRY(check_finite(node));
     }
     const cnn_node *last = &model->nodes[model->node_count - 1];
-    if (!has_weights(last))
+    if (!cnn_quantize_has_weights(last))
         CNN_FAIL(
             CNN_ERR_UNSUPPORTED,
             "the last layer, '%s', is a %s; INT8 needs a convolution or linear layer there, which makes the scores",
@@ -163,49 +166,171 @@ out:
     return status;
 }
 
-/* ---- The pass ---- */
-
-static cnn_status list_rows(const cnn_model *model, const cnn_calibration *calibration, cnn_quantize_row **rows,
-                            int *row_count)
+cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, cnn_model **made)
 {
-    cnn_quantize_row *list = cnn_calloc((size_t)model->node_count, sizeof *list);
-    if (!list)
-        return CNN_ERR_MEMORY;
+    cnn_status status = CNN_OK;
+    cnn_model *copy = NULL;
+    CNN_TRY(cnn_model_clone(model, &copy));
+    for (int i = 0; i < copy->node_count; i++) {
+        copy->nodes[i].out_scale = calibration->scale[i];
+        if (cnn_quantize_has_weights(&copy->nodes[i]))
+            CNN_TRY(quantize_layer(copy, i, calibration));
+    }
+    *made = copy;
+    copy = NULL;
+out:
+    cnn_model_free(copy);
+    return status;
+}
+
+/* ---- Images ---- */
+
+/* Picks the calibration images and, with observer auto, others for the search. When there are too few for both, a
+ * third of them serves the search. */
+static cnn_status pick_images(const cnn_model *model, const cnn_dataset *data, const cnn_quantize_options *options,
+                              int32_t **index, int32_t count[2])
+{
+    cnn_status status = CNN_OK;
+    int32_t all = 0, search = options->observer == CNN_OBSERVER_AUTO ? options->search_images : 0;
+    CNN_TRY(cnn_calibration_pick(model, data, 0, INT32_MAX, options->seed, &index[0], &all));
+    free(index[0]);
+    index[0] = NULL;
+    int32_t spare = all - options->images > all / 3 ? all - options->images : all / 3;
+    search = search < spare ? search : spare;
+    int32_t images = options->images < all - search ? options->images : all - search;
+    CNN_TRY(cnn_calibration_pick(model, data, 0, images, options->seed, &index[0], &count[0]));
+    CNN_TRY(cnn_calibration_pick(model, data, images, search, options->seed, &index[1], &count[1]));
+out:
+    return status;
+}
+
+/* True when every pixel of the image is the same. */
+static bool is_blank(const uint8_t *image, int64_t pixels, int32_t channels)
+{
+    for (int64_t i = channels; i < pixels * channels; i++)
+        if (image[i] != image[i - channels])
+            return false;
+    return true;
+}
+
+static cnn_status check_images(const cnn_image_list *images)
+{
+    const cnn_dataset *data = images->data;
+    int64_t pixels = (int64_t)data->height * data->width;
+    for (int32_t i = 0; i < images->count; i++)
+        if (!is_blank(data->images + images->index[i] * pixels * data->channels, pixels, data->channels))
+            return CNN_OK;
+    return cnn_error(CNN_ERR_NUMERIC,
+                     "all %d calibration images are blank, which tells nothing about the ranges of the layers; check "
+                     "the data",
+                     (int)images->count);
+}
+
+/* ---- The account ---- */
+
+static double share_clipped(const cnn_calibration *calibration, int node)
+{
+    const cnn_range *range = calibration->range[node];
+    return range ? cnn_range_clipped(range, calibration->limit[node][calibration->observer[node]]) : 0;
+}
+
+static cnn_status list_rows(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_count)
+{
+    cnn_status status = CNN_OK;
+    const cnn_model *model = job->int8;
+    const cnn_calibration *calibration = &job->calibration;
     int count = 0;
+    cnn_quantize_row *list = cnn_calloc((size_t)model->node_count, sizeof *list);
+    cnn_distortion *distortion = cnn_calloc((size_t)model->node_count, sizeof *distortion);
+    if (!list || !distortion)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(cnn_quantize_measure(job, distortion));
     for (int i = 0; i < model->node_count; i++) {
-        if (!has_weights(&model->nodes[i]))
+        if (!cnn_quantize_has_weights(&model->nodes[i]))
             continue;
+        int node = cnn_calibration_target(model, i);
+        const cnn_distortion *sums = &distortion[node];
         cnn_quantize_row *row = &list[count++];
         memcpy(row->layer, model->nodes[i].name, sizeof row->layer);
+        row->observer = calibration->range[node] ? cnn_observer_name(calibration->observer[node]) : NULL;
         row->scale = output_scale(model, i, calibration);
-        row->clipped = calibration->clipped[i];
+        row->clipped = share_clipped(calibration, node);
+        row->dead = sums->signal == 0;
+        row->sqnr_db = row->dead ? NAN : 10 * log10(sums->signal / sums->noise);
+        row->cosine = sums->both / sqrt(sums->signal * sums->other); /* 0/0 where it means nothing */
     }
     *rows = list;
     *row_count = count;
+    list = NULL;
+out:
+    free(list);
+    free(distortion);
+    return status;
+}
+
+/* ---- The pass ---- */
+
+cnn_status cnn_quantize_advance(cnn_quantize_job *job, int64_t images)
+{
+    const cnn_quantize_options *options = job->options;
+    job->done += images;
+    if (options->progress && !options->progress(options->progress_context, job->done, job->all))
+        return cnn_error(CNN_ERR_CANCELLED, "quantization was stopped");
     return CNN_OK;
+}
+
+/* Images that will go through the network, as cnn_quantize_advance counts them. */
+static int64_t count_work(const cnn_quantize_job *job, bool rows)
+{
+    int64_t layers = 0, observed = 0;
+    for (int i = 0; i < job->model->node_count; i++) {
+        layers += cnn_quantize_has_weights(&job->model->nodes[i]);
+        observed += job->calibration.range[i] != NULL;
+    }
+    int64_t passes = 1 + (job->options->bias_correction ? layers : 0) + (rows ? 2 : 0);
+    return passes * job->images.count + (2 + observed * (CNN_OBSERVER_AUTO - 1)) * job->search.count;
+}
+
+static cnn_status run(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_count)
+{
+    cnn_status status = CNN_OK;
+    const cnn_quantize_options *options = job->options;
+    CNN_TRY(check_images(&job->images));
+    CNN_TRY(cnn_calibrate(job->model, &job->images, options->percentile, options->device, &job->calibration));
+    job->all = count_work(job, rows != NULL);
+    CNN_TRY(cnn_quantize_advance(job, job->images.count));
+    for (int i = 0; i < job->model->node_count; i++)
+        job->calibration.observer[i] = options->observer;
+    if (options->observer == CNN_OBSERVER_AUTO)
+        CNN_TRY(cnn_quantize_search(job));
+    CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
+    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, &job->int8));
+    if (options->bias_correction)
+        CNN_TRY(cnn_quantize_correct_bias(job));
+    if (rows)
+        CNN_TRY(list_rows(job, rows, row_count));
+out:
+    return status;
 }
 
 cnn_status cnn_quantize(cnn_model *model, const cnn_dataset *data, const cnn_quantize_options *options,
                         cnn_quantize_row **rows, int *row_count)
 {
     cnn_status status = CNN_OK;
-    cnn_calibration calibration = {0};
-    cnn_model *copy = NULL;
+    int32_t *index[2] = {NULL, NULL}, count[2] = {0, 0};
+    cnn_quantize_job job = {.model = model, .options = options};
     CNN_TRY(check_options(options));
     CNN_TRY(check_model(model));
     CNN_TRY(check_data(model, data));
-    CNN_TRY(cnn_model_clone(model, &copy));
-    CNN_TRY(cnn_calibrate(copy, data, options, &calibration));
-    for (int i = 0; i < copy->node_count; i++) {
-        copy->nodes[i].out_scale = calibration.scale[i];
-        if (has_weights(&copy->nodes[i]))
-            CNN_TRY(quantize_layer(copy, i, &calibration));
-    }
-    if (rows)
-        CNN_TRY(list_rows(copy, &calibration, rows, row_count));
-    cnn_model_swap(model, copy);
+    CNN_TRY(pick_images(model, data, options, index, count));
+    job.images = (cnn_image_list){data, index[0], count[0]};
+    job.search = (cnn_image_list){data, index[1], count[1]};
+    CNN_TRY(run(&job, rows, row_count));
+    cnn_model_swap(model, job.int8);
 out:
-    cnn_model_free(copy);
-    cnn_calibration_free(&calibration);
+    free(index[0]);
+    free(index[1]);
+    cnn_calibration_free(&job.calibration);
+    cnn_model_free(job.int8);
     return status;
 }

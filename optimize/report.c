@@ -43,8 +43,12 @@ static void write_layer(cnn_json *json, const opt_layer *layer, bool int8)
     cnn_json_integer(json, "macs_before", layer->macs_before);
     cnn_json_integer(json, "macs", layer->macs);
     if (int8) {
-        cnn_json_number(json, "scale", (double)layer->scale);
-        cnn_json_number(json, "clipped", layer->clipped);
+        cnn_json_string(json, "observer", layer->int8.observer);
+        cnn_json_number(json, "scale", (double)layer->int8.scale);
+        cnn_json_number(json, "clipped", layer->int8.clipped);
+        cnn_json_number(json, "sqnr_db", layer->int8.sqnr_db);
+        cnn_json_number(json, "cosine", layer->int8.cosine);
+        cnn_json_bool(json, "dead", layer->int8.dead);
     }
     cnn_json_close(json);
 }
@@ -97,12 +101,33 @@ static cnn_status print_passes(const opt_account *account)
     return cnn_table_end(&table, stdout);
 }
 
+static void add_int8_cells(cnn_table *table, const cnn_quantize_row *row)
+{
+    cnn_table_cell(table, "%s", row->observer ? row->observer : "float");
+    if (row->scale > 0)
+        cnn_table_cell(table, "%.4g", (double)row->scale);
+    else
+        cnn_table_cell(table, "-");
+    cnn_table_cell(table, "%.3f %%", 100 * row->clipped);
+    if (row->dead)
+        cnn_table_cell(table, "dead");
+    else if (isinf(row->sqnr_db))
+        cnn_table_cell(table, "exact");
+    else
+        cnn_table_cell(table, "%.1f dB", row->sqnr_db);
+    if (isnan(row->cosine))
+        cnn_table_cell(table, "-");
+    else
+        cnn_table_cell(table, "%.5f", row->cosine);
+}
+
 static cnn_status print_layers(const opt_settings *settings, const opt_account *account)
 {
     cnn_table table;
     char text[CNN_UNIT_BYTES];
-    cnn_table_begin(&table, settings->int8 ? "<layer|<type|>channels|>weights|>MACs|>scale|>clipped"
-                                           : "<layer|<type|>channels|>weights|>MACs");
+    cnn_table_begin(&table, settings->int8
+                                ? "<layer|<type|>channels|>weights|>MACs|<observer|>scale|>clipped|>SQNR|>cosine"
+                                : "<layer|<type|>channels|>weights|>MACs");
     for (int i = 0; i < account->layer_count; i++) {
         const opt_layer *layer = &account->layers[i];
         cnn_table_cell(&table, "%s", layer->name);
@@ -113,13 +138,8 @@ static cnn_status print_layers(const opt_settings *settings, const opt_account *
             cnn_table_cell(&table, "%d -> %d", layer->channels_before, layer->channels);
         cnn_table_cell(&table, "%s", cnn_format_count(text, layer->weights));
         cnn_table_cell(&table, "%s", cnn_format_count(text, layer->macs));
-        if (!settings->int8)
-            continue;
-        if (layer->scale > 0)
-            cnn_table_cell(&table, "%.4g", (double)layer->scale);
-        else
-            cnn_table_cell(&table, "float");
-        cnn_table_cell(&table, "%.3f %%", 100 * layer->clipped);
+        if (settings->int8)
+            add_int8_cells(&table, &layer->int8);
     }
     return cnn_table_end(&table, stdout);
 }
@@ -132,6 +152,45 @@ static void describe_factor(char *text, size_t bytes, double before, double afte
         snprintf(text, bytes, "%.*f times %s", factor < 10 ? 1 : 0, factor, less);
     else
         snprintf(text, bytes, "%.1f times %s", 1 / factor, more);
+}
+
+/* Below this, noise is a tenth of the signal's amplitude and more. */
+static const double fair_db = 20;
+
+/* What to try when a layer suffers: the cheapest thing that was not tried yet. */
+static const char *advice(const opt_settings *settings, const cnn_quantize_row *row)
+{
+    if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO)
+        return "try --observer auto";
+    if (settings->bias_correction == 0)
+        return "try --bias-correction on";
+    if (row->clipped > 0.01)
+        return "try --observer max, which clips nothing";
+    return settings->prune > 0 ? "prune less, or fine-tune longer with --finetune"
+                               : "its channels may differ too much in range: train it again, with weight decay";
+}
+
+/* Which layers INT8 changes most, in plain words. */
+static void print_int8(const opt_settings *settings, const opt_account *account)
+{
+    const cnn_quantize_row *worst = NULL;
+    for (int i = 0; i < account->layer_count; i++) {
+        const cnn_quantize_row *row = &account->layers[i].int8;
+        if (row->dead)
+            printf("Layer %s gave nothing but zeros on the calibration images, so INT8 cannot harm it; a network with "
+                   "dead layers should be trained again.\n",
+                   row->layer);
+        else if (row->layer[0] && (!worst || row->sqnr_db < worst->sqnr_db))
+            worst = row;
+    }
+    if (worst && worst->sqnr_db < fair_db)
+        printf("INT8 is too coarse for layer %s: %.1f dB of signal to noise, where %.0f and more are fine; %s.\n",
+               worst->layer, worst->sqnr_db, fair_db, advice(settings, worst));
+    else if (worst && isfinite(worst->sqnr_db))
+        printf("INT8 suits all layers; the least exact is %s with %.1f dB of signal to noise.\n", worst->layer,
+               worst->sqnr_db);
+    else if (worst)
+        printf("INT8 changes nothing in any layer.\n");
 }
 
 static void print_sentence(const opt_settings *settings, const opt_account *account)
@@ -151,7 +210,7 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
     if (points < -1 && settings->prune > 0)
         printf("That is a lot to lose: train longer with --finetune, or remove less with --prune.\n");
     else if (points < -1)
-        printf("That is a lot to lose: try --finetune 1 or --observer max.\n");
+        printf("That is a lot to lose: try --finetune 1.\n");
 }
 
 cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const opt_account *account)
@@ -169,5 +228,7 @@ cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const op
         status = print_passes(account);
     if (status == CNN_OK)
         print_sentence(settings, account);
+    if (status == CNN_OK && settings->int8)
+        print_int8(settings, account);
     return status;
 }

@@ -134,7 +134,7 @@ cnn_status cnn_score_taylor(cnn_model *model, cnn_score_unit unit, const cnn_pru
     if (!options->data)
         CNN_FAIL(CNN_ERR_USAGE, "criterion taylor needs training images: it follows their gradients");
     CNN_TRY(open(&t, options));
-    CNN_TRY(cnn_calibration_pick(model, options->data, TAYLOR_IMAGES, options->seed, &index, &count));
+    CNN_TRY(cnn_calibration_pick(model, options->data, 0, TAYLOR_IMAGES, options->seed, &index, &count));
     int batches = (count + TAYLOR_BATCH - 1) / TAYLOR_BATCH;
     for (int batch = 0; batch < batches; batch++)
         CNN_TRY(add_batch(&t, index, count, batch, batches));

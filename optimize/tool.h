@@ -16,8 +16,9 @@ typedef struct opt_settings {
     int amp;         /* opt_amp */
     double learning_rate;
     int batch;
-    int observer;      /* -1: not given */
-    double percentile; /* 0: not given */
+    int observer;        /* -1: not given */
+    double percentile;   /* 0: not given */
+    int bias_correction; /* 0: off, 1: on, -1: not given */
     const char *output;
     const char *input; /* of the operands */
 } opt_settings;
@@ -35,8 +36,7 @@ typedef struct opt_layer {
     int32_t channels_before, channels;
     int64_t weights_before, weights; /* values of weights and bias */
     int64_t macs_before, macs;
-    float scale;    /* INT8: of its output; 0 for logits */
-    double clipped; /* INT8: share of the calibration values beyond the range */
+    cnn_quantize_row int8;
 } opt_layer;
 
 enum { OPT_MOST_STAGES = 8 };

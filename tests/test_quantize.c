@@ -1,10 +1,9 @@
-/* Observers, calibration and INT8 quantization. */
+/* Calibration and INT8 quantization. */
 #include "tests/optimize_common.h"
 
 #include "cnn/quant.h"
 #include "core/pool.h"
 #include "optimize/calibrate.h"
-#include "optimize/observe.h"
 
 #include <math.h>
 
@@ -35,62 +34,6 @@ static cnn_status quantize(cnn_model *model, const cnn_dataset *data)
     return cnn_quantize(model, data, &options, NULL, NULL);
 }
 
-/* ---- Observers ---- */
-
-START_TEST(test_max_is_exact)
-{
-    cnn_range *range = calloc(1, sizeof *range);
-    const float values[] = {0.1f, -3.7f, 0, 2.5f, 1e-30f};
-    cnn_range_add(range, values, 5);
-    float limit;
-    CHECK_OK(cnn_observer_range(range, &(cnn_quantize_options){.observer = CNN_OBSERVER_MAX}, &limit));
-    ck_assert(limit == 3.7f);
-    ck_assert(cnn_range_clipped(range, limit) == 0);
-    ck_assert_int_eq(range->count, 5);
-    ck_assert_int_eq(range->zeros, 1);
-    free(range);
-}
-END_TEST
-
-/* 1..2048 are the upper edges of all bins, so percentiles are exact, in whatever order and portions they come. */
-START_TEST(test_percentile_is_exact_on_a_grid)
-{
-    cnn_range *ascending = calloc(1, sizeof *ascending), *descending = calloc(1, sizeof *descending);
-    float zeros[100] = {0};
-    for (int i = 1; i <= 2048; i++) {
-        cnn_range_add(ascending, &(float){(float)i}, 1);
-        cnn_range_add(descending, &(float){-(float)(2049 - i)}, 1);
-    }
-    cnn_range_add(ascending, zeros, 100);
-    cnn_range_add(descending, zeros, 100);
-    static const double percentiles[] = {100, 99.9, 50, 25, 0.04};
-    static const float expected[] = {2048, 2046, 1024, 512, 1};
-    for (int i = 0; i < 5; i++) {
-        ck_assert_float_eq(cnn_range_percentile(ascending, percentiles[i]), expected[i]);
-        ck_assert_float_eq(cnn_range_percentile(descending, percentiles[i]), expected[i]);
-    }
-    ck_assert(cnn_range_clipped(ascending, 512) == 1536.0 / 2148);
-    ck_assert_int_eq(ascending->exponent, 0);
-    ck_assert_mem_eq(ascending, descending, sizeof *ascending);
-    free(ascending);
-    free(descending);
-}
-END_TEST
-
-START_TEST(test_histogram_grows_by_many_powers)
-{
-    cnn_range *range = calloc(1, sizeof *range);
-    const float values[] = {1e-38f, 1e-20f, 1, 3e38f, NAN, INFINITY};
-    for (int i = 0; i < 6; i++)
-        cnn_range_add(range, &values[i], 1);
-    ck_assert_int_eq(range->not_finite, 2);
-    ck_assert(range->max == 3e38f);
-    ck_assert_int_eq(range->bin[0], 3);
-    ck_assert(cnn_range_percentile(range, 100) == 3e38f);
-    free(range);
-}
-END_TEST
-
 /* ---- Calibration ---- */
 
 START_TEST(test_calibration_images_are_training_images)
@@ -100,8 +43,8 @@ START_TEST(test_calibration_images_are_training_images)
     cnn_split split;
     CHECK_OK(cnn_dataset_split(&data, model->split_seed, &split));
     int32_t *index, *other, count, other_count;
-    CHECK_OK(cnn_calibration_pick(model, &data, 64, 1, &index, &count));
-    CHECK_OK(cnn_calibration_pick(model, &data, 64, 2, &other, &other_count));
+    CHECK_OK(cnn_calibration_pick(model, &data, 0, 64, 1, &index, &count));
+    CHECK_OK(cnn_calibration_pick(model, &data, 0, 64, 2, &other, &other_count));
     ck_assert_int_eq(count, 64);
     int differ = 0;
     for (int i = 0; i < count; i++) {
@@ -113,7 +56,7 @@ START_TEST(test_calibration_images_are_training_images)
     ck_assert_int_gt(differ, 0);
     free(index);
     free(other);
-    CHECK_OK(cnn_calibration_pick(model, &data, 100000, 1, &index, &count));
+    CHECK_OK(cnn_calibration_pick(model, &data, 0, 100000, 1, &index, &count));
     ck_assert_int_eq(count, split.train_count);
     free(index);
     cnn_split_free(&split);
@@ -204,7 +147,9 @@ START_TEST(test_weights_survive_the_round_trip)
     param_data(model, "fc1", CNN_PARAM_BIAS)[3] = 0;
     memset(param_data(model, "fc1", CNN_PARAM_WEIGHT) + 3 * 48, 0, 48 * sizeof(float));
     CHECK_OK(cnn_model_clone(model, &original));
-    CHECK_OK(quantize(model, &data));
+    cnn_quantize_options options = quick();
+    options.bias_correction = false;
+    CHECK_OK(cnn_quantize(model, &data, &options, NULL, NULL));
     ck_assert(cnn_model_is_quantized(model));
     for (int i = 0; i < model->node_count; i++) {
         const cnn_node *node = &model->nodes[i], *before = &original->nodes[i];
@@ -355,14 +300,48 @@ START_TEST(test_blank_calibration_images)
 {
     cnn_model *model = make_model(net, 10);
     cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    memset(data.images, 0, IMAGES * SIDE * SIDE);
-    for (int c = 0; c < 4; c++) {
-        model->normalization.mean[c] = 0;
-        model->normalization.std[c] = 1;
-    }
-    memset(param_data(model, "conv1", CNN_PARAM_BIAS), 0, 8 * sizeof(float));
-    CHECK_REFUSED(quantize(model, &data), CNN_ERR_NUMERIC, "'relu1'");
+    uint64_t before = fingerprint(model);
+    for (int i = 0; i < IMAGES; i++)
+        memset(data.images + i * SIDE * SIDE, i % 3, SIDE * SIDE);
+    CHECK_REFUSED(quantize(model, &data), CNN_ERR_NUMERIC, "blank");
     ck_assert_ptr_nonnull(strstr(cnn_last_error(), "check the data"));
+    ck_assert_uint_eq(fingerprint(model), before);
+    /* One image that is not is enough. */
+    int32_t *index, count;
+    CHECK_OK(cnn_calibration_pick(model, &data, 0, 1, 1, &index, &count));
+    data.images[index[0] * SIDE * SIDE + SIDE * SIDE - 1] = 200;
+    CHECK_OK(quantize(model, &data));
+    free(index);
+    free_data(&data);
+    cnn_model_free(model);
+}
+END_TEST
+
+/* A layer that gives nothing but zeros does no harm and is reported; so do channels without weights. */
+START_TEST(test_dead_layers)
+{
+    cnn_model *model = make_model(net, 10);
+    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
+    for (int k = 0; k < 24; k++)
+        param_data(model, "fc1", CNN_PARAM_BIAS)[k] = -1000;
+    memset(param_data(model, "conv1", CNN_PARAM_WEIGHT), 0, 9 * sizeof(float));
+    float *before = run_logits(model, "ref", &data, 20);
+    cnn_quantize_options options = quick();
+    cnn_quantize_row *rows;
+    int count;
+    CHECK_OK(cnn_quantize(model, &data, &options, &rows, &count));
+    ck_assert_int_eq(count, 4);
+    for (int i = 0; i < count; i++)
+        ck_assert_int_eq(rows[i].dead, i == 2);
+    ck_assert(rows[2].scale == rows[1].scale);
+    ck_assert(isnan(rows[2].sqnr_db) && isnan(rows[2].cosine));
+    float *after = run_logits(model, "ref", &data, 20), *cpu = run_logits(model, "cpu", &data, 20);
+    ck_assert_double_le(relative_difference(before, after, 20 * CLASSES), 1e-4);
+    ck_assert_mem_eq(after, cpu, 20 * CLASSES * sizeof *cpu);
+    free(before);
+    free(after);
+    free(cpu);
+    free(rows);
     free_data(&data);
     cnn_model_free(model);
 }
@@ -437,9 +416,6 @@ static Suite *quantize_suite(void)
 {
     Suite *suite = suite_create("quantize");
     TCase *observing = tcase_create("observing");
-    tcase_add_test(observing, test_max_is_exact);
-    tcase_add_test(observing, test_percentile_is_exact_on_a_grid);
-    tcase_add_test(observing, test_histogram_grows_by_many_powers);
     tcase_add_test(observing, test_calibration_images_are_training_images);
     tcase_add_test(observing, test_validation_images_are_not_read);
     tcase_add_test(observing, test_ranges_of_a_known_network);
@@ -454,6 +430,7 @@ static Suite *quantize_suite(void)
     tcase_add_test(quantizing, test_weights_that_int8_cannot_hold);
     tcase_add_test(quantizing, test_sums_that_do_not_fit);
     tcase_add_test(quantizing, test_blank_calibration_images);
+    tcase_add_test(quantizing, test_dead_layers);
     tcase_add_test(quantizing, test_models_that_do_not_fit);
     tcase_add_test(quantizing, test_out_of_memory_changes_nothing);
     suite_add_tcase(suite, quantizing);

@@ -45,27 +45,50 @@ CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
 
-typedef enum cnn_observer { CNN_OBSERVER_MAX, CNN_OBSERVER_PERCENTILE } cnn_observer;
+/* How calibration finds the range of a tensor's values, from a histogram of their magnitudes. */
+typedef enum cnn_observer {
+    CNN_OBSERVER_MAX,        /* the largest value */
+    CNN_OBSERVER_PERCENTILE, /* a stated share of the values other than 0 */
+    CNN_OBSERVER_ENTROPY,    /* least Kullback-Leibler divergence between the distribution and what 8 bits tell of it */
+    CNN_OBSERVER_MSE,        /* least squared error of rounding and clipping */
+    CNN_OBSERVER_AUTO        /* tensor by tensor the one of these that leaves the least squared error in the logits */
+} cnn_observer;
+
+/* Called as the work goes on; `done` and `all` count images that went through the network. Return false to stop:
+ * cnn_quantize then returns CNN_ERR_CANCELLED. */
+typedef bool (*cnn_quantize_fn)(void *context, int64_t done, int64_t all);
 
 typedef struct cnn_quantize_options {
     cnn_observer observer;
-    double percentile; /* of |x|, 99.99 */
-    int images;        /* calibration images, 512, drawn by seed from the training part */
+    double percentile;    /* of |x|, for the percentile observer */
+    int images;           /* calibration images, drawn by seed from the training part */
+    int search_images;    /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
+    bool bias_correction; /* shift each layer's bias so that its sums have the float model's means per channel */
     uint64_t seed;
     const char *device;
+    cnn_quantize_fn progress; /* may be NULL */
+    void *progress_context;
 } cnn_quantize_options;
 
-/* Percentile 99.99, 512 images, seed 1, automatic device. */
+/* Observer auto, percentile 99.99, 512 and 256 images, bias correction, seed 1, automatic device. */
 CNN_API void cnn_quantize_options_init(cnn_quantize_options *options);
 
-/* One row of the per-layer account. */
+/* One row of the per-layer account: the int8 value that a convolution or linear layer is requantized to, which is that
+ * of the ReLU behind it where there is one; of the last layer the logits. "Exact" is the float model's value x, y the
+ * INT8 program's, over all calibration images; the errors of earlier layers are in it. */
 typedef struct cnn_quantize_row {
     char layer[64];
-    float scale;    /* of the layer's output; 0 for logits */
-    double clipped; /* share of calibration values beyond the range */
+    const char *observer; /* that set the range: "max", "percentile", "entropy", "mse"; NULL for logits */
+    float scale;          /* a step of the int8 value; 0 for logits */
+    double clipped;       /* share of x beyond the range, a fraction of 1 */
+    double sqnr_db;       /* 10 log10(sum x^2 / sum (x-y)^2); INFINITY: no error; NAN: x is always 0 */
+    double cosine;        /* sum xy / sqrt(sum x^2 * sum y^2); NAN: x or y is always 0 */
+    bool dead;            /* x is 0 on every calibration image: the layer has no influence */
 } cnn_quantize_row;
 
-/* Calibrates on `data` and makes the model INT8. The model must have no BN left. Rows may be NULL; free() them. */
+/* Calibrates on `data` and makes the model INT8. The model must have no BN left. Refused with one sentence: data of
+ * another shape, images that are all blank, weights that are not finite, values and sums that INT8 cannot hold. Rows
+ * may be NULL; free() them. */
 CNN_API cnn_status cnn_quantize(cnn_model *model, const cnn_dataset *data, const cnn_quantize_options *options,
                                 cnn_quantize_row **rows, int *row_count);
 

@@ -41,7 +41,8 @@ CNN_API cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images
 CNN_API cnn_status cnn_session_evaluate(cnn_session *session, const cnn_dataset *data, const int32_t *index,
                                         int64_t count, int64_t *correct, double *loss /* or NULL */);
 
-/* Called with every node's value of a batch, in topological order. values: f32 [n,h,w,c] as desc says. */
+/* Called with every node's value of a batch, in topological order. values: f32 [n,h,w,c] as desc says, without channel
+ * padding. */
 typedef cnn_status (*cnn_observe_fn)(void *context, int node, const cnn_tensor_desc *desc, const float *values);
 
 /* Runs images index[0..count) and shows each node's output to `observe`: what calibration reads. Nothing is fused, so a

@@ -27,6 +27,17 @@ succeeds "$infer" -m model-opt.cnn --test
 
 succeeds "$opt" --int8 -o int8.cnn model.cnn
 says "accuracy"
+says "INT8 suits all layers; the least exact is"
+succeeds "$opt" --int8 --verbose -o int8.cnn model.cnn
+says "SQNR"
+succeeds "$opt" --int8 --json --quiet -o int8.cnn model.cnn
+checks=$((checks + 1))
+python3 -c 'import json, sys
+layers = json.load(sys.stdin)["layers"]
+sys.exit(not (all(layer["sqnr_db"] > 20 and 0.99 < layer["cosine"] <= 1.000001 and layer["clipped"] < 0.1
+                  and layer["dead"] is False for layer in layers) and layers[-1]["observer"] is None
+              and all(layer["observer"] and layer["scale"] > 0 for layer in layers[:-1])))' <"$logs/out" ||
+    fail "the layers of --json do not tell how exact INT8 is"
 succeeds "$opt" --prune 0.3 --finetune 0 -o pruned.cnn
 succeeds "$opt" --prune 0.4 --global --finetune 0 --quiet -o global.cnn
 for criterion in l1 l2 bn taylor random; do
@@ -34,7 +45,10 @@ for criterion in l1 l2 bn taylor random; do
 done
 succeeds "$opt" --prune 0.5 --criterion bn --finetune 0 -o bn.cnn
 says "criterion bn: fc1 has no batch norm behind it, so l2 took its place"
-succeeds "$opt" --int8 --observer max --quiet -o max.cnn
+for observer in max percentile entropy mse auto; do
+    succeeds "$opt" --int8 --observer $observer --quiet -o $observer.cnn
+done
+succeeds "$opt" --int8 --bias-correction off --quiet -o auto.cnn
 succeeds "$infer" -m pruned.cnn --test --quiet
 
 # The same model and seed give the same file, whatever the thread count.
@@ -53,6 +67,8 @@ refuses 2 "--criterion|--prune" "$opt" --int8 --criterion l1
 refuses 2 "--batch|'0'" "$opt" --prune 0.5 --batch 0
 refuses 2 "--finetune|'-1'" "$opt" --prune 0.5 --finetune -1
 refuses 2 "--observer|'mean'|max" "$opt" --int8 --observer mean
+refuses 2 "--percentile|mse" "$opt" --int8 --observer mse --percentile 99
+refuses 2 "--bias-correction|--int8" "$opt" --prune 0.5 --bias-correction off
 refuses 2 "--int9|--int8" "$opt" --int9
 refuses 2 "'b.cnn'" "$opt" --int8 a.cnn b.cnn
 refuses 1 "int8.cnn|INT8" "$opt" --int8 -o again.cnn int8.cnn

@@ -1,0 +1,47 @@
+/* What the steps of quantization share: calibrate, choose observers, quantize, correct biases, measure. */
+#ifndef CNN_OPTIMIZE_QUANTIZE_H
+#define CNN_OPTIMIZE_QUANTIZE_H
+
+#include "core/model.h"
+#include "optimize/calibrate.h"
+
+typedef struct cnn_quantize_job {
+    cnn_model *model; /* float; not changed */
+    const cnn_quantize_options *options;
+    cnn_image_list images; /* calibration */
+    cnn_image_list search; /* others, to choose observers by; none unless the observer is auto */
+    cnn_calibration calibration;
+    cnn_model *int8;   /* the result */
+    int64_t done, all; /* progress: images that went through the network */
+} cnn_quantize_job;
+
+/* Counts images for the progress callback; CNN_ERR_CANCELLED when it asks to stop. */
+cnn_status cnn_quantize_advance(cnn_quantize_job *job, int64_t images);
+
+static inline bool cnn_quantize_has_weights(const cnn_node *node)
+{
+    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
+}
+
+/* An INT8 copy of the float model with the scales of the calibration. */
+cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, cnn_model **made);
+
+/* search.c: sets the observer of every observed node by the error of the logits on the search images. */
+cnn_status cnn_quantize_search(cnn_quantize_job *job);
+
+/* correct.c: shifts the biases of job->int8. */
+cnn_status cnn_quantize_correct_bias(cnn_quantize_job *job);
+
+/* Sums over the values of a node, exact x and INT8 y, on the calibration images. */
+typedef struct cnn_distortion {
+    double signal; /* x^2 */
+    double other;  /* y^2 */
+    double both;   /* x*y */
+    double noise;  /* (x-y)^2 */
+} cnn_distortion;
+
+/* distortion.c: what INT8 makes of the int8 values of layers with weights, and of the logits; other nodes stay 0.
+ * distortion: [node_count] */
+cnn_status cnn_quantize_measure(cnn_quantize_job *job, cnn_distortion *distortion);
+
+#endif
