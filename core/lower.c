@@ -220,7 +220,7 @@ static void lower_loss(cnn_lowering *lowering)
     args.buffer[CNN_ARG_STATE] = whole(lowering, CNN_PLACE_STATE, CNN_U8, sizeof(cnn_train_state));
     args.buffer[CNN_ARG_DST] = cnn_lower_gradient_begin(lowering, last);
     args.buffer[CNN_ARG_DST2] = whole(lowering, CNN_PLACE_RESULT, CNN_F32, 2);
-    cnn_lower_op(lowering, CNN_OP_LOSS, last, &args);
+    cnn_lower_op(lowering, CNN_OP_LOSS, last, &args)->desc.smoothing = lowering->step.label_smoothing;
     cnn_lower_gradient_done(lowering, last, args.buffer[CNN_ARG_DST]);
 }
 
@@ -241,7 +241,27 @@ static void lower_bn_updates(cnn_lowering *lowering)
     }
 }
 
-/* Reduction, update, running statistics, loss scaler: all over whole contiguous memories. */
+/* The average of a whole memory follows it; nothing when the memory is empty. */
+static void lower_average(cnn_lowering *lowering, cnn_place values, cnn_place averages, int64_t elements)
+{
+    if (elements == 0)
+        return;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = whole(lowering, values, CNN_F32, elements);
+    args.buffer[CNN_ARG_DST] = whole(lowering, averages, CNN_F32, elements);
+    args.buffer[CNN_ARG_STATE] = whole(lowering, CNN_PLACE_STATE, CNN_U8, sizeof(cnn_train_state));
+    cnn_lower_op(lowering, CNN_OP_EMA, -1, &args);
+}
+
+static void lower_averages(cnn_lowering *lowering)
+{
+    const cnn_model *model = lowering->model;
+    lower_average(lowering, CNN_PLACE_PARAM, CNN_PLACE_EMA, cnn_model_segments(model).elements);
+    lower_average(lowering, CNN_PLACE_RUNNING, CNN_PLACE_EMA_RUNNING,
+                  cnn_model_statistic(model, model->node_count, CNN_PARAM_WEIGHT));
+}
+
+/* Reduction, update, running statistics, averages, loss scaler: over whole contiguous memories. */
 static void lower_optimizer(cnn_lowering *lowering)
 {
     cnn_segments segments = cnn_model_segments(lowering->model);
@@ -272,6 +292,8 @@ static void lower_optimizer(cnn_lowering *lowering)
     cnn_lower_op(lowering, CNN_OP_SGD, -1, &args);
 
     lower_bn_updates(lowering);
+    if (lowering->step.ema)
+        lower_averages(lowering);
 
     args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = flags;
@@ -302,6 +324,7 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
                              .goal = options->goal,
                              .batch = options->batch,
                              .storage = options->goal == CNN_GOAL_TRAIN ? options->storage : CNN_F32,
+                             .step = options->step,
                              .int8 = quantized,
                              .constant_weights = options->constant_weights,
                              .backend = options->backend,

@@ -8,28 +8,31 @@
 #define CNN_CORE_PROGRAM_H
 
 #include "cnn/backend.h"
+#include "cnn/session.h"
 #include "core/memory.h"
 #include "core/model.h"
 
 /* Where a buffer lives. Everything but ARENA and CONST is memory of the session, shared by its programs. */
 typedef enum cnn_place {
-    CNN_PLACE_ARENA,    /* temporary, planned */
-    CNN_PLACE_CONST,    /* made by lowering from host bytes: tables, multipliers */
-    CNN_PLACE_PARAM,    /* a parameter: f32 master, or i8 / i32 of a quantized model */
-    CNN_PLACE_HALF,     /* f16/bf16 copy of a trainable parameter */
-    CNN_PLACE_GRAD,     /* f32 gradient of a trainable parameter */
-    CNN_PLACE_MOMENTUM, /* f32 */
-    CNN_PLACE_RUNNING,  /* running BN statistics: of one node mean, then variance, each padded to 16 */
-    CNN_PLACE_BATCH,    /* BN statistics of the batch, laid out likewise */
-    CNN_PLACE_IMAGES,   /* bound at run: u8 images */
-    CNN_PLACE_INDEX,    /* i32 which images */
-    CNN_PLACE_LABELS,   /* u8 */
-    CNN_PLACE_STATE,    /* cnn_train_state */
-    CNN_PLACE_RATES,    /* f32 learning rates */
-    CNN_PLACE_SEGMENTS, /* i32 segment offsets of the trainable parameters */
-    CNN_PLACE_FLAGS,    /* i32 nonfinite flag a segment */
-    CNN_PLACE_LOGITS,   /* bound at run: f32 [N,1,1,K] */
-    CNN_PLACE_RESULT,   /* f32 [2] loss and correct answers */
+    CNN_PLACE_ARENA,       /* temporary, planned */
+    CNN_PLACE_CONST,       /* made by lowering from host bytes: tables, multipliers */
+    CNN_PLACE_PARAM,       /* a parameter: f32 master, or i8 / i32 of a quantized model */
+    CNN_PLACE_HALF,        /* f16/bf16 copy of a trainable parameter */
+    CNN_PLACE_GRAD,        /* f32 gradient of a trainable parameter */
+    CNN_PLACE_MOMENTUM,    /* f32 */
+    CNN_PLACE_EMA,         /* average of PARAM */
+    CNN_PLACE_RUNNING,     /* running BN statistics: of one node mean, then variance, each padded to 16 */
+    CNN_PLACE_EMA_RUNNING, /* average of RUNNING */
+    CNN_PLACE_BATCH,       /* BN statistics of the batch, laid out likewise */
+    CNN_PLACE_IMAGES,      /* bound at run: u8 images */
+    CNN_PLACE_INDEX,       /* i32 which images */
+    CNN_PLACE_LABELS,      /* u8 */
+    CNN_PLACE_STATE,       /* cnn_train_state */
+    CNN_PLACE_RATES,       /* f32 learning rates */
+    CNN_PLACE_SEGMENTS,    /* i32 segment offsets of the trainable parameters */
+    CNN_PLACE_FLAGS,       /* i32 nonfinite flag a segment */
+    CNN_PLACE_LOGITS,      /* bound at run: f32 [N,1,1,K] */
+    CNN_PLACE_RESULT,      /* f32 [2] loss and correct answers */
     CNN_PLACE_COUNT
 } cnn_place;
 
@@ -77,6 +80,7 @@ typedef struct cnn_lowering {
     cnn_goal goal;
     int batch;
     cnn_dtype storage;     /* dtype of float activations and working weights */
+    cnn_step_options step; /* of CNN_GOAL_TRAIN */
     bool int8;             /* lower to INT8 ops */
     bool constant_weights; /* inference outside of training: kernels may pack weights once */
     const cnn_backend *backend;
@@ -153,6 +157,7 @@ typedef struct cnn_lower_options {
     cnn_goal goal;
     int batch;
     cnn_dtype storage;     /* of CNN_GOAL_TRAIN; the others compute in f32, or INT8 when the model is quantized */
+    cnn_step_options step; /* of CNN_GOAL_TRAIN */
     bool constant_weights; /* the session never changes parameters */
     int data_count;        /* images that an index may name (CNN_GOAL_TRAIN) */
     int rate_count;        /* learning rates in RATES (CNN_GOAL_TRAIN) */

@@ -114,6 +114,7 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
     opened->batch = options->batch ? options->batch : STANDARD_BATCH;
     opened->train = options->train;
     opened->storage = options->storage == CNN_NONE ? CNN_F32 : options->storage;
+    opened->step = options->step;
     CNN_TRY(cnn_backend_find(options->device, &opened->backend, &variant));
     CNN_TRY(opened->backend->open(cnn_host_get(), variant, &opened->device));
     snprintf(opened->description, sizeof opened->description, "%s: %s", opened->backend->name,
@@ -168,6 +169,7 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
     const cnn_lower_options options = {.goal = goal,
                                        .batch = batch,
                                        .storage = session->storage,
+                                       .step = session->step,
                                        .constant_weights = !session->train,
                                        .data_count = session->data ? session->data->count : 0,
                                        .rate_count = session->rate_count,
@@ -227,16 +229,18 @@ static void *at(void *base, int64_t elements, size_t size)
     return (uint8_t *)base + (size_t)elements * size;
 }
 
-/* A parameter, its gradient, half copy or statistics in a training session's contiguous memories. */
-static void *training_pointer(const cnn_session *session, const cnn_buffer *buffer)
+/* A parameter, its gradient, half copy or statistics in a training session's contiguous memories. Inference sees what
+ * is handed out, the averages when there are any; observation sees what is trained. */
+static void *training_pointer(const cnn_session *session, const cnn_buffer *buffer, cnn_goal goal)
 {
+    cnn_place place = goal == CNN_GOAL_INFER ? cnn_session_handed_out(session, buffer->place) : buffer->place;
     bool statistic = buffer->role >= CNN_PARAM_RUNNING_MEAN;
     int64_t offset = 0;
     if (statistic)
         offset = cnn_model_statistic(session->model, buffer->node, buffer->role);
     else
         cnn_model_segment(session->model, buffer->node, buffer->role, &offset);
-    return at(session->memory[buffer->place], offset, buffer->place == CNN_PLACE_HALF ? 2 : 4);
+    return at(session->memory[place], offset, place == CNN_PLACE_HALF ? 2 : 4);
 }
 
 void *cnn_session_pointer(const cnn_session *session, const cnn_program *program, int number)
@@ -259,7 +263,7 @@ void *cnn_session_pointer(const cnn_session *session, const cnn_program *program
     if (buffer->node < 0)
         return session->memory[buffer->place];
     if (session->train)
-        return training_pointer(session, buffer);
+        return training_pointer(session, buffer, program->goal);
     return session->param[buffer->node * CNN_PARAM_COUNT + (int)buffer->role];
 }
 

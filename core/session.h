@@ -13,7 +13,8 @@ struct cnn_session {
     cnn_device *device;
     int batch;
     bool train;
-    cnn_dtype storage; /* of training */
+    cnn_dtype storage; /* of training ... */
+    cnn_step_options step;
     char description[256];
 
     cnn_program **programs; /* one a goal and batch size, made when first needed */
@@ -84,6 +85,14 @@ cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role r
 
 /* Allocates and fills what a training session needs; called once by open. */
 cnn_status cnn_session_open_training(cnn_session *session);
+
+/* Where the values of PARAM or RUNNING lie that evaluation uses and the model receives. */
+static inline cnn_place cnn_session_handed_out(const cnn_session *session, cnn_place place)
+{
+    if (!session->step.ema)
+        return place;
+    return place == CNN_PLACE_PARAM ? CNN_PLACE_EMA : place == CNN_PLACE_RUNNING ? CNN_PLACE_EMA_RUNNING : place;
+}
 
 /* A memory whose content lives on from one training step to the next. */
 typedef struct cnn_session_memory {

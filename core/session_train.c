@@ -45,7 +45,7 @@ typedef struct training_memory {
     const char *kept; /* its name when a step reads what an earlier one left in it; else NULL */
 } training_memory;
 
-enum { TRAINING_MEMORIES = 12 };
+enum { TRAINING_MEMORIES = 14 };
 
 /* What a training session allocates. The rows with a name and the training state are all that a run needs to go on
  * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. */
@@ -56,12 +56,15 @@ static void list_memories(const cnn_session *session, training_memory list[TRAIN
     size_t statistics = (size_t)cnn_model_statistic(session->model, session->model->node_count, CNN_PARAM_WEIGHT);
     size_t classes = (size_t)session->model->nodes[session->model->node_count - 1].out.c;
     size_t half = session->storage == CNN_F32 ? 0 : 2;
+    size_t average = session->step.ema ? 4 : 0;
     const training_memory all[TRAINING_MEMORIES] = {
         {CNN_PLACE_PARAM, elements * 4, "parameters"},
         {CNN_PLACE_GRAD, elements * 4, NULL},
         {CNN_PLACE_MOMENTUM, elements * 4, "momentum"},
         {CNN_PLACE_HALF, elements * half, "working weights"},
+        {CNN_PLACE_EMA, elements * average, "averages"},
         {CNN_PLACE_RUNNING, statistics * 4, "running statistics"},
+        {CNN_PLACE_EMA_RUNNING, statistics * average, "averages of running statistics"},
         {CNN_PLACE_BATCH, statistics * 4, NULL},
         {CNN_PLACE_INDEX, (size_t)session->batch * 4, NULL},
         {CNN_PLACE_STATE, sizeof(cnn_train_state), NULL}, /* has functions of its own: cnn_session_get_state */
@@ -102,7 +105,8 @@ out:
 
 /* ---- Parameters between model and device ---- */
 
-static void *device_param(const cnn_session *session, int node, cnn_param_role role)
+/* Where a parameter is trained, or the average of it. */
+static void *device_param(const cnn_session *session, int node, cnn_param_role role, bool handed_out)
 {
     int64_t offset = cnn_model_statistic(session->model, node, role);
     cnn_place place = CNN_PLACE_RUNNING;
@@ -110,6 +114,8 @@ static void *device_param(const cnn_session *session, int node, cnn_param_role r
         cnn_model_segment(session->model, node, role, &offset);
         place = CNN_PLACE_PARAM;
     }
+    if (handed_out)
+        place = cnn_session_handed_out(session, place);
     return (float *)session->memory[place] + offset;
 }
 
@@ -125,14 +131,14 @@ static cnn_status to_device(cnn_session *session, void *device, void *host, size
     return cnn_session_upload(session, device, host, bytes);
 }
 
-static cnn_status copy_params(cnn_session *session, param_copy copy)
+static cnn_status copy_params(cnn_session *session, param_copy copy, bool handed_out)
 {
     cnn_status status = CNN_OK;
     for (int node = 0; node < session->model->node_count; node++)
         for (int role = 0; role < CNN_PARAM_COUNT && status == CNN_OK; role++) {
             cnn_param *param = &session->model->nodes[node].param[role];
             if (param->desc.dtype != CNN_NONE)
-                status = copy(session, device_param(session, node, (cnn_param_role)role), param->data,
+                status = copy(session, device_param(session, node, (cnn_param_role)role, handed_out), param->data,
                               cnn_desc_bytes(&param->desc));
         }
     return status;
@@ -164,13 +170,15 @@ static cnn_status push_half(cnn_session *session)
 
 cnn_status cnn_session_push(cnn_session *session)
 {
-    cnn_status status = copy_params(session, to_device);
+    cnn_status status = copy_params(session, to_device, false);
+    if (status == CNN_OK && session->step.ema)
+        status = copy_params(session, to_device, true);
     return status == CNN_OK && session->storage != CNN_F32 ? push_half(session) : status;
 }
 
 cnn_status cnn_session_pull(cnn_session *session)
 {
-    return copy_params(session, to_host);
+    return copy_params(session, to_host, true);
 }
 
 /* ---- Training ---- */

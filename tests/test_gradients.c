@@ -296,7 +296,7 @@ START_TEST(test_loss)
     int32_t index[N] = {4, 0, 6, 2, 2};
     double result[2], dlogits[N * K];
     double *logits = random_values((int64_t)N * K, 1);
-    cnn_op_desc desc = {.op = CNN_OP_LOSS};
+    cnn_op_desc desc = {.op = CNN_OP_LOSS, .smoothing = _i ? 0.1f : 0};
     desc.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST] = cnn_desc(CNN_F32, N, 1, 1, K);
     desc.arg[CNN_ARG_LABELS] = cnn_desc_vector(CNN_U8, N + 2);
     desc.arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, N);
@@ -334,7 +334,7 @@ int main(void)
     tcase_add_test(differences, test_relu);
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 4);
-    tcase_add_test(differences, test_loss);
+    tcase_add_loop_test(differences, test_loss, 0, 2);
     suite_add_tcase(suite, differences);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

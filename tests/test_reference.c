@@ -240,6 +240,31 @@ START_TEST(test_loss)
 }
 END_TEST
 
+START_TEST(test_loss_smoothed)
+{
+    /* p = 1/2, 1/4, 1/4, targets 1/8, 1/8, 3/4 at smoothing 3/8: loss ln 2 (1/8 + 2/8 + 6/4). An infinite score of
+     * another class is no NaN without smoothing. */
+    const float ln2 = 0.693147182f;
+    float logits[] = {ln2, 0, 0}, gradient[3], result[2];
+    uint8_t labels[] = {2};
+    cnn_op_desc desc = {.op = CNN_OP_LOSS, .smoothing = 0.375f};
+    desc.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST] = cnn_desc(CNN_F32, 1, 1, 1, 3);
+    desc.arg[CNN_ARG_LABELS] = cnn_desc_vector(CNN_U8, 1);
+    desc.arg[CNN_ARG_DST2] = cnn_desc_vector(CNN_F32, 2);
+    void *args[CNN_ARG_COUNT] = {
+        [CNN_ARG_SRC] = logits, [CNN_ARG_LABELS] = labels, [CNN_ARG_DST] = gradient, [CNN_ARG_DST2] = result};
+    run(&desc, args);
+    const float want[] = {0.375f, 0.125f, -0.5f};
+    ck_assert_float_eq_tol(result[0], 1.875f * ln2, 1e-6f);
+    for (int i = 0; i < 3; i++)
+        ck_assert_float_eq_tol(gradient[i], want[i], 1e-6f);
+    desc.smoothing = 0;
+    logits[0] = -INFINITY;
+    run(&desc, args);
+    ck_assert_float_eq_tol(result[0], ln2, 1e-6f);
+}
+END_TEST
+
 START_TEST(test_bn_train)
 {
     float src[] = {1, 2, 3, 6}, gamma[] = {2}, beta[] = {1}, dst[4], mean[1], var[1], invstd[1];
@@ -286,6 +311,62 @@ START_TEST(test_sgd)
     check_floats(momentum, (const float[]){2.375f, -1.75f}, 2);
     check_floats(params, (const float[]){0.40625f, 2.4375f}, 2);
     ck_assert_uint_eq(copy[0], 77);
+}
+END_TEST
+
+/* One step from w = 1, v = 1/2 with scaled gradients 12 and 16 at loss scale 4: 3 and 4, of norm 5. */
+static void step_sgd(cnn_train_state state, float *params, float *momentum)
+{
+    float grads[] = {12, 16}, rates[] = {0.5f};
+    cnn_op_desc desc = {.op = CNN_OP_SGD};
+    desc.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST] = desc.arg[CNN_ARG_DST2] = cnn_desc_vector(CNN_F32, 2);
+    desc.arg[CNN_ARG_TABLE] = cnn_desc_vector(CNN_F32, 1);
+    desc.arg[CNN_ARG_STATE] = cnn_desc_vector(CNN_U8, (int32_t)sizeof state);
+    params[0] = params[1] = 1;
+    momentum[0] = momentum[1] = 0.5f;
+    state.loss_scale = 4;
+    state.grad_sumsq = 12 * 12 + 16 * 16;
+    run(&desc, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = grads,
+                                       [CNN_ARG_STATE] = &state,
+                                       [CNN_ARG_TABLE] = rates,
+                                       [CNN_ARG_DST] = params,
+                                       [CNN_ARG_DST2] = momentum});
+}
+
+START_TEST(test_sgd_nesterov_and_clipping)
+{
+    float params[2], momentum[2];
+    step_sgd((cnn_train_state){.momentum = 0.5f, .weight_decay = 1, .nesterov = 1}, params, momentum);
+    /* g' = 4, 5; v = 4.25, 5.25; w = 1 - (g' + v/2)/2 */
+    check_floats(momentum, (const float[]){4.25f, 5.25f}, 2);
+    check_floats(params, (const float[]){-2.0625f, -2.8125f}, 2);
+    step_sgd((cnn_train_state){.clip_norm = 6}, params, momentum);
+    check_floats(params, (const float[]){-0.5f, -1}, 2);
+    /* Clipped to norm 1, without the weight decay: 0.6 and 0.8 and a millionth less. */
+    step_sgd((cnn_train_state){.clip_norm = 1, .weight_decay = 1}, params, momentum);
+    ck_assert_float_eq_tol(params[0], 1 - 0.8f, 1e-6f);
+    ck_assert_float_eq_tol(params[1], 1 - 0.9f, 1e-6f);
+}
+END_TEST
+
+START_TEST(test_ema)
+{
+    float values[] = {1, -3}, averages[] = {0, 1};
+    cnn_train_state state = {.ema_decay = 0.75, .step = 0};
+    cnn_op_desc desc = {.op = CNN_OP_EMA};
+    desc.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST] = cnn_desc_vector(CNN_F32, 2);
+    desc.arg[CNN_ARG_STATE] = cnn_desc_vector(CNN_U8, (int32_t)sizeof state);
+    void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = values, [CNN_ARG_STATE] = &state, [CNN_ARG_DST] = averages};
+    run(&desc, args); /* 1/10 is kept */
+    check_floats(averages, (const float[]){0.9f, 1 - 3.6f}, 2);
+    averages[0] = 0;
+    averages[1] = 1;
+    state.step = 1000; /* 3/4 are kept */
+    run(&desc, args);
+    check_floats(averages, (const float[]){0.25f, 0}, 2);
+    state.found_nonfinite = 1;
+    run(&desc, args);
+    check_floats(averages, (const float[]){0.25f, 0}, 2);
 }
 END_TEST
 
@@ -429,8 +510,11 @@ int main(void)
     tcase_add_test(tests, test_maxpool_ties_and_nan);
     tcase_add_test(tests, test_relu_nan);
     tcase_add_test(tests, test_loss);
+    tcase_add_test(tests, test_loss_smoothed);
     tcase_add_test(tests, test_bn_train);
     tcase_add_test(tests, test_sgd);
+    tcase_add_test(tests, test_sgd_nesterov_and_clipping);
+    tcase_add_test(tests, test_ema);
     tcase_add_test(tests, test_grad_stats);
     tcase_add_test(tests, test_loss_scale);
     tcase_add_test(tests, test_refusals);

@@ -337,6 +337,18 @@ START_TEST(refuses_bad_options)
     bad = good;
     bad.momentum = 1;
     refuse(&bad, CNN_ERR_USAGE, "momentum");
+    bad.momentum = 0;
+    bad.nesterov = true;
+    refuse(&bad, CNN_ERR_USAGE, "Nesterov");
+    bad = good;
+    bad.clip_norm = -1;
+    refuse(&bad, CNN_ERR_USAGE, "norm of -1");
+    bad = good;
+    bad.label_smoothing = 1;
+    refuse(&bad, CNN_ERR_USAGE, "label smoothing");
+    bad = good;
+    bad.ema_decay = 1;
+    refuse(&bad, CNN_ERR_USAGE, "average");
     bad = good;
     bad.weight_decay = INFINITY;
     refuse(&bad, CNN_ERR_USAGE, "weight decay");

@@ -80,7 +80,15 @@ cnn_train_options case_options(record *r)
 cnn_session *case_session(cnn_model *model, cnn_dtype storage, const float *rates, int32_t rate_count,
                           const cnn_train_state *state)
 {
-    const cnn_session_options options = {.device = "cpu", .batch = SMALL_BATCH, .train = true, .storage = storage};
+    const cnn_step_options plain = {0};
+    return case_session_step(model, storage, &plain, rates, rate_count, state);
+}
+
+cnn_session *case_session_step(cnn_model *model, cnn_dtype storage, const cnn_step_options *step, const float *rates,
+                               int32_t rate_count, const cnn_train_state *state)
+{
+    const cnn_session_options options = {
+        .device = "cpu", .batch = SMALL_BATCH, .train = true, .storage = storage, .step = *step};
     cnn_session *session;
     case_check(cnn_session_open(model, &options, &session));
     case_check(cnn_session_set_data(session, &case_small));

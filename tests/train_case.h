@@ -42,4 +42,8 @@ cnn_train_state case_state(float scale, int dynamic);
 cnn_session *case_session(cnn_model *model, cnn_dtype storage, const float *rates, int32_t rate_count,
                           const cnn_train_state *state);
 
+/* The same with what its steps do. */
+cnn_session *case_session_step(cnn_model *model, cnn_dtype storage, const cnn_step_options *step, const float *rates,
+                               int32_t rate_count, const cnn_train_state *state);
+
 #endif

@@ -26,6 +26,11 @@ static void print_int(const void *value, char *text, size_t bytes)
     snprintf(text, bytes, "%d", *(const int *)value);
 }
 
+static void print_bool(const void *value, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "%s", *(const bool *)value ? "on" : "off");
+}
+
 static void print_u64(const void *value, char *text, size_t bytes)
 {
     snprintf(text, bytes, "%" PRIu64, *(const uint64_t *)value);
@@ -86,7 +91,11 @@ static const struct {
     {"--batch", print_int, OPTION(batch)},
     {"--lr", print_float, OPTION(learning_rate)},
     {"--momentum", print_float, OPTION(momentum)},
+    {"--nesterov", print_bool, OPTION(nesterov)},
     {"--weight-decay", print_float, OPTION(weight_decay)},
+    {"--clip-norm", print_float, OPTION(clip_norm)},
+    {"--label-smoothing", print_float, OPTION(label_smoothing)},
+    {"--ema", print_double, OPTION(ema_decay)},
     {"--schedule", print_schedule, OPTION(schedule)},
     {"--warmup", print_double, OPTION(warmup)},
     {"--lr-step", print_double, OPTION(lr_step)},
@@ -99,7 +108,7 @@ static const struct {
 
 /* Told apart: augmentation. Not told: device (the fact "device" is more), progress, progress_context, checkpoint,
  * checkpoint_every, resume. */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 136,
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 160,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */

@@ -64,6 +64,10 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, momentum),
      .help = "share of the last update that the next one keeps",
      .standard = "0.9"},
+    {.name = "nesterov",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(train_settings, nesterov),
+     .help = "look ahead along the momentum (Nesterov's form of it)"},
     {.name = "weight-decay",
      .argument = "D",
      .kind = CNN_OPTION_DOUBLE,
@@ -72,6 +76,34 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, decay),
      .help = "pull of all weights towards 0",
      .standard = "0"},
+    {.name = "clip-norm",
+     .argument = "N",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = (double)FLT_MAX,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(train_settings, clip_norm),
+     .help = "scale gradients down to this norm, taken over all parameters together, where theirs is larger",
+     .standard = "none"},
+    {.name = "label-smoothing",
+     .argument = "E",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MAX,
+     .offset = offsetof(train_settings, label_smoothing),
+     .help = "spread this share of the target evenly over all classes; the training loss shown includes it",
+     .standard = "0"},
+    {.name = "ema",
+     .argument = "DECAY",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_BOTH,
+     .offset = offsetof(train_settings, ema),
+     .help = "validate and save the moving average of the weights, which keeps this share of itself in every step "
+             "(less in the first); 0.999 suits some thousand steps",
+     .standard = "off"},
     {.name = "schedule",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -188,6 +220,8 @@ void train_settings_init(train_settings *settings)
         .epochs = 10,
         .rate = 0.01,
         .momentum = 0.9,
+        .clip_norm = TRAIN_NOT_GIVEN,
+        .ema = TRAIN_NOT_GIVEN,
         .warmup = TRAIN_NOT_GIVEN,
         .lr_step = TRAIN_NOT_GIVEN,
         .lr_gamma = TRAIN_NOT_GIVEN,
@@ -195,6 +229,13 @@ void train_settings_init(train_settings *settings)
         .loss_scale = TRAIN_NOT_GIVEN,
         .loss_scale_start = TRAIN_NOT_GIVEN,
     };
+}
+
+static cnn_status check_optimizer(const train_settings *settings)
+{
+    if (settings->nesterov && settings->momentum == 0)
+        return cnn_error(CNN_ERR_USAGE, "--nesterov looks ahead along the momentum, and --momentum is 0");
+    return CNN_OK;
 }
 
 static cnn_status check_schedule(const train_settings *settings)
@@ -224,7 +265,8 @@ cnn_status train_settings_check(const train_settings *settings)
     if (settings->augmentation && settings->augment == TRAIN_NOT_GIVEN)
         return cnn_error(CNN_ERR_USAGE,
                          "--augmentation says how images are changed; say how many too: --augment 0.5 is every second");
-    return check_schedule(settings);
+    const cnn_status status = check_optimizer(settings);
+    return status == CNN_OK ? check_schedule(settings) : status;
 }
 
 cnn_dtype train_settings_storage(const train_settings *settings)
@@ -250,7 +292,11 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
     options->epochs = settings->epochs;
     options->learning_rate = (float)settings->rate;
     options->momentum = (float)settings->momentum;
+    options->nesterov = settings->nesterov;
     options->weight_decay = (float)settings->decay;
+    options->clip_norm = settings->clip_norm != TRAIN_NOT_GIVEN ? (float)settings->clip_norm : 0.0f;
+    options->ema_decay = settings->ema != TRAIN_NOT_GIVEN ? settings->ema : 0.0;
+    options->label_smoothing = (float)settings->label_smoothing;
     set_schedule(settings, options);
     options->storage = train_settings_storage(settings);
     options->static_loss_scale = settings->loss_scale > TRAIN_SCALE_DYNAMIC;

@@ -33,6 +33,9 @@ void cnn_scaler_start(const cnn_train_options *options, cnn_train_state *state)
     *state = (cnn_train_state){
         .momentum = options->momentum,
         .weight_decay = options->weight_decay,
+        .clip_norm = options->clip_norm,
+        .ema_decay = options->ema_decay,
+        .nesterov = options->nesterov,
         .growth = 2.0f,
         .backoff = 0.5f,
         .floor = scale_floor,

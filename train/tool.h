@@ -14,6 +14,10 @@ typedef struct train_settings {
     int amp; /* index into the types of --amp, or TRAIN_AMP_OFF */
     int batch, schedule;
     double epochs, rate, momentum, decay;
+    double clip_norm; /* or TRAIN_NOT_GIVEN */
+    double label_smoothing;
+    double ema; /* decay, or TRAIN_NOT_GIVEN */
+    bool nesterov;
     double warmup, lr_step, lr_gamma; /* or TRAIN_NOT_GIVEN */
     double augment;                   /* share, or TRAIN_NOT_GIVEN */
     const char *augmentation;         /* or NULL */

@@ -74,28 +74,47 @@ static cnn_status check_schedule(const cnn_train_options *options)
     return CNN_OK;
 }
 
+/* What is minimized, and how gradients move the weights. */
+static cnn_status check_optimizer(const cnn_train_options *options)
+{
+    const double momentum = (double)options->momentum, decay = (double)options->weight_decay;
+    const double clip = (double)options->clip_norm, smoothing = (double)options->label_smoothing;
+    if (!(momentum >= 0.0 && momentum < 1.0))
+        return cnn_error(CNN_ERR_USAGE, "momentum %g: it must be in [0, 1)", momentum);
+    if (options->nesterov && momentum == 0.0)
+        return cnn_error(CNN_ERR_USAGE, "Nesterov's step looks ahead along the momentum, which is 0");
+    if (!isfinite(decay) || decay < 0.0)
+        return cnn_error(CNN_ERR_USAGE, "weight decay %g: it must be 0 or more", decay);
+    if (!isfinite(clip) || clip < 0.0)
+        return cnn_error(CNN_ERR_USAGE, "gradients clipped at a norm of %g: it must be 0 (none) or more", clip);
+    if (!(options->ema_decay >= 0.0 && options->ema_decay < 1.0))
+        return cnn_error(CNN_ERR_USAGE, "a decay of %g of the average: it must be in [0, 1)", options->ema_decay);
+    if (!(smoothing >= 0.0 && smoothing < 1.0))
+        return cnn_error(CNN_ERR_USAGE, "label smoothing %g: it must be in [0, 1)", smoothing);
+    return CNN_OK;
+}
+
 static cnn_status check_options(const cnn_train_options *options)
 {
-    const double rate = (double)options->learning_rate, momentum = (double)options->momentum;
-    const double decay = (double)options->weight_decay;
+    cnn_status status = CNN_OK;
+    const double rate = (double)options->learning_rate;
     if (options->batch < 1)
         return cnn_error(CNN_ERR_USAGE, "batch %d: it must be at least 1", options->batch);
     if (!isfinite(options->epochs) || options->epochs <= 0.0)
         return cnn_error(CNN_ERR_USAGE, "epochs %g: a positive number is needed", options->epochs);
     if (!isfinite(rate) || rate <= 0.0)
         return cnn_error(CNN_ERR_USAGE, "learning rate %g: a positive number is needed", rate);
-    if (!(momentum >= 0.0 && momentum < 1.0))
-        return cnn_error(CNN_ERR_USAGE, "momentum %g: it must be in [0, 1)", momentum);
-    if (!isfinite(decay) || decay < 0.0)
-        return cnn_error(CNN_ERR_USAGE, "weight decay %g: it must be 0 or more", decay);
     if (options->storage != CNN_F32 && options->storage != CNN_F16 && options->storage != CNN_BF16)
         return cnn_error(CNN_ERR_USAGE, "training stores values in f32, f16 or bf16, not in %s",
                          cnn_dtype_name(options->storage));
     if (options->checkpoint_every < 0 || (options->resume && !options->checkpoint))
         return cnn_error(CNN_ERR_USAGE, "going on after an interruption needs the name of a checkpoint, and a number "
                                         "of steps between checkpoints is not negative");
-    const cnn_status status = check_schedule(options);
-    return status == CNN_OK ? cnn_scaler_check(options) : status;
+    CNN_TRY(check_optimizer(options));
+    CNN_TRY(check_schedule(options));
+    CNN_TRY(cnn_scaler_check(options));
+out:
+    return status;
 }
 
 static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
@@ -170,7 +189,11 @@ static cnn_status prepare(trainer *t)
         goto out;
     }
     const cnn_session_options session = {
-        .device = t->options->device, .batch = t->run.batch, .train = true, .storage = t->options->storage};
+        .device = t->options->device,
+        .batch = t->run.batch,
+        .train = true,
+        .storage = t->options->storage,
+        .step = {.label_smoothing = t->options->label_smoothing, .ema = t->options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
     CNN_TRY(set_data(t));
     CNN_TRY(set_schedule(t));

@@ -31,6 +31,7 @@
  * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           |
  * | SGD           | SRC grads f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy |
  * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
+ * | EMA           | SRC values f32 [L], STATE                                  | DST averages                 |
  * | LOSS_SCALE    | DST i32 [T] of GRAD_STATS as SRC, STATE                    | STATE                        |
  *
  * CONV     y[n,p,q,k] = sum_rsc x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c], zero outside.
@@ -44,15 +45,21 @@
  * MAXPOOL  windows lie wholly inside the image (no padding, floor). INDEX = r*kernel+s of the first maximum in row
  *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
  * INPUT    dst[n,h,w,c] = TABLE[c][src[index ? index[n] : n, h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
- * LOSS     mean over N of logsumexp(z) - z[label]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
- *          label of image n is LABELS[index ? index[n] : n]. dlogits = (softmax(z) - onehot)/N * (STATE ? loss_scale : 1).
+ * LOSS     mean over N of logsumexp(z) - sum_k t[k] z[k]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
+ *          t = (1 - smoothing) onehot(label) + smoothing/K, label of image n is LABELS[index ? index[n] : n].
+ *          dlogits = (softmax(z) - t)/N * (STATE ? loss_scale : 1).
  * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
  * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
  * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
  * SGD      skipped whole when STATE.found_nonfinite. Else lr = TABLE[min(STATE.step, steps-1)],
- *          g' = g/loss_scale + weight_decay*w; v = momentum*v + g'; w = w - lr*v; copy = round(w).
+ *          g' = g/divisor + weight_decay*w; v = momentum*v + g'; w = w - lr*(nesterov ? g' + momentum*v : v);
+ *          copy = round(w).
+ *          divisor unscales and clips: loss_scale, or with clip_norm > 0, in double and rounded once,
+ *          loss_scale * max(1, (norm + 1e-6)/clip_norm), norm = sqrt(grad_sumsq)/loss_scale.
  * BN_UPDATE   skipped when STATE.found_nonfinite. Else running = running + momentum*(batch - running).
+ * EMA      skipped when STATE.found_nonfinite. Else average = average + share*(value - average), where in double and rounded
+ *          once share = 1 - min(ema_decay, (1 + step)/(10 + step)): averages of the first steps forget where they began.
  * LOSS_SCALE  the loss scaler's state machine, see cnn_train_state. It ends a training step.
  *
  * CUDA sources include this header: it is C11 and C++17. */
@@ -89,6 +96,7 @@ typedef enum cnn_op {
     CNN_OP_GRAD_STATS,
     CNN_OP_SGD,
     CNN_OP_BN_UPDATE,
+    CNN_OP_EMA,
     CNN_OP_LOSS_SCALE,
     CNN_OP_COUNT
 } cnn_op;
@@ -140,6 +148,7 @@ typedef struct cnn_op_desc {
     float eps, momentum;                /* BN */
     float lo, hi;                       /* REQUANTIZE and i8 ADD */
     float scale[2];                     /* i8 ADD */
+    float smoothing;                    /* LOSS, in [0, 1) */
     bool constant_weights;              /* WEIGHT never changes: pack once (cnn_kernel.pack) */
     int32_t epilogue_count;
     cnn_epilogue_kind epilogue[CNN_MAX_EPILOGUE];
@@ -156,9 +165,12 @@ typedef struct cnn_op_desc {
 typedef struct cnn_train_state {
     /* settings */
     float momentum, weight_decay;
+    float clip_norm;  /* largest norm of the unscaled gradients; 0: any */
+    int32_t nesterov; /* 0 or 1 */
     float growth, backoff, floor, ceiling;
     int32_t growth_interval;
-    int32_t dynamic; /* 0: the loss scale never moves */
+    int32_t dynamic;  /* 0: the loss scale never moves */
+    double ema_decay; /* in [0, 1) */
     /* state */
     int32_t step; /* updates done: skipped steps do not count */
     float loss_scale;

@@ -19,12 +19,20 @@ CNN_API int cnn_get_threads(void);
 
 typedef struct cnn_session cnn_session;
 
+/* What a training step computes beside the model. What may change from step to step is in cnn_train_state. */
+typedef struct cnn_step_options {
+    float label_smoothing; /* of the loss, in [0, 1) */
+    bool ema;              /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
+                              and cnn_session_pull give them, training goes on with the values themselves */
+} cnn_step_options;
+
 typedef struct cnn_session_options {
-    const char *device; /* "auto" (NULL), "cpu", "cpu:avx2", "ref" */
-    int batch;          /* largest batch of one program; 0: 64 */
-    bool train;         /* allow cnn_session_step */
-    cnn_dtype storage;  /* training: CNN_F32 (or 0), CNN_F16, CNN_BF16 for activations and working weights.
-                           Inference computes in f32, or INT8 when the model is quantized. */
+    const char *device;    /* "auto" (NULL), "cpu", "cpu:avx2", "ref" */
+    int batch;             /* largest batch of one program; 0: 64 */
+    bool train;            /* allow cnn_session_step */
+    cnn_dtype storage;     /* training: CNN_F32 (or 0), CNN_F16, CNN_BF16 for activations and working weights.
+                              Inference computes in f32, or INT8 when the model is quantized. */
+    cnn_step_options step; /* training */
 } cnn_session_options;
 
 CNN_API cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options, cnn_session **session);

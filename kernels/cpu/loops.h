@@ -88,9 +88,13 @@ typedef struct cnn_cpu_loops {
     void (*pool_grad_step)(const float *dy, const uint8_t *first, int position, float *sum, int count);
 
     double (*sum_squares)(const float *g, int64_t count);
-    /* v = momentum*v + (g/loss_scale + decay*w); w = w - rate*v */
-    void (*sgd)(const float *g, float *w, float *v, int64_t count, float loss_scale, float decay, float momentum,
+    /* g' = g/divisor + decay*w; v = momentum*v + g'; w = w - rate*v, in sgd_nesterov w = w - rate*(g' + momentum*v) */
+    void (*sgd)(const float *g, float *w, float *v, int64_t count, float divisor, float decay, float momentum,
                 float rate);
+    void (*sgd_nesterov)(const float *g, float *w, float *v, int64_t count, float divisor, float decay, float momentum,
+                         float rate);
+    /* average = average + share*(value - average) */
+    void (*approach)(const float *value, float *average, int64_t count, float share);
 } cnn_cpu_loops;
 
 /* The table for a level. */

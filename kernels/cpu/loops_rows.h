@@ -187,14 +187,30 @@ static double sum_squares(const float *g, int64_t count)
     return sum;
 }
 
-static void sgd(const float *restrict g, float *restrict w, float *restrict v, int64_t count, float loss_scale,
+static void sgd(const float *restrict g, float *restrict w, float *restrict v, int64_t count, float divisor,
                 float decay, float momentum, float rate)
 {
     for (int64_t i = 0; i < count; i++) {
-        float gradient = g[i] / loss_scale + decay * w[i];
+        float gradient = g[i] / divisor + decay * w[i];
         v[i] = momentum * v[i] + gradient;
         w[i] = w[i] - rate * v[i];
     }
+}
+
+static void sgd_nesterov(const float *restrict g, float *restrict w, float *restrict v, int64_t count, float divisor,
+                         float decay, float momentum, float rate)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float gradient = g[i] / divisor + decay * w[i];
+        v[i] = momentum * v[i] + gradient;
+        w[i] = w[i] - rate * (gradient + momentum * v[i]);
+    }
+}
+
+static void approach(const float *restrict value, float *restrict average, int64_t count, float share)
+{
+    for (int64_t i = 0; i < count; i++)
+        average[i] = average[i] + share * (value[i] - average[i]);
 }
 
 /* ---- The table ---- */
@@ -229,4 +245,6 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .pool_grad_step = pool_grad_step,
     .sum_squares = sum_squares,
     .sgd = sgd,
+    .sgd_nesterov = sgd_nesterov,
+    .approach = approach,
 };

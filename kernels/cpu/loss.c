@@ -32,16 +32,29 @@ static int32_t argmax(const float *z, int32_t classes)
     return best;
 }
 
-/* dlogits = (softmax(z) - onehot) * scale of image n. */
+/* sum_k t[k] z[k], t as cnn/ops.h says. */
+static double target_score(const float *z, int32_t classes, int32_t label, double smoothing)
+{
+    if (smoothing == 0.0) /* 0 * inf would be NaN */
+        return (double)z[label];
+    double sum = 0;
+    for (int32_t k = 0; k < classes; k++)
+        sum += (double)z[k];
+    return (1.0 - smoothing) * (double)z[label] + smoothing / classes * sum;
+}
+
+/* dlogits = (softmax(z) - t) * scale of image n. */
 static void store_gradient(const loss_run *run, int64_t n, const float *z, int32_t label, double log_sum)
 {
     const cnn_tensor_desc *dst = &run->kernel->cpu.base.desc.arg[CNN_ARG_DST];
+    const double smoothing = (double)run->kernel->cpu.base.desc.smoothing;
+    const double off = smoothing / dst->c, on = 1.0 - smoothing + off;
     float piece[PIECE];
     for (int32_t first = 0; first < dst->c; first += PIECE) {
         int32_t count = dst->c - first < PIECE ? dst->c - first : PIECE;
         for (int32_t k = 0; k < count; k++) {
             double probability = cnn_exp((double)z[first + k] - log_sum);
-            piece[k] = (float)((probability - (first + k == label ? 1.0 : 0.0)) * run->scale);
+            piece[k] = (float)((probability - (first + k == label ? on : off)) * run->scale);
         }
         size_t offset = (size_t)(n * dst->c + first) * cnn_dtype_bytes(dst->dtype);
         run->kernel->loops->from_f32(dst->dtype, piece, (char *)run->args[CNN_ARG_DST] + offset, count);
@@ -62,7 +75,7 @@ static void loss_task(void *context, int task, int worker)
     for (int32_t k = 0; k < classes; k++)
         sum += cnn_exp((double)z[k] - max);
     double log_sum = max + cnn_log(sum);
-    run->images[task].loss = log_sum - (double)z[label];
+    run->images[task].loss = log_sum - target_score(z, classes, label, (double)desc->smoothing);
     run->images[task].right = best == label;
     if (desc->arg[CNN_ARG_DST].dtype != CNN_NONE)
         store_gradient(run, task, z, label, log_sum);

@@ -1,4 +1,5 @@
-/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, the loss scaler. */
+/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, averages, the loss scaler.
+ */
 #include "kernels/cpu/flat.h"
 #include "kernels/cpu/floats.h"
 
@@ -16,7 +17,8 @@ typedef struct optimizer_run {
     void *const *args;
     double *sums; /* one a task */
     int64_t first, last;
-    float rate;
+    float divisor; /* of gradients */
+    float rate;    /* of learning; share that averages move */
 } optimizer_run;
 
 /* ---- GRAD_STATS ---- */
@@ -58,11 +60,22 @@ static cnn_status grad_stats_run(cnn_kernel *base, void *const args[CNN_ARG_COUN
 
 /* ---- SGD ---- */
 
+/* What gradients are divided by: unscales and clips. */
+static float gradient_divisor(const cnn_train_state *state)
+{
+    const double scale = (double)state->loss_scale;
+    if (!(state->clip_norm > 0.0f))
+        return state->loss_scale;
+    const double over = (sqrt(state->grad_sumsq) / scale + 1e-6) / (double)state->clip_norm;
+    return (float)(scale * fmax(1.0, over));
+}
+
 static void sgd_task(void *context, int task, int worker)
 {
     const optimizer_run *run = context;
     const optimizer_kernel *kernel = run->kernel;
     const cnn_train_state *state = run->args[CNN_ARG_STATE];
+    const cnn_cpu_loops *loops = kernel->loops;
     cnn_dtype copy = kernel->cpu.base.desc.arg[CNN_ARG_DST3].dtype;
     const float *g = run->args[CNN_ARG_SRC];
     float *w = run->args[CNN_ARG_DST], *v = run->args[CNN_ARG_DST2];
@@ -70,11 +83,11 @@ static void sgd_task(void *context, int task, int worker)
     (void)worker;
     for (; first < last; first += CNN_FLAT_BLOCK) {
         int64_t count = last - first < CNN_FLAT_BLOCK ? last - first : CNN_FLAT_BLOCK;
-        kernel->loops->sgd(g + first, w + first, v + first, count, state->loss_scale, state->weight_decay,
-                           state->momentum, run->rate);
+        (state->nesterov ? loops->sgd_nesterov : loops->sgd)(g + first, w + first, v + first, count, run->divisor,
+                                                             state->weight_decay, state->momentum, run->rate);
         if (copy != CNN_NONE)
-            kernel->loops->from_f32(copy, w + first,
-                                    (char *)run->args[CNN_ARG_DST3] + (size_t)first * cnn_dtype_bytes(copy), count);
+            loops->from_f32(copy, w + first, (char *)run->args[CNN_ARG_DST3] + (size_t)first * cnn_dtype_bytes(copy),
+                            count);
     }
 }
 
@@ -87,26 +100,41 @@ static cnn_status sgd_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], voi
     (void)workspace;
     if (state->found_nonfinite)
         return CNN_OK;
-    optimizer_run run = {.kernel = kernel, .args = args, .rate = rates[state->step < steps ? state->step : steps - 1]};
+    optimizer_run run = {.kernel = kernel,
+                         .args = args,
+                         .divisor = gradient_divisor(state),
+                         .rate = rates[state->step < steps ? state->step : steps - 1]};
     kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), sgd_task, &run);
     return CNN_OK;
 }
 
-/* ---- Small ones: a few hundred numbers, on the calling thread ---- */
+/* ---- BN_UPDATE, EMA: averages that approach a value ---- */
 
-static cnn_status bn_update_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+static void approach_task(void *context, int task, int worker)
+{
+    const optimizer_run *run = context;
+    int64_t first, last = cnn_flat_range(task, run->kernel->count, &first);
+    (void)worker;
+    run->kernel->loops->approach((const float *)run->args[CNN_ARG_SRC] + first, (float *)run->args[CNN_ARG_DST] + first,
+                                 last - first, run->rate);
+}
+
+static cnn_status approach_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const optimizer_kernel *kernel = (const optimizer_kernel *)base;
     const cnn_train_state *state = args[CNN_ARG_STATE];
-    const float *batch = args[CNN_ARG_SRC];
-    float *running = args[CNN_ARG_DST];
+    const double step = state->step;
+    optimizer_run run = {.kernel = kernel, .args = args, .rate = base->desc.momentum};
     (void)workspace;
     if (state->found_nonfinite)
         return CNN_OK;
-    for (int64_t i = 0; i < kernel->count; i++)
-        running[i] = running[i] + base->desc.momentum * (batch[i] - running[i]);
+    if (base->desc.op == CNN_OP_EMA)
+        run.rate = (float)(1.0 - fmin(state->ema_decay, (1.0 + step) / (10.0 + step)));
+    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), approach_task, &run);
     return CNN_OK;
 }
+
+/* ---- LOSS_SCALE ---- */
 
 /* A step with an overflow: counts it, notes where it began, backs the scale off. */
 static void overflowed(cnn_train_state *state, const int32_t *flags, int32_t segments)
@@ -147,6 +175,22 @@ static cnn_status loss_scale_run(cnn_kernel *base, void *const args[CNN_ARG_COUN
 
 /* ---- The kernels ---- */
 
+typedef cnn_status (*kernel_run)(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace);
+
+static kernel_run run_of(cnn_op op)
+{
+    switch (op) {
+    case CNN_OP_GRAD_STATS:
+        return grad_stats_run;
+    case CNN_OP_SGD:
+        return sgd_run;
+    case CNN_OP_LOSS_SCALE:
+        return loss_scale_run;
+    default:
+        return approach_run;
+    }
+}
+
 bool cnn_cpu_optimizer_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
@@ -162,12 +206,9 @@ cnn_status cnn_cpu_optimizer_make(cnn_device *device, const cnn_op_desc *desc, c
     cnn_kernel *base = &kernel->cpu.base;
     kernel->loops = cnn_cpu_loops_get(device->isa);
     kernel->count = cnn_desc_elements(&desc->arg[CNN_ARG_SRC]);
-    if (desc->op == CNN_OP_GRAD_STATS) {
-        base->run = grad_stats_run;
+    base->run = run_of(desc->op);
+    if (desc->op == CNN_OP_GRAD_STATS)
         base->workspace_bytes = (size_t)(cnn_flat_tasks(kernel->count) + 1) * sizeof(double);
-    } else {
-        base->run = desc->op == CNN_OP_SGD ? sgd_run : desc->op == CNN_OP_BN_UPDATE ? bn_update_run : loss_scale_run;
-    }
     cnn_cpu_kernel_name_float(&kernel->cpu, cnn_op_info_get(desc->op)->name, desc->arg[CNN_ARG_SRC].dtype);
     *made = base;
     return CNN_OK;

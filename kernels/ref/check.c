@@ -358,6 +358,8 @@ static bool check_loss(const cnn_op_desc *desc, char *why)
     const cnn_tensor_desc *labels = &desc->arg[CNN_ARG_LABELS];
     REQUIRE(src->dtype == CNN_F32 && src->h == 1 && src->w == 1, "src must be f32 logits [N,1,1,K]");
     REQUIRE(labels->dtype == CNN_U8 && labels->n == 1 && labels->h == 1 && labels->w == 1, "labels must be u8 [M]");
+    REQUIRE(desc->smoothing >= 0 && desc->smoothing < 1, "label smoothing %g must be in [0,1)",
+            (double)desc->smoothing);
     REQUIRE(present(desc, CNN_ARG_INDEX) || labels->c >= src->n, "there are %d labels for %d images", labels->c,
             src->n);
     if (present(desc, CNN_ARG_DST)) {
@@ -402,7 +404,7 @@ static bool check_sgd(const cnn_op_desc *desc, char *why)
            (copy == CNN_NONE || check_vector(desc, CNN_ARG_DST3, copy, length, why)) && check_state(desc, why);
 }
 
-static bool check_bn_update(const cnn_op_desc *desc, char *why)
+static bool check_update(const cnn_op_desc *desc, char *why)
 {
     int32_t length = desc->arg[CNN_ARG_SRC].c;
     return check_vector(desc, CNN_ARG_SRC, CNN_F32, length, why) &&
@@ -437,7 +439,8 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_DEQUANTIZE] = check_requantize,
         [CNN_OP_GRAD_STATS] = check_grad_stats,
         [CNN_OP_SGD] = check_sgd,
-        [CNN_OP_BN_UPDATE] = check_bn_update,
+        [CNN_OP_BN_UPDATE] = check_update,
+        [CNN_OP_EMA] = check_update,
         [CNN_OP_LOSS_SCALE] = check_loss_scale,
     };
     REQUIRE((unsigned)desc->op < CNN_OP_COUNT && checks[desc->op], "op %d is not known", (int)desc->op);

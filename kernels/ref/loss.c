@@ -13,14 +13,33 @@ static int32_t argmax(const cnn_tensor_desc *src, const void *data, int32_t n)
     return best;
 }
 
-/* dlogits = (softmax(z) - onehot) * scale for row n. */
+/* Target probability of class k. */
+static double target(const cnn_op_desc *desc, int32_t k, int32_t label)
+{
+    double smoothing = (double)desc->smoothing;
+    return (k == label ? 1 - smoothing : 0) + smoothing / desc->arg[CNN_ARG_SRC].c;
+}
+
+/* sum_k t[k] z[k] of row n. */
+static double target_score(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t n, int32_t label)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    double sum = 0;
+    if (desc->smoothing == 0) /* 0 * inf would be NaN */
+        return cnn_ref_get(src, arg[CNN_ARG_SRC], n, label);
+    for (int32_t k = 0; k < src->c; k++)
+        sum += target(desc, k, label) * cnn_ref_get(src, arg[CNN_ARG_SRC], n, k);
+    return sum;
+}
+
+/* dlogits = (softmax(z) - t) * scale for row n. */
 static void row_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t n, int32_t label,
                          double log_sum, double scale)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     for (int32_t k = 0; k < src->c; k++) {
         double probability = exp(cnn_ref_get(src, arg[CNN_ARG_SRC], n, k) - log_sum);
-        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], n, k, (probability - (k == label ? 1 : 0)) * scale);
+        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], n, k, (probability - target(desc, k, label)) * scale);
     }
 }
 
@@ -43,7 +62,7 @@ void cnn_ref_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void 
         for (int32_t k = 0; k < src->c; k++)
             sum += exp(cnn_ref_get(src, arg[CNN_ARG_SRC], n, k) - max);
         double log_sum = max + log(sum);
-        loss += log_sum - cnn_ref_get(src, arg[CNN_ARG_SRC], n, label);
+        loss += log_sum - target_score(desc, arg, n, label);
         right += best == label;
         if (desc->arg[CNN_ARG_DST].dtype != CNN_NONE)
             row_gradient(desc, arg, n, label, log_sum, scale);

@@ -1,4 +1,4 @@
-/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, the loss scaler.
+/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, averages, the loss scaler.
  *
  * The update is f32 arithmetic, rounded after each operation in the order that ops.h writes it. */
 #include "kernels/ref/ref.h"
@@ -26,6 +26,16 @@ void cnn_ref_grad_stats(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     cnn_ref_clear_padding(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST]);
 }
 
+/* What gradients are divided by: unscales and clips. */
+static cnn_real gradient_divisor(const cnn_train_state *state)
+{
+    double scale = (double)state->loss_scale;
+    double norm = sqrt(state->grad_sumsq) / scale;
+    if (state->clip_norm > 0)
+        scale *= fmax(1, (norm + 1e-6) / (double)state->clip_norm);
+    return (cnn_real)scale;
+}
+
 void cnn_ref_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
     (void)workspace;
@@ -39,13 +49,13 @@ void cnn_ref_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *
         return;
 
     cnn_real rate = rates[state->step < steps ? state->step : steps - 1];
-    cnn_real loss_scale = (cnn_real)state->loss_scale;
+    cnn_real divisor = gradient_divisor(state);
     cnn_real decay = (cnn_real)state->weight_decay;
     cnn_real momentum = (cnn_real)state->momentum;
     for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++) {
-        cnn_real gradient = g[i] / loss_scale + decay * w[i];
+        cnn_real gradient = g[i] / divisor + decay * w[i];
         v[i] = momentum * v[i] + gradient;
-        w[i] = w[i] - rate * v[i];
+        w[i] = w[i] - rate * (state->nesterov ? gradient + momentum * v[i] : v[i]);
         if (desc->arg[CNN_ARG_DST3].dtype != CNN_NONE)
             cnn_ref_put(&desc->arg[CNN_ARG_DST3], arg[CNN_ARG_DST3], 0, i, (double)w[i]);
     }
@@ -62,6 +72,20 @@ void cnn_ref_bn_update(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], 
         return;
     for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++)
         running[i] = running[i] + momentum * (batch[i] - running[i]);
+}
+
+void cnn_ref_ema(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    const cnn_train_state *state = arg[CNN_ARG_STATE];
+    const cnn_real *value = arg[CNN_ARG_SRC];
+    cnn_real *average = arg[CNN_ARG_DST];
+    double step = state->step;
+    cnn_real share = (cnn_real)(1 - fmin(state->ema_decay, (1 + step) / (10 + step)));
+    if (state->found_nonfinite)
+        return;
+    for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++)
+        average[i] = average[i] + share * (value[i] - average[i]);
 }
 
 void cnn_ref_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)

@@ -62,6 +62,21 @@ r = json.load(sys.stdin)
 sys.exit(not (r["skipped_steps"] >= 1 and r["loss_scale_min"] == 2.0 ** (24 - r["skipped_steps"])))' <"$logs/out" ||
     fail "the account does not add up"
 
+# Recipes: the same bits with any number of threads.
+recipe="--nesterov --clip-norm 1 --label-smoothing 0.1 --ema 0.9 --weight-decay 1e-3"
+for amp in "" --amp; do
+    succeeds "$@" $recipe $amp --threads 1 --quiet -o one.cnn
+    succeeds "$@" $recipe $amp --threads 2 --quiet -o two.cnn
+    same one.cnn two.cnn
+done
+succeeds "$@" --nesterov --clip-norm 1 --label-smoothing 0.1 --weight-decay 1e-3 --amp --quiet -o two.cnn
+checks=$((checks + 1))
+cmp -s one.cnn two.cnn && fail "the averaged weights are not those saved"
+refuses 2 "--nesterov|--momentum" "$@" --nesterov --momentum 0
+refuses 2 "--ema|'1'" "$@" --ema 1
+refuses 2 "--label-smoothing|'1'" "$@" --label-smoothing 1
+refuses 2 "--clip-norm|'0'" "$@" --clip-norm 0
+
 # Schedules, and options of one that another has no use for.
 for schedule in "cosine --warmup 0.1" "step --lr-step 0.1 --lr-gamma 0.5" "one-cycle --warmup 0.05"; do
     succeeds "$@" --schedule $schedule --quiet --json

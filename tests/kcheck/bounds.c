@@ -119,19 +119,20 @@ static double bound_row(kc_case *test, int64_t n, double scale, double *dst)
 {
     int64_t k = test->desc.arg[CNN_ARG_SRC].c;
     const double *z = test->in[CNN_ARG_SRC] + n * k;
-    double largest = 0;
+    double smoothing = (double)test->desc.smoothing, largest = 0;
     for (int64_t j = 0; j < k; j++)
         largest = fmax(largest, fabs(z[j]));
     for (int64_t j = 0; dst && j < k; j++) {
         int64_t i = n * k + j;
         double gradient = fabs(test->want[CNN_ARG_DST][i]);
-        /* An exponent that is off by d gives a probability that is off by d relative; p - 1 loses its low bits, and a
+        /* An exponent that is off by d gives a probability that is off by d relative; p - t loses its low bits, and a
          * probability below the normal numbers may be flushed. */
         double relative = ((double)k + 20 + 6 * largest) * u;
-        double error = gradient * relative + (test->want[CNN_ARG_DST][i] < 0 ? scale * relative : 0) + scale * 0x1p-125;
+        bool cancels = smoothing > 0 || test->want[CNN_ARG_DST][i] < 0;
+        double error = gradient * relative + (cancels ? scale * relative : 0) + scale * 0x1p-125;
         dst[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
     }
-    return (4 * largest + (double)k + 12 + 4 * log((double)k + 1)) * u;
+    return (4 * largest + (double)k + 12 + 4 * log((double)k + 1) + smoothing * ((double)k + 4) * largest) * u;
 }
 
 void kc_bound_loss(kc_case *test)
@@ -160,27 +161,47 @@ void kc_bound_stats(kc_case *test)
     test->sumsq_tolerance = 1e-6;
 }
 
+/* What gradients are divided by, as cnn/ops.h says. */
+static double gradient_divisor(const cnn_train_state *state)
+{
+    double scale = (double)state->loss_scale, clip = (double)state->clip_norm;
+    return clip > 0 ? scale * fmax(1, (sqrt(state->grad_sumsq) / scale + 1e-6) / clip) : scale;
+}
+
+static double rate_now(const kc_case *test)
+{
+    int32_t steps = test->desc.arg[CNN_ARG_TABLE].c;
+    return test->in[CNN_ARG_TABLE][test->state.step < steps ? test->state.step : steps - 1];
+}
+
+/* Element i of the half-precision copy, whose parameter may be off by `error`. */
+static void bound_copy(kc_case *test, int64_t i, double error, double *copy)
+{
+    if (!copy)
+        return;
+    test->want[CNN_ARG_DST3][i] = test->want[CNN_ARG_DST][i];
+    copy[i] = error + half_ulp(test, CNN_ARG_DST3, i, error);
+}
+
 void kc_bound_sgd(kc_case *test)
 {
     const cnn_op_desc *desc = &test->desc;
     const double *g = test->in[CNN_ARG_SRC], *w = test->in[CNN_ARG_DST], *v = test->in[CNN_ARG_DST2];
-    const double *rates = test->in[CNN_ARG_TABLE];
     double *params = tolerances(test, CNN_ARG_DST), *momentum = tolerances(test, CNN_ARG_DST2);
     bool copies = desc->arg[CNN_ARG_DST3].dtype != CNN_NONE;
     double *copy = copies ? tolerances(test, CNN_ARG_DST3) : NULL;
-    int32_t steps = desc->arg[CNN_ARG_TABLE].c;
-    double rate = rates[test->state.step < steps ? test->state.step : steps - 1];
+    double rate = rate_now(test), divisor = gradient_divisor(&test->state);
+    double keep = (double)test->state.momentum, decay = (double)test->state.weight_decay;
     if (!params || !momentum || test->state.found_nonfinite)
         return;
     for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++) {
-        double terms = fabs((double)test->state.momentum * v[i]) + fabs(g[i] / (double)test->state.loss_scale) +
-                       fabs((double)test->state.weight_decay * w[i]);
-        momentum[i] = 4 * u * terms;
-        params[i] = rate * (momentum[i] + 2 * u * terms) + 2 * u * (fabs(w[i]) + rate * terms);
-        if (copy) {
-            test->want[CNN_ARG_DST3][i] = test->want[CNN_ARG_DST][i];
-            copy[i] = params[i] + half_ulp(test, CNN_ARG_DST3, i, params[i]);
-        }
+        double gradient = fabs(g[i] / divisor) + fabs(decay * w[i]);
+        double terms = fabs(keep * v[i]) + gradient;
+        double update = test->state.nesterov ? gradient + keep * terms : terms;
+        momentum[i] = 5 * u * terms;
+        double error = test->state.nesterov ? 4 * u * gradient + keep * momentum[i] : momentum[i];
+        params[i] = rate * (error + 2 * u * update) + 2 * u * (fabs(w[i]) + rate * update);
+        bound_copy(test, i, params[i], copy);
     }
 }
 

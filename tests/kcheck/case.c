@@ -32,6 +32,7 @@
     ROW(GRAD_STATS, KC_STATS_FIXED, kc_make_stats, kc_bound_stats)     \
     ROW(SGD, KC_SGD_FIXED, kc_make_sgd, kc_bound_sgd)                  \
     ROW(BN_UPDATE, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)   \
+    ROW(EMA, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)         \
     ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)
 
 #define COUNT_ROW(op, fixed, make, bound) +1

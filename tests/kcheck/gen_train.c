@@ -84,6 +84,8 @@ void kc_make_loss(kc_case *test, cnn_op op, int number, kc_random *random)
     /* Equal maxima: only the first counts as the answer. */
     if (number % 8 == 3 || number % 8 == 4)
         test->fill[CNN_ARG_SRC] = kc_ints(0, 1);
+    if (number % 5 == 4)
+        desc->smoothing = number % 2 ? 0.1f : 0.5f;
     test->agreement = KC_ULP;
     test->pad_to[CNN_ARG_SRC] = test->pad_to[CNN_ARG_DST] = number % 3 == 0 ? 16 : 1;
 }
@@ -153,17 +155,23 @@ void kc_make_sgd(kc_case *test, cnn_op op, int number, kc_random *random)
     test->agreement = KC_ULP;
     if (number % 6 >= 3)
         exact_sgd(test);
+    test->state.nesterov = number / 6 % 2;
+    if (number % 6 == 1 || number % 6 == 2) { /* one clips, the other lies within */
+        double norm = number % 6 == 1 ? 8 : 0.125;
+        test->state.clip_norm = 0.5f;
+        test->state.grad_sumsq = pow(norm * (double)test->state.loss_scale, 2);
+    }
     if (number % 12 == 7)
         test->state.loss_scale = 1000;
 }
 
-/* ---- Running statistics ---- */
+/* ---- Running statistics, averages ---- */
 
 _Static_assert(KC_UPDATE_FIXED == 16, "four lengths, four variants");
 
 void kc_make_update(kc_case *test, cnn_op op, int number, kc_random *random)
 {
-    (void)op;
+    static const double decays[] = {0.5, 0.0625, 0.999, 0.99};
     int32_t length = number < KC_UPDATE_FIXED ? lengths[number / 4] : kc_int(random, 1, 2000);
     test->desc.arg[CNN_ARG_SRC] = test->desc.arg[CNN_ARG_DST] = cnn_desc_vector(CNN_F32, length);
     test->desc.arg[CNN_ARG_STATE] = state_desc();
@@ -171,7 +179,14 @@ void kc_make_update(kc_case *test, cnn_op op, int number, kc_random *random)
     test->state.found_nonfinite = number % 4 == 3;
     bool exact = number % 2;
     test->agreement = exact ? KC_EXACT : KC_ULP;
-    test->desc.momentum = exact ? 0.25f : 0.1f;
+    if (op == CNN_OP_BN_UPDATE)
+        test->desc.momentum = exact ? 0.25f : 0.1f;
+    if (op == CNN_OP_EMA && exact) {
+        test->state.step = 8; /* (1 + 8)/(10 + 8) = 1/2 */
+        test->state.ema_decay = decays[number / 2 % 3];
+    } else if (op == CNN_OP_EMA) {
+        test->state.ema_decay = decays[number / 2 % 4];
+    }
     test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_DST] = exact ? kc_ints(-100, 100) : kc_real(-2, 2);
 }
 
