@@ -15,12 +15,14 @@ typedef struct dataset_type dataset_type;
 struct dataset_type {
     cnn_dataset_id id;
     const char *name;
-    const char *title; /* as people write it */
-    int32_t classes;
+    const char *prefix; /* "png:", when what follows it says where the data are; NULL: they are asked for by name */
+    const char *title;  /* as people write it */
+    int32_t classes;    /* 0: the loader tells, and brings their names */
     const char *const *class_names;
-    cnn_status (*load)(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
-                       cnn_dataset *dataset);
-    int32_t height, width;     /* the rest is for data sets in files */
+    /* `where`: what follows the prefix, else NULL */
+    cnn_status (*load)(const dataset_type *type, const char *where, cnn_subset subset,
+                       const cnn_dataset_options *options, cnn_dataset *dataset);
+    int32_t height, width;     /* this and the next two: of data sets in IDX files */
     int32_t official_count[2]; /* [subset] */
     uint32_t
         label_crc[2]; /* [subset] CRC-32 of the official labels, which tells data sets with equal file names apart */
@@ -30,30 +32,55 @@ static const char *const digit_names[] = {"0", "1", "2", "3", "4", "5", "6", "7"
 static const char *const fashion_names[] = {"T-shirt", "trouser", "pullover", "dress", "coat",
                                             "sandal",  "shirt",   "sneaker",  "bag",   "ankle boot"};
 
-static cnn_status load_idx(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
-                           cnn_dataset *dataset);
+static cnn_status load_idx(const dataset_type *type, const char *where, cnn_subset subset,
+                           const cnn_dataset_options *options, cnn_dataset *dataset);
 
-static cnn_status load_synth(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
-                             cnn_dataset *dataset)
+static cnn_status load_synth(const dataset_type *type, const char *where, cnn_subset subset,
+                             const cnn_dataset_options *options, cnn_dataset *dataset)
 {
     (void)type;
+    (void)where;
     (void)options;
     return cnn_synth_load(subset, dataset);
 }
 
+static cnn_status load_pictures(const dataset_type *type, const char *where, cnn_subset subset,
+                                const cnn_dataset_options *options, cnn_dataset *dataset)
+{
+    if (!*where)
+        return cnn_error(CNN_ERR_USAGE, "%s lacks its folder: write %sDIR, where DIR has one sub-folder a class",
+                         type->prefix, type->prefix);
+    return cnn_pictures_load(where, subset, options, dataset);
+}
+
 static const dataset_type types[] = {
-    {CNN_DATASET_MNIST, "mnist", "MNIST", 10, digit_names, load_idx, 28, 28, {60000, 10000}, {0xba07e8ef, 0xee8604d9}},
-    {CNN_DATASET_FASHION_MNIST,
-     "fashion-mnist",
-     "Fashion-MNIST",
-     10,
-     fashion_names,
-     load_idx,
-     28,
-     28,
-     {60000, 10000},
-     {0x2ed6e46a, 0x242bc73f}},
-    {CNN_DATASET_SYNTH, "synth", "synth", 10, cnn_synth_classes, load_synth, 0, 0, {0, 0}, {0, 0}},
+    {.id = CNN_DATASET_MNIST,
+     .name = "mnist",
+     .title = "MNIST",
+     .classes = 10,
+     .class_names = digit_names,
+     .load = load_idx,
+     .height = 28,
+     .width = 28,
+     .official_count = {60000, 10000},
+     .label_crc = {0xba07e8ef, 0xee8604d9}},
+    {.id = CNN_DATASET_FASHION_MNIST,
+     .name = "fashion-mnist",
+     .title = "Fashion-MNIST",
+     .classes = 10,
+     .class_names = fashion_names,
+     .load = load_idx,
+     .height = 28,
+     .width = 28,
+     .official_count = {60000, 10000},
+     .label_crc = {0x2ed6e46a, 0x242bc73f}},
+    {.id = CNN_DATASET_SYNTH,
+     .name = "synth",
+     .title = "synth",
+     .classes = 10,
+     .class_names = cnn_synth_classes,
+     .load = load_synth},
+    {.id = CNN_DATASET_PICTURES, .name = "pictures", .prefix = "png:", .title = "pictures", .load = load_pictures},
 };
 enum { TYPES = sizeof types / sizeof *types };
 
@@ -65,11 +92,18 @@ static const dataset_type *find_id(cnn_dataset_id id)
     return NULL;
 }
 
-static const dataset_type *find_name(const char *name)
+/* *where: what follows the prefix of the type that is found, else NULL. */
+static const dataset_type *find_name(const char *name, const char **where)
 {
-    for (int i = 0; i < TYPES; i++)
-        if (strcmp(types[i].name, name) == 0)
-            return &types[i];
+    *where = NULL;
+    for (int i = 0; i < TYPES; i++) {
+        size_t length = types[i].prefix ? strlen(types[i].prefix) : 0;
+        if (length ? strncmp(types[i].prefix, name, length) != 0 : strcmp(types[i].name, name) != 0)
+            continue;
+        if (length)
+            *where = name + length;
+        return &types[i];
+    }
     return NULL;
 }
 
@@ -96,9 +130,10 @@ static cnn_status compare_official(const dataset_type *type, cnn_subset subset, 
     return CNN_OK;
 }
 
-static cnn_status load_idx(const dataset_type *type, cnn_subset subset, const cnn_dataset_options *options,
-                           cnn_dataset *dataset)
+static cnn_status load_idx(const dataset_type *type, const char *where, cnn_subset subset,
+                           const cnn_dataset_options *options, cnn_dataset *dataset)
 {
+    (void)where;
     cnn_status status = CNN_OK;
     cnn_dataset_files files;
     CNN_TRY(cnn_dataset_find(type->name, subset, options, &files));
@@ -119,7 +154,8 @@ static cnn_status unknown_name(const char *name)
     char known[160] = "";
     size_t length = 0;
     for (int i = 0; i < TYPES && length < sizeof known; i++)
-        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s", i ? ", " : "", types[i].name);
+        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s%s", i ? ", " : "",
+                                   types[i].prefix ? types[i].prefix : types[i].name, types[i].prefix ? "DIR" : "");
     return cnn_error(CNN_ERR_USAGE, "data set '%s' is not known; there are %s", name, known);
 }
 
@@ -127,7 +163,8 @@ cnn_status cnn_dataset_load(const char *name, cnn_subset subset, const cnn_datas
                             cnn_dataset **dataset)
 {
     cnn_status status = CNN_OK;
-    const dataset_type *type = find_name(name);
+    const char *where;
+    const dataset_type *type = find_name(name, &where);
     if (!type)
         return unknown_name(name);
     cnn_dataset *made = cnn_calloc(1, sizeof *made);
@@ -135,7 +172,7 @@ cnn_status cnn_dataset_load(const char *name, cnn_subset subset, const cnn_datas
         return CNN_ERR_MEMORY;
     made->id = type->id;
     made->classes = type->classes;
-    CNN_TRY(type->load(type, subset, options, made));
+    CNN_TRY(type->load(type, where, subset, options, made));
     *dataset = made;
     made = NULL;
 out:
@@ -162,5 +199,5 @@ const char *cnn_dataset_name(cnn_dataset_id id)
 const char *cnn_dataset_class_name(cnn_dataset_id id, int label)
 {
     const dataset_type *type = find_id(id);
-    return type && label >= 0 && label < type->classes ? type->class_names[label] : NULL;
+    return type && type->class_names && label >= 0 && label < type->classes ? type->class_names[label] : NULL;
 }

@@ -23,6 +23,10 @@ cnn_status cnn_idx_read(const char *path, int dims, int32_t *sizes, uint8_t **da
 /* Reads images and labels into a data set whose id and classes are set; on failure it holds no memory. */
 cnn_status cnn_idx_load(const char *images_path, const char *labels_path, cnn_dataset *dataset);
 
+/* Reads the pictures in the sub-folders of `folder` ("png:DIR", cnn/dataset.h) into a data set whose id is set. */
+cnn_status cnn_pictures_load(const char *folder, cnn_subset subset, const cnn_dataset_options *options,
+                             cnn_dataset *dataset);
+
 /* Makes the images and labels of the data set "synth". */
 cnn_status cnn_synth_load(cnn_subset subset, cnn_dataset *dataset);
 

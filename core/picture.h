@@ -51,6 +51,9 @@ float cnn_otsu(const float *values, size_t count);
 
 /* ---- Ink ---- */
 
+/* Pixels that the header of a PNG file promises; 0 when it cannot be read. */
+int64_t cnn_picture_count_pixels(const char *path);
+
 /* Gray of an RGB pixel: (77 R + 150 G + 29 B + 128) / 256, which of a gray is itself. */
 uint8_t cnn_picture_gray(const uint8_t *rgb);
 

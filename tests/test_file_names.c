@@ -151,6 +151,24 @@ START_TEST(bad_fields_are_not_read)
 }
 END_TEST
 
+/* A small model as cnn-train makes it of pictures in folders; its bytes do not change. */
+START_TEST(golden_file)
+{
+    cnn_model *model = named("cat", "L\xC3\xB6we", "red disc");
+    model->dataset = CNN_DATASET_PICTURES;
+    model->preparation = CNN_PREPARE_RESIZE;
+    size_t size;
+    uint8_t *data = encode(model, &size), file[4096];
+    FILE *golden = fopen(CNN_SOURCE_DIR "/tests/fuzz/corpus/cnn/tiny-names.cnn", "rb");
+    ck_assert_ptr_nonnull(golden);
+    ck_assert_uint_eq(fread(file, 1, sizeof file, golden), size);
+    fclose(golden);
+    ck_assert_mem_eq(file, data, size);
+    free(data);
+    cnn_model_free(model);
+}
+END_TEST
+
 static cnn_dataset data_of(char **names, int32_t height, cnn_preparation preparation)
 {
     return (cnn_dataset){.id = CNN_DATASET_PICTURES,
@@ -193,6 +211,7 @@ int main(void)
     tcase_add_test(tests, who_is_asked);
     tcase_add_test(tests, bad_names_are_not_written);
     tcase_add_test(tests, bad_fields_are_not_read);
+    tcase_add_test(tests, golden_file);
     tcase_add_test(tests, data_that_does_not_suit);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -126,6 +126,40 @@ START_TEST(test_clone_is_deep)
 }
 END_TEST
 
+/* A network for other images and classes; when it cannot be, it stays as it was. */
+START_TEST(test_adapt)
+{
+    cnn_model *model = NULL, *before = NULL;
+    CHECK_OK(cnn_model_create("lenet5", &model));
+    cnn_model_init(model, 1);
+    CHECK_OK(cnn_model_clone(model, &before));
+    CHECK_FAILS(cnn_model_adapt(model, &(cnn_image_form){.height = 8, .width = 8, .channels = 1}, 3), CNN_ERR_SHAPE,
+                "lenet5", "conv2");
+    CHECK_FAILS(cnn_model_adapt(model, &(cnn_image_form){.height = 28, .width = 28, .channels = 5}, 3), CNN_ERR_SHAPE,
+                "channels of input is 5");
+    case_check_equal(before, model);
+    CHECK_OK(cnn_model_adapt(model, &(cnn_image_form){.height = 20, .width = 36, .channels = 3}, 7));
+    cnn_tensor_desc in = cnn_model_input(model);
+    ck_assert_int_eq(in.h * 10000 + in.w * 100 + in.c, 203603);
+    ck_assert_int_eq(cnn_model_output(model).c, 7);
+    ck_assert_int_eq(model->node_count, before->node_count);
+    ck_assert_int_eq(model->nodes[1].param[CNN_PARAM_WEIGHT].desc.c, 3);
+    ck_assert_str_eq(model->name, "lenet5");
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            const cnn_param *param = &model->nodes[i].param[role];
+            for (int64_t k = 0; param->data && k < cnn_desc_elements(&param->desc); k++)
+                ck_assert(((const float *)param->data)[k] == 0);
+        }
+    cnn_model_free(before);
+    cnn_model_free(model);
+    CHECK_OK(cnn_model_parse("image = input(height=1, width=1, channels=2)\nr = relu(image)\n", "flat", &model));
+    CHECK_FAILS(cnn_model_adapt(model, &(cnn_image_form){.height = 1, .width = 1, .channels = 1}, 2),
+                CNN_ERR_UNSUPPORTED, "flat", "'r'");
+    cnn_model_free(model);
+}
+END_TEST
+
 START_TEST(test_print_and_parse_again)
 {
     const char *const *names = cnn_model_builtin_names();
@@ -237,6 +271,7 @@ int main(void)
     tcase_add_test(tests, test_init_bounds_and_formula);
     tcase_add_test(tests, test_init_bn);
     tcase_add_test(tests, test_clone_is_deep);
+    tcase_add_test(tests, test_adapt);
     tcase_add_test(tests, test_print_and_parse_again);
     tcase_add_test(tests, test_print_keeps_odd_numbers);
     tcase_add_test(tests, test_add_checks);

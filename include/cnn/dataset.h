@@ -1,8 +1,16 @@
-/* Data sets in memory: bytes and labels, as the files hold them.
+/* Data sets in memory: bytes and labels.
  *
- * Names: "mnist", "fashion-mnist", "synth". The folder is options->dir, else $CNN_DATA, else the user's cache
+ * Names: "mnist", "fashion-mnist", "synth", "png:DIR". The folder is options->dir, else $CNN_DATA, else the user's
+ * cache
  * ($XDG_CACHE_HOME/cnnkit or ~/.cache/cnnkit); files lie in it or in a sub-folder named like the data set, plain
- * or .gz. "synth" is made by formula and needs no file. */
+ * or .gz. "synth" is made by formula and needs no file.
+ *
+ * "png:DIR": PNG pictures of any size and kind in the folder DIR, one sub-folder a class; the names of the sub-folders,
+ * sorted bytewise, are those of the classes (2 to 256). When DIR/train and DIR/test both are folders, each of them has
+ * the classes' sub-folders; else a tenth of the pictures (at most 5000), stratified and chosen by hash of their place
+ * in the sorted list, is the test set. Names that begin with a dot are passed over, what does not end in .png is
+ * counted in the note. A picture that cannot be read is left out with a warning. Every picture is prepared as
+ * options->form says (cnn_picture_prepare). */
 #ifndef CNN_DATASET_H
 #define CNN_DATASET_H
 
@@ -37,6 +45,14 @@ typedef struct cnn_dataset {
 typedef struct cnn_dataset_options {
     const char *dir; /* NULL: see above */
     bool fetch;      /* run get-data when files are missing */
+
+    /* Of "png:DIR". What pictures are made into; zeros: 28x28, gray when all pictures of this part are gray, else RGB,
+     * resized. A test part is to be given the form of the training part. */
+    cnn_image_form form;
+    /* Both may be NULL; called from the calling thread: pictures read so far, and sentences about broken ones. */
+    void (*progress)(void *context, int64_t done, int64_t all);
+    void (*warn)(void *context, const char *sentence);
+    void *context;
 } cnn_dataset_options;
 
 /* Loads a data set; the caller frees it with cnn_dataset_free. Errors name the file and the byte offset. */
