@@ -128,15 +128,3 @@ int cnn_cli_end(cnn_cli *cli, cnn_status status)
     int code = cnn_exit_code(status != CNN_OK ? status : flushed);
     return code == CNN_EXIT_DONE && cli->failed ? CNN_EXIT_FAILED : code;
 }
-
-cnn_status cnn_cli_load_data(cnn_cli *cli, const char *name, cnn_subset subset, cnn_dataset **data)
-{
-    const cnn_dataset_options options = {.dir = cli->common.data_dir, .fetch = true};
-    cnn_status status = cnn_dataset_load(name ? name : cli->common.data, subset, &options, data);
-    if (status == CNN_OK && strcmp((*data)->note, cli->note) != 0) {
-        memcpy(cli->note, (*data)->note, sizeof cli->note);
-        if (*cli->note)
-            cnn_message_warning(cli, "%s", cli->note);
-    }
-    return status;
-}

@@ -18,6 +18,7 @@
 #include "cli/options.h"
 
 #include "cnn/dataset.h"
+#include "cnn/model.h"
 
 /* Options of all three tools; declared in cli/common.c. */
 typedef struct cnn_common {
@@ -53,9 +54,10 @@ typedef struct cnn_cli {
     const cnn_tool *tool;
     cnn_common common;
     cnn_operands operands;
-    char note[160]; /* of a data set, as shown last: train and test sets have the same */
-    bool failed;    /* an error was shown already: the exit code is 1 at least */
-    bool bar;       /* a progress bar stands in the last line of the terminal: messages clear it first */
+    cnn_image_form form; /* what --data png:DIR is made into; zeros: as cnn_dataset_options has it */
+    char note[160];      /* of a data set, as shown last: train and test sets have the same */
+    bool failed;         /* an error was shown already: the exit code is 1 at least */
+    bool bar;            /* a progress bar stands in the last line of the terminal: messages clear it first */
 } cnn_cli;
 
 /* Parses the command line, answers --help and --version, reports bad usage and sets the number of threads. False:
@@ -70,8 +72,14 @@ int cnn_cli_end(cnn_cli *cli, cnn_status status);
  * given to. */
 cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool several);
 
-/* Loads a data set from where --data-dir says, fetching it when it is missing, and passes its note on as a warning.
- * name NULL: --data. The caller frees it with cnn_dataset_free. */
+/* Loads a data set from where --data-dir says, fetching it when it is missing, and passes its note and its warnings
+ * on. Pictures are made into cli->form. name NULL: --data. The caller frees it with cnn_dataset_free. This and
+ * the next are in cli/data.c. */
 cnn_status cnn_cli_load_data(cnn_cli *cli, const char *name, cnn_subset subset, cnn_dataset **data);
+
+/* The same for a model that was read from `path`: what --data names, else what the model was trained on; pictures are
+ * made into its input. Data that do not suit it are refused. */
+cnn_status cnn_cli_load_data_of(cnn_cli *cli, const cnn_model *model, const char *path, cnn_subset subset,
+                                cnn_dataset **data);
 
 #endif

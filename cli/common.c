@@ -4,10 +4,12 @@
 const cnn_option cnn_common_options[] = {
     {.group = "Data",
      .name = "data",
-     .argument = "NAME",
+     .argument = "NAME|png:DIR",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(cnn_common, data),
-     .help = "data set: mnist, fashion-mnist, or synth, which is made by formula and needs no files",
+     .help = "data set: mnist, fashion-mnist, synth (made by formula, needs no files), or PNG pictures of your own in "
+             "the folder DIR, one sub-folder a class; DIR/train and DIR/test where both exist, else a tenth is the "
+             "test set",
      .standard = "what the model names; mnist for a new one"},
     {.name = "data-dir",
      .argument = "DIR",

@@ -36,20 +36,14 @@ static cnn_status load_test_set(infer_run *run, cnn_dataset **loaded)
     cnn_status status = CNN_OK;
     cnn_dataset *data = NULL;
     const cnn_dataset_id made_for = cnn_model_dataset(run->model);
-    const char *name = run->cli->common.data;
-    if (!name && made_for != CNN_DATASET_NONE)
-        name = cnn_dataset_name(made_for);
-    if (!name)
-        CNN_FAIL(CNN_ERR_USAGE, "%s does not say which data it was trained on: name a data set with --data", run->path);
-    CNN_TRY(cnn_cli_load_data(run->cli, name, CNN_SUBSET_TEST, &data));
-    status = cnn_model_check_data(run->model, data);
-    if (status != CNN_OK)
-        CNN_TRY(cnn_error_prefix(status, "%s with --data %s", run->path, name));
+    CNN_TRY(cnn_cli_load_data_of(run->cli, run->model, run->path, CNN_SUBSET_TEST, &data));
     if (data->count < 1)
-        CNN_FAIL(CNN_ERR_FORMAT, "the test set of %s holds no image", name);
-    if (made_for != CNN_DATASET_NONE && data->id != made_for)
+        CNN_FAIL(CNN_ERR_FORMAT, "the test set of %s holds no image", cnn_dataset_name(data->id));
+    const bool known = made_for != CNN_DATASET_NONE && made_for != CNN_DATASET_PICTURES;
+    if (known && data->id != made_for &&
+        data->id != CNN_DATASET_PICTURES) /* of pictures the class names were compared */
         cnn_message_warning(run->cli, "%s was trained on %s, so its answers on %s mean little", run->path,
-                            cnn_dataset_name(made_for), name);
+                            cnn_dataset_name(made_for), cnn_dataset_name(data->id));
     *loaded = data;
     data = NULL;
 out:

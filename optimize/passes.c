@@ -25,17 +25,7 @@ static cnn_status load_model(opt_job *job)
 static cnn_status load_data(opt_job *job)
 {
     cnn_status status = CNN_OK;
-    const char *name = job->cli->common.data;
-    cnn_dataset_id made_with = cnn_model_dataset(job->model);
-    if (!name)
-        name = made_with == CNN_DATASET_NONE ? NULL : cnn_dataset_name(made_with);
-    if (!name)
-        CNN_FAIL(CNN_ERR_USAGE, "%s does not say what data it was trained on; name it with --data",
-                 job->settings->input);
-    CNN_TRY(cnn_cli_load_data(job->cli, name, CNN_SUBSET_TRAIN, &job->data));
-    status = cnn_model_check_data(job->model, job->data);
-    if (status != CNN_OK)
-        CNN_TRY(cnn_error_prefix(status, "%s with --data %s", job->settings->input, name));
+    CNN_TRY(cnn_cli_load_data_of(job->cli, job->model, job->settings->input, CNN_SUBSET_TRAIN, &job->data));
     CNN_TRY(cnn_dataset_split(job->data, job->model->split_seed, &job->split));
     job->account->val_images = job->split.validation_count;
 out:

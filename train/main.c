@@ -81,16 +81,14 @@ static cnn_status run_tool(cnn_cli *cli, const train_settings *set)
 {
     cnn_status status = CNN_OK;
     train_run run = {.cli = cli, .set = set, .storage = train_settings_storage(set)};
-    const char *name = cli->common.data ? cli->common.data : "mnist";
     cnn_dataset *data = NULL, *test = NULL;
     cnn_train_result result;
     int64_t correct;
     CNN_TRY(train_settings_check(set));
     CNN_TRY(check_output(set->output));
     CNN_TRY(cnn_model_create(set->model, &run.model));
+    CNN_TRY(train_load_data(&run, &data, &test));
     cnn_model_init(run.model, (uint64_t)cli->common.seed);
-    CNN_TRY(cnn_cli_load_data(cli, name, CNN_SUBSET_TRAIN, &data));
-    CNN_TRY(cnn_cli_load_data(cli, name, CNN_SUBSET_TEST, &test));
     run.data = data;
     CNN_TRY(train(&run, &result));
     CNN_TRY(test_saved(&run, test, &correct));

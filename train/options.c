@@ -11,6 +11,8 @@ static const char *const amp_types[] = {"fp16", "bf16", NULL};
 static const cnn_dtype amp_storage[] = {CNN_F16, CNN_BF16};
 enum { AMP_FP16 = 0 };
 
+static const char *const preparations[] = {"digit", "resize", NULL}; /* as cnn_preparation, from 1 */
+
 static const cnn_option table[] = {
     {.group = "Model",
      .letter = 'm',
@@ -27,6 +29,21 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, output),
      .help = "where the trained model goes; rewritten after every epoch",
      .standard = "model.cnn"},
+    {.group = "Pictures in folders (with --data png:DIR)",
+     .name = "image-size",
+     .argument = "N|HxW",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, image_size),
+     .help = "height and width in pixels that pictures are fitted into, proportions kept",
+     .standard = "that of the network's input in a FILE.cfg, else 28"},
+    {.name = "prepare",
+     .argument = "HOW",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = preparations,
+     .offset = offsetof(train_settings, prepare),
+     .help = "how a picture becomes an image: resize, the whole picture; or digit, one drawn digit as in MNIST. "
+             "cnn-infer prepares pictures in the same way",
+     .standard = "resize"},
     {.group = "Training",
      .name = "epochs",
      .argument = "N",
@@ -196,6 +213,7 @@ static const cnn_example examples[] = {
     {"cnn-train --data fashion-mnist --schedule cosine --epochs 5", "other data, and a learning rate that falls"},
     {"cnn-train --augment 0.5 --schedule cosine --lr 0.02",
      "every second image turned, shifted, bent: reads more hands"},
+    {"cnn-train --data png:shapes --model lenet5 --image-size 32", "your own PNG pictures, a sub-folder a class"},
     {NULL, NULL}};
 
 const cnn_tool train_tool = {
@@ -214,6 +232,7 @@ void train_settings_init(train_settings *settings)
     *settings = (train_settings){
         .model = "convnet",
         .output = "model.cnn",
+        .prepare = TRAIN_NOT_GIVEN,
         .amp = TRAIN_AMP_OFF,
         .batch = 64,
         .schedule = CNN_SCHEDULE_CONSTANT,

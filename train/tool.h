@@ -11,7 +11,9 @@ enum { TRAIN_AMP_OFF = -1, TRAIN_SCALE_DYNAMIC = 0, TRAIN_NOT_GIVEN = -1 };
 
 typedef struct train_settings {
     const char *model, *output;
-    int amp; /* index into the types of --amp, or TRAIN_AMP_OFF */
+    const char *image_size; /* of pictures: "32", "24x48"; NULL: not given */
+    int prepare;            /* 0: digit, 1: resize, or TRAIN_NOT_GIVEN */
+    int amp;                /* index into the types of --amp, or TRAIN_AMP_OFF */
     int batch, schedule;
     double epochs, rate, momentum, decay;
     double clip_norm; /* or TRAIN_NOT_GIVEN */
@@ -56,6 +58,12 @@ cnn_dtype train_settings_storage(const train_settings *settings);
 
 /* The settings as the library takes them; the callback is the caller's to set. */
 void train_settings_options(const train_settings *settings, const cnn_common *common, cnn_train_options *options);
+
+/* ---- data.c ---- */
+
+/* Loads training and test images; both are the caller's, also on failure. Pictures are made for the model where it is
+ * somebody's own, and a built-in network is made for the data; its parameters are zero then. */
+cnn_status train_load_data(train_run *run, cnn_dataset **data, cnn_dataset **test);
 
 /* ---- report.c ---- */
 

@@ -3,12 +3,14 @@
     make_files.py mnist DIR                  a small data set in MNIST's files: 300 images to train, 100 to test
     make_files.py idx FILE BYTE DIM...       an IDX file of these dimensions, every byte BYTE
     make_files.py png KIND FILE              KIND: plus, seven, white, huge (100,000 x 100,000), truncated
+    make_files.py shapes DIR COUNT           COUNT pictures in each of 4 sub-folders, which tell shape and colour
     make_files.py flip FILE SHARE            inverts one bit of the byte at this share of the file
     make_files.py version FILE               raises a model's format version by one
     make_files.py keys KEY...                reads standard input: one JSON object with numbers under these keys
                                              ("results[0].label=x": a path, and the value it must have)
 """
 import json
+import os
 import random
 import re
 import struct
@@ -43,9 +45,9 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width, height, rows):
-    """Gray, 8 bits."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+def png(width, height, rows, kind=0):
+    """8 bits; kind 0: gray, 2: RGB."""
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
@@ -69,6 +71,30 @@ def picture(kind, path):
     else:
         data = png(100, 180, [bytes(20 if seven(x, y) else 235 for x in range(100)) for y in range(180)])
     write(path, data[: len(data) // 2] if kind == "truncated" else data)
+
+
+SHAPES = {
+    "disc": lambda x, y: x * x + y * y < 1,
+    "square": lambda x, y: max(abs(x), abs(y)) < 0.9,
+    "cross": lambda x, y: min(abs(x), abs(y)) < 0.25 and max(abs(x), abs(y)) < 1,
+}
+CLASSES = {"blue cross": (30, 40, 230), "blue disc": (30, 40, 230), "red disc": (220, 30, 40), "red square": (220, 30, 40)}
+
+
+def shapes(folder, count):
+    """Each picture has a size, a paper and a place of its own."""
+    rng = random.Random(3)
+    for name, colour in CLASSES.items():
+        os.makedirs(f"{folder}/{name}")
+        inside = SHAPES[name.split()[1]]
+        for i in range(count):
+            width, height, light = rng.randrange(20, 40), rng.randrange(20, 40), rng.randrange(150, 256)
+            paper, ink = bytes([light] * 3), bytes(max(0, c + rng.randrange(-30, 20)) for c in colour)
+            size = min(width, height) * rng.uniform(0.3, 0.45)
+            left, top = width / 2 + rng.uniform(-3, 3), height / 2 + rng.uniform(-3, 3)
+            rows = [b"".join(ink if inside((x - left) / size, (y - top) / size) else paper for x in range(width))
+                    for y in range(height)]
+            write(f"{folder}/{name}/{i:03}.png", png(width, height, rows, 2))
 
 
 def flip(path, share):
@@ -120,6 +146,8 @@ if __name__ == "__main__":
         idx(arguments[0], dims, bytes([int(arguments[1])]) * size)
     elif command == "png":
         picture(*arguments)
+    elif command == "shapes":
+        shapes(arguments[0], int(arguments[1]))
     elif command == "keys":
         keys(arguments)
     elif command == "flip":
