@@ -157,7 +157,7 @@ static void describe_factor(char *text, size_t bytes, double before, double afte
 /* Below this, noise is a tenth of the signal's amplitude and more. */
 static const double fair_db = 20;
 
-/* What to try when a layer suffers: the cheapest thing that was not tried yet. */
+/* What to try when a layer suffers: the first thing that was not tried yet. */
 static const char *advice(const opt_settings *settings, const cnn_quantize_row *row)
 {
     if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO)

@@ -51,6 +51,11 @@ done
 succeeds "$opt" --int8 --bias-correction off --quiet -o auto.cnn
 succeeds "$infer" -m pruned.cnn --test --quiet
 
+# Fake quantization and the INT8 program agree exactly on a whole test set.
+succeeds "$bin/verify_fake_quant" int8.cnn
+says " 0 differ"
+refuses 1 "model.cnn|INT8" "$bin/verify_fake_quant" model.cnn
+
 # The same model and seed give the same file, whatever the thread count.
 succeeds "$opt" --prune 0.5 --int8 --finetune 0.2 --threads 1 --quiet -o one.cnn
 succeeds "$opt" --prune 0.5 --int8 --finetune 0.2 --threads 2 --quiet -o two.cnn
