@@ -58,8 +58,8 @@ enum {
     CNN_TENSOR_FLAGS = 15
 };
 
-/* How the values of a tensor are coded. This version reads and writes raw; the others have their numbers so that
- * files which use them need no new version. */
+/* How the values of a tensor are coded. This version reads and writes the first two; the others have their numbers so
+ * that files which use them need no new version. */
 typedef enum cnn_encoding {
     CNN_ENCODING_RAW = 0,
     CNN_ENCODING_BITMAP = 1,
@@ -76,7 +76,7 @@ _Static_assert(CNN_F32 == 1 && CNN_F16 == 2 && CNN_BF16 == 3 && CNN_I8 == 4 && C
 _Static_assert(CNN_DENSE == 0 && CNN_BLOCK_16X4 == 1 && CNN_SPARSE_2_4 == 2 && CNN_SPARSE == 3, "format");
 
 typedef struct cnn_file_options {
-    bool smallest; /* no names, free text or dims; payloads in the head where they fit */
+    cnn_pack pack; /* CNN_PACK_SMALLEST: also no dims, and payloads in the head where they fit */
 } cnn_file_options;
 
 /* Bytes that follow the head. */

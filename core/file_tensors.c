@@ -5,6 +5,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/file_encoding.h"
 #include "core/memory.h"
 
 #include <stdio.h>
@@ -62,17 +63,27 @@ static const uint8_t *open_section(table_reader *t, size_t bytes)
     return r->data + start;
 }
 
-/* A payload that must have `bytes` bytes; NULL on failure. */
-static const uint8_t *read_part(table_reader *t, size_t bytes)
+/* A payload of *bytes bytes, which lie in [least, most]; NULL on failure. */
+static const uint8_t *read_between(table_reader *t, size_t least, size_t most, size_t *bytes)
 {
     cnn_reader *r = t->r;
     uint64_t head = cnn_reader_varint(r, UINT64_MAX, "the length of a tensor");
-    if (!r->failed && head >> 1 != bytes)
+    if (!r->failed && least == most && head >> 1 != most)
         cnn_reader_fail(r, "%s takes %llu bytes in the file, but its shape needs %zu", t->name,
-                        (unsigned long long)(head >> 1), bytes);
+                        (unsigned long long)(head >> 1), most);
+    if (!r->failed && (head >> 1 < least || head >> 1 > most))
+        cnn_reader_fail(r, "%s takes %llu bytes in the file, but its shape needs %zu to %zu", t->name,
+                        (unsigned long long)(head >> 1), least, most);
     if (r->failed)
         return NULL;
-    return head & 1 ? open_section(t, bytes) : cnn_reader_take(r, bytes, t->name);
+    *bytes = (size_t)(head >> 1);
+    return head & 1 ? open_section(t, *bytes) : cnn_reader_take(r, *bytes, t->name);
+}
+
+/* A payload that must have `bytes` bytes; NULL on failure. */
+static const uint8_t *read_part(table_reader *t, size_t bytes)
+{
+    return read_between(t, bytes, bytes, &bytes);
 }
 
 static cnn_status copy_part(table_reader *t, size_t bytes, void **copy)
@@ -87,9 +98,27 @@ static cnn_status copy_part(table_reader *t, size_t bytes, void **copy)
     return CNN_OK;
 }
 
+/* Values as a bitmap and the nonzeros. */
+static cnn_status read_bitmap(table_reader *t, const cnn_tensor_desc *desc, void **values)
+{
+    int64_t count = cnn_desc_elements(desc);
+    size_t least = cnn_bitmap_bytes(count), bytes;
+    const uint8_t *data = read_between(t, least, least + cnn_desc_bytes(desc), &bytes);
+    if (!data)
+        return CNN_ERR_FORMAT;
+    *values = cnn_aligned_alloc(cnn_desc_bytes(desc));
+    if (!*values)
+        return CNN_ERR_MEMORY;
+    const char *wrong = cnn_bitmap_decode(data, bytes, count, cnn_dtype_bytes(desc->dtype), *values);
+    if (wrong)
+        cnn_reader_fail(t->r, "the bitmap of %s %s", t->name, wrong);
+    return cnn_reader_status(t->r);
+}
+
 /* What a table entry says before its payloads. */
 typedef struct tensor_head {
     uint64_t dtype, flags, structure;
+    cnn_encoding encoding;
 } tensor_head;
 
 static cnn_status check_head(table_reader *t, const tensor_head *head, const cnn_param *param, cnn_param_role role)
@@ -115,13 +144,17 @@ static cnn_status check_head(table_reader *t, const tensor_head *head, const cnn
     return cnn_reader_status(r);
 }
 
-static void read_encoding(table_reader *t, const char *what)
+/* The way something is coded, one of those up to `last`; those we know have no parameters. */
+static cnn_encoding read_encoding(table_reader *t, const char *what, cnn_encoding last)
 {
     uint64_t encoding = cnn_reader_varint(t->r, UINT64_MAX, "the encoding of a tensor");
-    if (!t->r->failed && encoding != CNN_ENCODING_RAW)
+    if (!t->r->failed && encoding > (uint64_t)last)
         cnn_reader_fail(t->r, "%s of %s are coded as %llu (%s), which cnnkit %s cannot read; install a newer cnnkit",
                         what, t->name, (unsigned long long)encoding,
                         encoding < CNN_ENCODING_COUNT ? encodings[encoding] : "unknown", cnn_version());
+    if (!t->r->failed && encoding != CNN_ENCODING_RAW)
+        cnn_reader_varint(t->r, 0, "the length of an encoding's parameters");
+    return t->r->failed ? CNN_ENCODING_RAW : (cnn_encoding)encoding;
 }
 
 static void read_dims(table_reader *t, const cnn_tensor_desc *want)
@@ -167,12 +200,15 @@ static cnn_status read_values(table_reader *t, const tensor_head *head, cnn_para
     cnn_tensor_desc desc = param->desc;
     void *data = NULL, *scale = NULL;
     desc.dtype = (cnn_dtype)head->dtype;
-    CNN_TRY(copy_part(t, cnn_desc_bytes(&desc), &data));
+    status =
+        head->encoding == CNN_ENCODING_RAW ? copy_part(t, cnn_desc_bytes(&desc), &data) : read_bitmap(t, &desc, &data);
     param->data = data;
+    if (status != CNN_OK)
+        goto out;
     param->desc = desc;
     param->structure = (cnn_structure)head->structure;
     if (head->flags & CNN_TENSOR_SCALES) {
-        read_encoding(t, "the scales");
+        read_encoding(t, "the scales", CNN_ENCODING_RAW);
         CNN_TRY(cnn_reader_status(t->r));
         CNN_TRY(copy_part(t, (size_t)desc.n * sizeof(float), &scale));
         param->scale = scale;
@@ -201,7 +237,7 @@ static cnn_status read_tensor(table_reader *t, cnn_model *model, int *last)
     head.structure = cnn_reader_varint(r, UINT64_MAX, "the structure of a tensor");
     CNN_TRY(cnn_reader_status(r));
     CNN_TRY(check_head(t, &head, param, (cnn_param_role)role));
-    read_encoding(t, "the values");
+    head.encoding = read_encoding(t, "the values", CNN_ENCODING_BITMAP);
     if (head.flags & CNN_TENSOR_DIMS)
         read_dims(t, &param->desc);
     CNN_TRY(cnn_reader_status(r));

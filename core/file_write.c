@@ -3,6 +3,7 @@
 
 #include "core/crc32c.h"
 #include "core/error.h"
+#include "core/file_encoding.h"
 #include "core/layers.h"
 #include "core/memory.h"
 #include "core/save.h"
@@ -168,7 +169,7 @@ static void put_normalization(cnn_bytes *head, const cnn_normalization *normaliz
 static void put_part(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, const void *data,
                      size_t bytes, void *owned)
 {
-    size_t in_head = options->smallest ? CNN_FILE_SMALLEST_INLINE : CNN_FILE_INLINE_BYTES;
+    size_t in_head = options->pack == CNN_PACK_SMALLEST ? CNN_FILE_SMALLEST_INLINE : CNN_FILE_INLINE_BYTES;
     if (bytes < in_head) {
         cnn_bytes_put_varint(table, (uint64_t)bytes << 1);
         cnn_bytes_put(table, data, bytes);
@@ -215,12 +216,43 @@ static void put_mask(cnn_file_image *image, cnn_bytes *table, const cnn_file_opt
     put_part(image, table, options, bits, bytes, bits);
 }
 
+/* The coding that a tensor takes with these options. What is too small for a section of its own is not worth coding. */
+static cnn_encoding choose_encoding(const cnn_file_options *options, const cnn_param *param)
+{
+    size_t raw = cnn_desc_bytes(&param->desc);
+    if (options->pack == CNN_PACK_RAW || (options->pack == CNN_PACK_AUTO && raw < CNN_FILE_INLINE_BYTES))
+        return CNN_ENCODING_RAW;
+    size_t coded = cnn_bitmap_size(param->data, cnn_desc_elements(&param->desc), cnn_dtype_bytes(param->desc.dtype));
+    /* Coded tensors have one byte more in the table: the length of their parameters. */
+    bool pays = options->pack == CNN_PACK_SMALLEST ? coded + 1 < raw : 4 * coded < 3 * raw;
+    return pays ? CNN_ENCODING_BITMAP : CNN_ENCODING_RAW;
+}
+
+static void put_values(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, const cnn_param *param,
+                       cnn_encoding encoding)
+{
+    int64_t count = cnn_desc_elements(&param->desc);
+    size_t element_bytes = cnn_dtype_bytes(param->desc.dtype);
+    if (encoding == CNN_ENCODING_RAW) {
+        put_part(image, table, options, param->data, cnn_desc_bytes(&param->desc), NULL);
+        return;
+    }
+    size_t bytes = cnn_bitmap_size(param->data, count, element_bytes);
+    uint8_t *coded = cnn_calloc(bytes, 1);
+    if (!coded) {
+        table->failed = true;
+        return;
+    }
+    cnn_bitmap_encode(param->data, count, element_bytes, coded);
+    put_part(image, table, options, coded, bytes, coded);
+}
+
 static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, int node, int role,
                        const cnn_param *param)
 {
     const cnn_tensor_desc *desc = &param->desc;
     assert(desc->c_pad == desc->c);
-    uint64_t flags = options->smallest ? 0 : CNN_TENSOR_DIMS;
+    uint64_t flags = options->pack == CNN_PACK_SMALLEST ? 0 : CNN_TENSOR_DIMS;
     if (param->scale)
         flags |= CNN_TENSOR_SCALES;
     if (param->mask)
@@ -230,14 +262,17 @@ static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_o
     cnn_bytes_put_varint(table, (uint64_t)desc->dtype);
     cnn_bytes_put_varint(table, flags);
     cnn_bytes_put_varint(table, (uint64_t)param->structure);
-    cnn_bytes_put_varint(table, CNN_ENCODING_RAW);
+    cnn_encoding encoding = choose_encoding(options, param);
+    cnn_bytes_put_varint(table, encoding);
+    if (encoding != CNN_ENCODING_RAW)
+        cnn_bytes_put_varint(table, 0); /* no parameters */
     if (flags & CNN_TENSOR_DIMS) {
         cnn_bytes_put_varint(table, (uint64_t)desc->n);
         cnn_bytes_put_varint(table, (uint64_t)desc->h);
         cnn_bytes_put_varint(table, (uint64_t)desc->w);
         cnn_bytes_put_varint(table, (uint64_t)desc->c);
     }
-    put_part(image, table, options, param->data, cnn_desc_bytes(desc), NULL);
+    put_values(image, table, options, param, encoding);
     if (flags & CNN_TENSOR_SCALES) {
         cnn_bytes_put_varint(table, CNN_ENCODING_RAW);
         put_part(image, table, options, param->scale, (size_t)desc->n * sizeof(float), NULL);
@@ -265,15 +300,15 @@ static void put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_o
 
 static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_options *options, const cnn_model *model)
 {
-    if (model->name[0] && !options->smallest)
+    if (model->name[0] && options->pack != CNN_PACK_SMALLEST)
         put_text_field(head, CNN_TAG_NAME, model->name);
     if (model->dataset != CNN_DATASET_NONE)
         put_varint_field(head, CNN_TAG_DATASET, model->dataset);
     if (model->split_seed != CNN_SPLIT_SEED)
         put_varint_field(head, CNN_TAG_SPLIT_SEED, model->split_seed);
-    if (model->text && !options->smallest)
+    if (model->text && options->pack != CNN_PACK_SMALLEST)
         put_text_field(head, CNN_TAG_TEXT, model->text);
-    if (!options->smallest)
+    if (options->pack != CNN_PACK_SMALLEST)
         put_node_names(head, model);
     if (model->class_names)
         put_class_names(head, model);
@@ -380,7 +415,12 @@ out:
     return status;
 }
 
+cnn_status cnn_model_save_packed(const cnn_model *model, const char *path, cnn_pack pack, size_t *bytes)
+{
+    return cnn_file_save(model, &(cnn_file_options){.pack = pack}, path, bytes);
+}
+
 cnn_status cnn_model_save(const cnn_model *model, const char *path, size_t *bytes)
 {
-    return cnn_file_save(model, &(cnn_file_options){0}, path, bytes);
+    return cnn_model_save_packed(model, path, CNN_PACK_AUTO, bytes);
 }

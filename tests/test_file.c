@@ -22,7 +22,7 @@ typedef struct file_bytes {
 static file_bytes encode(const cnn_model *model, bool smallest)
 {
     cnn_file_image image;
-    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){.smallest = smallest}, &image));
+    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){.pack = smallest ? CNN_PACK_SMALLEST : CNN_PACK_AUTO}, &image));
     file_bytes file = {.size = cnn_file_image_bytes(&image), .head_end = image.head.length - 4};
     file.data = calloc(file.size, 1);
     memcpy(file.data, image.head.data, image.head.length);
@@ -226,7 +226,8 @@ START_TEST(test_golden_bytes)
         cnn_model *model = i == 0 ? case_tiny() : case_tiny_int8();
         model->dataset = CNN_DATASET_SYNTH;
         if (getenv("CNN_WRITE_GOLDEN"))
-            CHECK_OK(cnn_file_save(model, &(cnn_file_options){.smallest = i == 2}, path, NULL));
+            CHECK_OK(cnn_file_save(model, &(cnn_file_options){.pack = i == 2 ? CNN_PACK_SMALLEST : CNN_PACK_AUTO}, path,
+                                   NULL));
         file_bytes file = encode(model, i == 2);
         FILE *golden = fopen(path, "rb");
         ck_assert_msg(golden != NULL, "%s is missing", path);
@@ -423,7 +424,8 @@ START_TEST(test_table_entries)
         {3, 16 | 3, "flags 0x13"},
         {3, 4 | 8 | 3, "two masks"},
         {4, 7, "structure 7"},
-        {5, 1, "bitmap and nonzeros"},
+        {5, 1, "parameters"},
+        {5, 2, "range-coded"},
         {5, 3, "rANS"},
         {5, 77, "77 (unknown)"},
         {6, 3, "[3,3,3,1]"},

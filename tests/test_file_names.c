@@ -24,7 +24,7 @@ static cnn_model *named(const char *first, const char *second, const char *third
 static uint8_t *encode(const cnn_model *model, size_t *size)
 {
     cnn_file_image image;
-    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){.smallest = true}, &image));
+    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){.pack = CNN_PACK_SMALLEST}, &image));
     ck_assert_int_eq(image.section_count, 0);
     *size = image.head.length;
     uint8_t *data = malloc(*size);
@@ -159,7 +159,10 @@ START_TEST(golden_file)
     model->preparation = CNN_PREPARE_RESIZE;
     size_t size;
     uint8_t *data = encode(model, &size), file[4096];
-    FILE *golden = fopen(CNN_SOURCE_DIR "/tests/fuzz/corpus/cnn/tiny-names.cnn", "rb");
+    static const char path[] = CNN_SOURCE_DIR "/tests/fuzz/corpus/cnn/tiny-names.cnn";
+    if (getenv("CNN_WRITE_GOLDEN"))
+        CHECK_OK(cnn_model_save_packed(model, path, CNN_PACK_SMALLEST, NULL));
+    FILE *golden = fopen(path, "rb");
     ck_assert_ptr_nonnull(golden);
     ck_assert_uint_eq(fread(file, 1, sizeof file, golden), size);
     fclose(golden);

@@ -35,8 +35,18 @@ CNN_API void cnn_model_init(cnn_model *model, uint64_t seed);
 /* Reads a .cnn file. Everything is checked before it is used. */
 CNN_API cnn_status cnn_model_load(const char *path, cnn_model **model);
 
-/* Writes a .cnn file: to a temporary file beside it, synced, renamed. On failure a file that existed stays whole. */
+/* How a file is packed. */
+typedef enum cnn_pack {
+    CNN_PACK_AUTO,    /* a tensor is coded when that takes less than 75 % of its raw bytes */
+    CNN_PACK_RAW,     /* every tensor as it is, so that it can be mapped and read in place */
+    CNN_PACK_SMALLEST /* the smallest form of each tensor, and no names or free text */
+} cnn_pack;
+
+/* Writes a .cnn file: to a temporary file beside it, synced, renamed. On failure a file that existed stays whole.
+ * cnn_model_save packs as CNN_PACK_AUTO says. */
 CNN_API cnn_status cnn_model_save(const cnn_model *model, const char *path, size_t *bytes /* or NULL */);
+CNN_API cnn_status cnn_model_save_packed(const cnn_model *model, const char *path, cnn_pack pack,
+                                         size_t *bytes /* or NULL */);
 
 CNN_API cnn_status cnn_model_clone(const cnn_model *model, cnn_model **copy);
 CNN_API void cnn_model_free(cnn_model *model);
