@@ -274,7 +274,15 @@ static void lower_optimizer(cnn_lowering *lowering)
     int gradients = whole(lowering, CNN_PLACE_GRAD, CNN_F32, segments.elements);
     int flags = whole(lowering, CNN_PLACE_FLAGS, CNN_I32, segments.count);
 
-    cnn_args args = cnn_args_none();
+    cnn_args args;
+    if (cnn_model_has_masks(lowering->model)) {
+        args = cnn_args_none();
+        args.buffer[CNN_ARG_SRC] = whole(lowering, CNN_PLACE_MASK, CNN_U8, segments.elements);
+        args.buffer[CNN_ARG_DST] = gradients;
+        cnn_lower_op(lowering, CNN_OP_MASK, -1, &args);
+    }
+
+    args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = gradients;
     args.buffer[CNN_ARG_INDEX] = whole(lowering, CNN_PLACE_SEGMENTS, CNN_I32, segments.count + 1);
     args.buffer[CNN_ARG_DST] = flags;

@@ -358,6 +358,15 @@ int cnn_model_find(const cnn_model *model, const char *name)
     return -1;
 }
 
+bool cnn_model_has_masks(const cnn_model *model)
+{
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++)
+            if (model->nodes[i].param[role].mask)
+                return true;
+    return false;
+}
+
 int cnn_model_readers(const cnn_model *model, int node, int *only)
 {
     int count = 0, reader = -1;

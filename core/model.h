@@ -103,6 +103,9 @@ cnn_model *cnn_model_new(void);
 cnn_status cnn_param_alloc(cnn_param *param, cnn_tensor_desc desc);
 void cnn_param_free(cnn_param *param);
 
+/* True when a parameter has a mask. */
+bool cnn_model_has_masks(const cnn_model *model);
+
 /* Number of the node with this name, or -1. */
 int cnn_model_find(const cnn_model *model, const char *name);
 

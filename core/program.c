@@ -76,7 +76,7 @@ static const char *place_name(cnn_place place)
         [CNN_PLACE_BATCH] = "batch",       [CNN_PLACE_IMAGES] = "images",   [CNN_PLACE_INDEX] = "index",
         [CNN_PLACE_LABELS] = "labels",     [CNN_PLACE_STATE] = "state",     [CNN_PLACE_RATES] = "rates",
         [CNN_PLACE_SEGMENTS] = "segments", [CNN_PLACE_FLAGS] = "flags",     [CNN_PLACE_LOGITS] = "logits",
-        [CNN_PLACE_RESULT] = "result"};
+        [CNN_PLACE_RESULT] = "result",     [CNN_PLACE_MASK] = "mask"};
     return names[place];
 }
 

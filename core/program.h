@@ -33,6 +33,7 @@ typedef enum cnn_place {
     CNN_PLACE_FLAGS,       /* i32 nonfinite flag a segment */
     CNN_PLACE_LOGITS,      /* bound at run: f32 [N,1,1,K] */
     CNN_PLACE_RESULT,      /* f32 [2] loss and correct answers */
+    CNN_PLACE_MASK,        /* u8, 0 for each pruned one of the trainable values; only in models with masks */
     CNN_PLACE_COUNT
 } cnn_place;
 

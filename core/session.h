@@ -77,6 +77,10 @@ cnn_status cnn_session_bind(cnn_session *session, const uint8_t *images, int cou
 cnn_status cnn_session_observe_sums(cnn_session *session, const cnn_dataset *data, const int32_t *index, int64_t count,
                                     int node, cnn_observe_fn observe, void *context);
 
+/* Brings the model's masks to a training session and forgets what the optimizer remembers of pruned weights; part of
+ * cnn_session_push. */
+cnn_status cnn_session_push_masks(cnn_session *session);
+
 /* Forward, loss and backward of a training step without what follows them: parameters, statistics and state stay.
  * Needs what cnn_session_step needs; the state's loss_scale multiplies the gradients. */
 cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2]);

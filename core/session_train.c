@@ -173,6 +173,8 @@ cnn_status cnn_session_push(cnn_session *session)
     cnn_status status = copy_params(session, to_device, false);
     if (status == CNN_OK && session->step.ema)
         status = copy_params(session, to_device, true);
+    if (status == CNN_OK)
+        status = cnn_session_push_masks(session);
     return status == CNN_OK && session->storage != CNN_F32 ? push_half(session) : status;
 }
 

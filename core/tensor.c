@@ -95,6 +95,7 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_DEQUANTIZE] = {CNN_OP_DEQUANTIZE,
                            "dequantize",
                            {[CNN_ARG_SRC] = R, [CNN_ARG_BIAS] = R, [CNN_ARG_MULT] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_MASK] = {CNN_OP_MASK, "mask", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = U}},
     [CNN_OP_GRAD_STATS] = {CNN_OP_GRAD_STATS,
                            "grad_stats",
                            {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_STATE] = U, [CNN_ARG_DST] = W}},

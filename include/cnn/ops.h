@@ -28,6 +28,7 @@
  * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [N], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
  * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
  * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
+ * | MASK          | SRC u8 [L]                                                 | DST f32 [L]                  |
  * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           |
  * | SGD           | SRC grads f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy |
  * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
@@ -51,6 +52,7 @@
  * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
  * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
+ * MASK     DST = SRC ? DST : 0, whatever DST held: gradients of pruned weights.
  * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
  * SGD      skipped whole when STATE.found_nonfinite. Else lr = TABLE[min(STATE.step, steps-1)],
  *          g' = g/divisor + weight_decay*w; v = momentum*v + g'; w = w - lr*(nesterov ? g' + momentum*v : v);
@@ -93,6 +95,7 @@ typedef enum cnn_op {
     CNN_OP_LOSS,
     CNN_OP_REQUANTIZE,
     CNN_OP_DEQUANTIZE,
+    CNN_OP_MASK,
     CNN_OP_GRAD_STATS,
     CNN_OP_SGD,
     CNN_OP_BN_UPDATE,

@@ -25,6 +25,8 @@ cnn_cpu_suits_fn cnn_cpu_maxpool_float_suits; /* maxpool.c: MAXPOOL, MAXPOOL_GRA
 cnn_cpu_make_fn cnn_cpu_maxpool_float_make;
 cnn_cpu_suits_fn cnn_cpu_loss_suits; /* loss.c */
 cnn_cpu_make_fn cnn_cpu_loss_make;
+cnn_cpu_suits_fn cnn_cpu_mask_suits; /* mask.c */
+cnn_cpu_make_fn cnn_cpu_mask_make;
 cnn_cpu_suits_fn cnn_cpu_optimizer_suits; /* optimizer.c: GRAD_STATS, SGD, BN_UPDATE, LOSS_SCALE */
 cnn_cpu_make_fn cnn_cpu_optimizer_make;
 

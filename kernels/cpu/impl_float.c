@@ -26,6 +26,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(MAXPOOL_GRAD, "maxpool_grad_float", maxpool_float),
     ROW(ADD, "add_float", flat),
     ROW(LOSS, "loss_float", loss),
+    ROW(MASK, "mask", mask),
     ROW(GRAD_STATS, "grad_stats", optimizer),
     ROW(SGD, "sgd", optimizer),
     ROW(BN_UPDATE, "bn_update", optimizer),

@@ -66,6 +66,8 @@ typedef struct cnn_cpu_loops {
     void (*relu)(const float *x, float *y, int64_t count);
     void (*relu_grad)(const float *y, const float *dy, float *dx, int64_t count);
     void (*add)(const float *a, const float *b, float *sum, int64_t count);
+    /* x = mask ? x : 0 */
+    void (*mask)(const uint8_t *mask, float *x, int64_t count);
 
     /* Over pixels x channels, rows dense. Sums are added to what is there. */
     void (*column_sums)(const float *x, int64_t pixels, int channels, double *sum);

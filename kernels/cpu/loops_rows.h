@@ -70,6 +70,14 @@ static void add(const float *a, const float *b, float *sum, int64_t count)
         sum[i] = a[i] + b[i];
 }
 
+static void mask(const uint8_t *live, float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float value = x[i]; /* read always, so that the loop has no branch */
+        x[i] = live[i] ? value : 0.0f;
+    }
+}
+
 /* ---- Sums over pixels ----
  * Sums are double. Four pixels are taken at once, so that the running sums are loaded and stored less often. */
 
@@ -236,6 +244,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .relu = relu,
     .relu_grad = relu_grad,
     .add = add,
+    .mask = mask,
     .column_sums = column_sums,
     .column_moments = column_moments,
     .bn_grad_sums = bn_grad_sums,

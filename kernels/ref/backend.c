@@ -38,6 +38,7 @@ static const ref_row rows[CNN_OP_COUNT] = {
     [CNN_OP_LOSS] = {"cnn_ref_loss", cnn_ref_loss, NULL},
     [CNN_OP_REQUANTIZE] = {"cnn_ref_requantize", cnn_ref_requantize, NULL},
     [CNN_OP_DEQUANTIZE] = {"cnn_ref_dequantize", cnn_ref_dequantize, NULL},
+    [CNN_OP_MASK] = {"cnn_ref_mask", cnn_ref_mask, NULL},
     [CNN_OP_GRAD_STATS] = {"cnn_ref_grad_stats", cnn_ref_grad_stats, NULL},
     [CNN_OP_SGD] = {"cnn_ref_sgd", cnn_ref_sgd, NULL},
     [CNN_OP_BN_UPDATE] = {"cnn_ref_bn_update", cnn_ref_bn_update, NULL},

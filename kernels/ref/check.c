@@ -382,6 +382,13 @@ static bool check_requantize(const cnn_op_desc *desc, char *why)
 
 /* ---- Optimizer ---- */
 
+static bool check_mask(const cnn_op_desc *desc, char *why)
+{
+    int32_t length = desc->arg[CNN_ARG_DST].c;
+    return check_vector(desc, CNN_ARG_SRC, CNN_U8, length, why) &&
+           check_vector(desc, CNN_ARG_DST, CNN_F32, length, why);
+}
+
 static bool check_grad_stats(const cnn_op_desc *desc, char *why)
 {
     int32_t segments = desc->arg[CNN_ARG_DST].c;
@@ -437,6 +444,7 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_LOSS] = check_loss,
         [CNN_OP_REQUANTIZE] = check_requantize,
         [CNN_OP_DEQUANTIZE] = check_requantize,
+        [CNN_OP_MASK] = check_mask,
         [CNN_OP_GRAD_STATS] = check_grad_stats,
         [CNN_OP_SGD] = check_sgd,
         [CNN_OP_BN_UPDATE] = check_update,

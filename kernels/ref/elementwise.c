@@ -87,3 +87,12 @@ void cnn_ref_dequantize(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     (void)workspace;
     map(desc, arg, dequantize_value);
 }
+
+void cnn_ref_mask(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    const uint8_t *live = arg[CNN_ARG_SRC];
+    cnn_real *x = arg[CNN_ARG_DST];
+    for (int32_t i = 0; i < desc->arg[CNN_ARG_DST].c; i++)
+        x[i] = live[i] ? x[i] : 0;
+}

@@ -29,6 +29,7 @@
     ROW(LOSS, KC_LOSS_FIXED, kc_make_loss, kc_bound_loss)              \
     ROW(REQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)     \
     ROW(DEQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)     \
+    ROW(MASK, KC_MASK_FIXED, kc_make_mask, NULL)                       \
     ROW(GRAD_STATS, KC_STATS_FIXED, kc_make_stats, kc_bound_stats)     \
     ROW(SGD, KC_SGD_FIXED, kc_make_sgd, kc_bound_sgd)                  \
     ROW(BN_UPDATE, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)   \

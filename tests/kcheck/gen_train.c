@@ -117,6 +117,22 @@ void kc_make_stats(kc_case *test, cnn_op op, int number, kc_random *random)
     test->agreement = KC_ULP;
 }
 
+/* ---- Masks ---- */
+
+_Static_assert(LENGTH(lengths) * 3 == KC_MASK_FIXED, "count the cases in kcheck.h");
+
+void kc_make_mask(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    (void)op;
+    int32_t length = number < KC_MASK_FIXED ? lengths[number / 3] : kc_int(random, 1, 200000);
+    test->desc.arg[CNN_ARG_SRC] = cnn_desc_vector(CNN_U8, length);
+    test->desc.arg[CNN_ARG_DST] = cnn_desc_vector(CNN_F32, length);
+    test->fill[CNN_ARG_SRC] = kc_ints(0, number % 3 == 2 ? 255 : 1);
+    /* Infinities and NaN go as well. */
+    test->fill[CNN_ARG_DST] = (kc_fill){number % 3 == 1 ? KC_SPECIAL : KC_REAL, -4, 4, 1};
+    test->agreement = KC_EXACT;
+}
+
 /* ---- SGD ---- */
 
 _Static_assert(LENGTH(lengths) * 6 == KC_SGD_FIXED, "count the cases in kcheck.h");
