@@ -4,6 +4,7 @@
 
 #include "cli/message.h"
 #include "cli/units.h"
+#include "core/file.h"
 #include "core/layers.h"
 #include "core/memory.h"
 
@@ -16,6 +17,15 @@ static int64_t node_weights(const cnn_node *node)
 {
     return cnn_desc_elements(&node->param[CNN_PARAM_WEIGHT].desc) +
            (node->param[CNN_PARAM_BIAS].desc.dtype ? cnn_desc_elements(&node->param[CNN_PARAM_BIAS].desc) : 0);
+}
+
+static int64_t node_nonzeros(const cnn_node *node)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    int64_t count = 0;
+    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
+        count += !cnn_param_is_zero(weight, i);
+    return count;
 }
 
 static int64_t node_macs(const cnn_model *model, const cnn_node *node)
@@ -56,6 +66,7 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count)
             continue;
         layer->channels = model->nodes[index].out.c;
         layer->weights = node_weights(&model->nodes[index]);
+        layer->nonzeros = node_nonzeros(&model->nodes[index]);
         layer->macs = node_macs(model, &model->nodes[index]);
         for (int r = 0; r < row_count; r++)
             if (strcmp(rows[r].layer, layer->name) == 0)
@@ -70,7 +81,9 @@ cnn_status opt_measure(opt_job *job, const char *format, ...)
     va_start(args, format);
     vsnprintf(stage->name, sizeof stage->name, format, args);
     va_end(args);
-    cnn_status status = cnn_measure(job->model, job->data, job->split.validation, job->split.validation_count,
+    /* The model as it was given stands for the file it came from, not for one packed anew. */
+    cnn_pack pack = job->account->stage_count == 0 ? CNN_PACK_AUTO : (cnn_pack)job->settings->pack;
+    cnn_status status = cnn_measure(job->model, pack, job->data, job->split.validation, job->split.validation_count,
                                     job->cli->common.device, &stage->figures);
     if (status != CNN_OK)
         return status;

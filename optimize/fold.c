@@ -46,7 +46,7 @@ static float fold_channel(cnn_node *producer, const cnn_node *bn, int32_t k, dou
     int64_t count = cnn_desc_elements(&weight->desc) / weight->desc.n;
     float *w = (float *)weight->data + (int64_t)k * count; /* [R,S,C] */
     for (int64_t i = 0; i < count; i++)
-        w[i] = (float)(w[i] * gain);
+        w[i] = (float)(w[i] * gain + 0.0); /* a pruned weight stays 0, and not -0 */
     double bias = values(producer, CNN_PARAM_BIAS)[k];
     return (float)((bias - values(bn, CNN_PARAM_RUNNING_MEAN)[k]) * gain + values(bn, CNN_PARAM_BETA)[k]);
 }

@@ -23,6 +23,9 @@ cnn_status opt_measure(opt_job *job, const char *format, ...) CNN_PRINTF(2, 3);
 /* Completes the layers with what they are at the end. Rows are those of cnn_quantize, if it ran. */
 void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count);
 
+/* Prunes as the settings say, then measures. */
+cnn_status opt_prune(opt_job *job);
+
 /* Trains the pruned model for some epochs, then measures it. */
 cnn_status opt_finetune(opt_job *job, double epochs);
 

@@ -6,6 +6,8 @@
 #include <stddef.h>
 
 static const char *const amp_types[] = {"fp16", "bf16", NULL};                      /* in the order of opt_amp */
+static const char *const packs[] = {"auto", "raw", "smallest", NULL};               /* in the order of cnn_pack */
+static const char *const structures[] = {"channel", "weight", NULL};                /* in the order of opt_structure */
 static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", NULL}; /* in the order of cnn_criterion */
 static const char *const observers[] = {"max", "percentile", "entropy", "mse", "auto", NULL}; /* as cnn_observer */
 static const char *const switches[] = {"off", "on", NULL};
@@ -20,11 +22,20 @@ static const cnn_option options[] = {
      .min = 0,
      .max = 1,
      .open = CNN_OPEN_BOTH,
-     .help = "remove this share of the output channels of every layer but the last, those that matter least"},
+     .help = "remove this share of the output channels of every layer but the last, or with --structure weight of the "
+             "weights of every layer, those that matter least"},
     {.name = "global",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, global),
-     .help = "with --prune: remove the share from all layers together, more where channels matter less"},
+     .help = "with --prune: remove the share from all layers together, more where they matter less"},
+    {.name = "structure",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = structures,
+     .offset = offsetof(opt_settings, structure),
+     .help = "what to remove: channel, whole output channels, which makes the model smaller and faster everywhere; "
+             "weight, single weights of every layer, which makes the smallest file and no speed",
+     .standard = "channel"},
     {.name = "criterion",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -44,6 +55,15 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, output),
      .help = "where the result goes",
      .standard = "model-opt.cnn"},
+    {.name = "pack",
+     .argument = "HOW",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = packs,
+     .offset = offsetof(opt_settings, pack),
+     .help =
+         "how the file holds the weights: raw, as they are; auto, those with many zeros as a bitmap and the nonzeros; "
+         "smallest, the smallest form of each, and no names or free text",
+     .standard = "auto"},
     {.group = "Fine-tuning",
      .letter = 'f',
      .name = "finetune",
@@ -134,9 +154,15 @@ static cnn_status check(const opt_settings *settings)
     cnn_status status = CNN_OK;
     if (settings->prune <= 0 && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
-    if ((settings->global || settings->criterion >= 0) && settings->prune <= 0)
-        CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it",
-                 settings->global ? "--global" : "--criterion");
+    const char *how = settings->global           ? "--global"
+                      : settings->structure >= 0 ? "--structure"
+                      : settings->criterion >= 0 ? "--criterion"
+                                                 : NULL;
+    if (how && settings->prune <= 0)
+        CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it", how);
+    if (settings->structure == OPT_STRUCTURE_WEIGHT && settings->criterion == CNN_CRITERION_BN)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--criterion bn scores whole channels; with --structure weight take l1, taylor or random");
     if ((settings->observer >= 0 || settings->percentile > 0 || settings->bias_correction >= 0) && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE,
                  "--observer, --percentile and --bias-correction say how to quantize: give --int8 with them");
@@ -164,7 +190,8 @@ out:
 
 int main(int argc, char **argv)
 {
-    opt_settings settings = {.criterion = -1,
+    opt_settings settings = {.structure = -1,
+                             .criterion = -1,
                              .finetune = -1,
                              .amp = OPT_AMP_OFF,
                              .learning_rate = 0.01,

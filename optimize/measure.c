@@ -56,7 +56,7 @@ out:
     return status;
 }
 
-cnn_status cnn_measure(cnn_model *model, const cnn_dataset *data, const int32_t *index, int32_t count,
+cnn_status cnn_measure(cnn_model *model, cnn_pack pack, const cnn_dataset *data, const int32_t *index, int32_t count,
                        const char *device, cnn_measurement *measurement)
 {
     cnn_status status = CNN_OK;
@@ -64,7 +64,7 @@ cnn_status cnn_measure(cnn_model *model, const cnn_dataset *data, const int32_t 
     cnn_measurement made = {.accuracy = NAN, .images_per_s = NAN};
     size_t bytes;
     /* The null device takes what a file would hold. */
-    CNN_TRY(cnn_model_save(model, "/dev/null", &bytes));
+    CNN_TRY(cnn_model_save_packed(model, "/dev/null", pack, &bytes));
     made.file_bytes = (int64_t)bytes;
     made.weights = cnn_model_weight_count(model);
     made.macs = cnn_model_macs(model);

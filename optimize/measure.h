@@ -13,8 +13,8 @@ typedef struct cnn_measurement {
     double images_per_s;   /* throughput: the images of `index` in batches of 64; NaN when there are none */
 } cnn_measurement;
 
-/* Measures the model on images index[0..count) of `data`. */
-cnn_status cnn_measure(cnn_model *model, const cnn_dataset *data, const int32_t *index, int32_t count,
+/* Measures the model on images index[0..count) of `data`; the file's size is that of a file packed like this. */
+cnn_status cnn_measure(cnn_model *model, cnn_pack pack, const cnn_dataset *data, const int32_t *index, int32_t count,
                        const char *device, cnn_measurement *measurement);
 
 #endif

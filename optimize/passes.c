@@ -44,26 +44,6 @@ static cnn_status check_output(const char *path)
 
 /* ---- Passes ---- */
 
-static cnn_status prune(opt_job *job)
-{
-    const opt_settings *settings = job->settings;
-    cnn_prune_result result;
-    cnn_prune_options options = {.ratio = settings->prune, .global = settings->global, .criterion = CNN_CRITERION_L1};
-    if (settings->criterion >= 0)
-        options.criterion = (cnn_criterion)settings->criterion;
-    options.seed = (uint64_t)job->cli->common.seed;
-    options.data = job->data;
-    options.device = job->cli->common.device;
-    cnn_status status = cnn_prune_channels(job->model, &options, &result);
-    if (status != CNN_OK)
-        return status;
-    if (result.fallbacks > 0)
-        cnn_message_notice(job->cli, "criterion bn: %s%s no batch norm behind %s, so l2 took its place",
-                           result.fallback, result.fallbacks == 1 ? " has" : " and other layers have",
-                           result.fallbacks == 1 ? "it" : "them");
-    return opt_measure(job, "prune %g %%", 100 * settings->prune);
-}
-
 static bool has_batchnorm(const cnn_model *model)
 {
     for (int i = 0; i < model->node_count; i++)
@@ -125,7 +105,7 @@ static cnn_status quantize(opt_job *job, cnn_quantize_row **rows, int *row_count
 static cnn_status save(opt_job *job)
 {
     size_t bytes;
-    cnn_status status = cnn_model_save(job->model, job->settings->output, &bytes);
+    cnn_status status = cnn_model_save_packed(job->model, job->settings->output, (cnn_pack)job->settings->pack, &bytes);
     if (status == CNN_OK)
         job->account->stages[job->account->stage_count - 1].figures.file_bytes = (int64_t)bytes;
     return status;
@@ -141,7 +121,7 @@ static cnn_status run_passes(opt_job *job)
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
     if (settings->prune > 0)
-        CNN_TRY(prune(job));
+        CNN_TRY(opt_prune(job));
     if (epochs > 0)
         CNN_TRY(opt_finetune(job, epochs));
     CNN_TRY(fold(job));

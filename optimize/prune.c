@@ -176,11 +176,11 @@ out:
 
 /* ---- The pass ---- */
 
-static cnn_status check_options(const cnn_model *model, const cnn_prune_options *options)
+cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *options, const char *what)
 {
     cnn_status status = CNN_OK;
     if (!(options->ratio > 0 && options->ratio < 1))
-        CNN_FAIL(CNN_ERR_USAGE, "the share of channels to remove is %g; it must lie between 0 and 1, both excluded",
+        CNN_FAIL(CNN_ERR_USAGE, "the share of %s to remove is %g; it must lie between 0 and 1, both excluded", what,
                  options->ratio);
     if (cnn_model_is_quantized(model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED,
@@ -218,7 +218,7 @@ cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options
     cnn_channel_map map = {0};
     cnn_prune_result made = {0};
     cnn_model *copy = NULL;
-    CNN_TRY(check_options(model, options));
+    CNN_TRY(cnn_prune_check(model, options, "channels"));
     CNN_TRY(cnn_channel_map_make(model, &map));
     CNN_TRY(score_groups(model, options, &map, &made));
     CNN_TRY(select_channels(&map, options));

@@ -144,6 +144,13 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
     desc.dtype = CNN_I8;
     CNN_TRY(cnn_param_alloc(&weight, desc));
     CNN_TRY(cnn_param_alloc(&bias, cnn_desc_vector(CNN_I32, desc.n)));
+    if (node->param[CNN_PARAM_WEIGHT].mask) {
+        weight.mask = cnn_aligned_alloc((size_t)cnn_desc_elements(&desc));
+        if (!weight.mask) {
+            status = CNN_ERR_MEMORY;
+            goto out;
+        }
+    }
     weight.structure = node->param[CNN_PARAM_WEIGHT].structure;
     weight.scale = cnn_aligned_alloc((size_t)desc.n * sizeof *weight.scale);
     if (!weight.scale) {
@@ -153,6 +160,9 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
     float s_in = calibration->scale[node->input[0]], s_out = output_scale(model, index, calibration);
     for (int32_t k = 0; k < desc.n; k++)
         CNN_TRY(quantize_channel(node, k, s_in, s_out, &weight, (int32_t *)bias.data + k));
+    /* Weights that rounding makes 0 count as pruned from here on: files then need no mask beside the values. */
+    for (int64_t i = 0; weight.mask && i < cnn_desc_elements(&desc); i++)
+        weight.mask[i] = ((const int8_t *)weight.data)[i] != 0;
     cnn_param_free(&node->param[CNN_PARAM_WEIGHT]);
     cnn_param_free(&node->param[CNN_PARAM_BIAS]);
     node->param[CNN_PARAM_WEIGHT] = weight;

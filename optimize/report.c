@@ -40,6 +40,7 @@ static void write_layer(cnn_json *json, const opt_layer *layer, bool int8)
     cnn_json_integer(json, "channels", layer->channels);
     cnn_json_integer(json, "weights_before", layer->weights_before);
     cnn_json_integer(json, "weights", layer->weights);
+    cnn_json_integer(json, "nonzeros", layer->nonzeros);
     cnn_json_integer(json, "macs_before", layer->macs_before);
     cnn_json_integer(json, "macs", layer->macs);
     if (int8) {

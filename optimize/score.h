@@ -24,6 +24,9 @@ typedef struct cnn_scores {
 cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, cnn_scores *scores);
 void cnn_scores_free(cnn_scores *scores);
 
+/* What all pruning refuses: shares outside of (0,1), quantized models. what: "channels". */
+cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *options, const char *what);
+
 /* The batch norm that reads nothing but what node `node` makes, or -1. */
 int cnn_batchnorm_behind(const cnn_model *model, int node);
 

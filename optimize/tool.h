@@ -8,9 +8,13 @@
 
 typedef enum opt_amp { OPT_AMP_OFF = -1, OPT_AMP_FP16, OPT_AMP_BF16 } opt_amp;
 
+typedef enum opt_structure { OPT_STRUCTURE_CHANNEL, OPT_STRUCTURE_WEIGHT } opt_structure;
+
 typedef struct opt_settings {
     double prune; /* 0: not given */
     bool global, int8;
+    int pack;        /* cnn_pack */
+    int structure;   /* opt_structure; -1: not given */
     int criterion;   /* cnn_criterion; -1: not given */
     double finetune; /* epochs; -1: not given */
     int amp;         /* opt_amp */
@@ -35,6 +39,7 @@ typedef struct opt_layer {
     const char *type;
     int32_t channels_before, channels;
     int64_t weights_before, weights; /* values of weights and bias */
+    int64_t nonzeros;                /* of the weights, after */
     int64_t macs_before, macs;
     cnn_quantize_row int8;
 } opt_layer;

@@ -21,8 +21,8 @@ typedef enum cnn_criterion {
 } cnn_criterion;
 
 typedef struct cnn_prune_options {
-    double ratio; /* share of output channels to remove, 0 < ratio < 1 */
-    bool global;  /* ratio of all channels together, by scores normalized per layer */
+    double ratio; /* share of output channels or weights to remove, 0 < ratio < 1 */
+    bool global;  /* ratio of all layers together, by scores normalized per layer */
     cnn_criterion criterion;
     uint64_t seed;           /* of random, and of taylor's images */
     const cnn_dataset *data; /* taylor: images to train on (those held out are not used) */
@@ -31,8 +31,8 @@ typedef struct cnn_prune_options {
 
 /* What was done. */
 typedef struct cnn_prune_result {
-    int64_t candidates; /* channels of the prunable layers, a group of tied layers counted once */
-    int64_t removed;    /* of them */
+    int64_t candidates; /* channels of the prunable layers, a group of tied layers counted once; or their weights */
+    int64_t removed;    /* of them; weights that were pruned before included */
     int fallbacks;      /* layers that criterion bn scored by l2 ... */
     char fallback[64];  /* ... and the first of them */
 } cnn_prune_result;
@@ -41,6 +41,11 @@ typedef struct cnn_prune_result {
  * parameters and the next layers' input channels. Each layer keeps >= 1/8 of its channels and >= 4. `result` may be
  * NULL. */
 CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
+
+/* Sets single weights of conv and linear layers, the last one included, to 0 and gives them masks that hold them there
+ * in training, folding, quantization and files. R is the share of each layer's weights; biases and BN stay. Each layer
+ * keeps at least one weight. `result` may be NULL. */
+CNN_API cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
