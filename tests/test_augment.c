@@ -62,6 +62,16 @@ START_TEST(data_has_a_list_that_suits_it)
     recipe = parse(NULL, &colours);
     ck_assert(recipe.strength[CNN_AUGMENT_FLIP] == 0.5f && recipe.strength[CNN_AUGMENT_CROP] == 4.0f);
     ck_assert(recipe.mirror && recipe.one == -1);
+
+    /* Pictures of one's own: digits go by the names of the classes, if they were prepared as digits. */
+    char names[3][2] = {"7", "x", "1"}, *list[] = {names[0], names[1], names[2]};
+    cnn_dataset own = {.id = CNN_DATASET_PICTURES, .channels = 1, .classes = 3, .class_names = list};
+    own.preparation = CNN_PREPARE_DIGIT;
+    recipe = parse(NULL, &own);
+    ck_assert(recipe.strength[CNN_AUGMENT_SERIF] > 0.0f && !recipe.mirror && recipe.one == 2 && recipe.seven == 0);
+    own.preparation = CNN_PREPARE_RESIZE;
+    recipe = parse(NULL, &own);
+    ck_assert(recipe.strength[CNN_AUGMENT_SERIF] == 0.0f && recipe.strength[CNN_AUGMENT_SHIFT] > 0.0f && recipe.mirror);
 }
 END_TEST
 
@@ -131,6 +141,8 @@ START_TEST(kinds_draw_numbers_of_their_own)
     const cnn_augment_params others[] = {draw("shift=3", 2, 2, 3), draw("shift=3", 1, 3, 3), draw("shift=3", 1, 2, 4)};
     for (int i = 0; i < 3; i++)
         ck_assert_mem_ne(alone.move, others[i].move, sizeof alone.move);
+    const cnn_augment_params both = draw("shift=1,stroke=1", 1, 2, 3);
+    ck_assert(both.move[0] != both.stroke && both.move[0] != both.move[1]);
     ck_assert_mem_eq(alone.flow, draw("shift=3", 1, 2, 3).flow, sizeof alone.flow);
 }
 END_TEST

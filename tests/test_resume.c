@@ -123,6 +123,7 @@ static cnn_train_options run_options(record *r, cnn_dtype storage)
     options.schedule = CNN_SCHEDULE_COSINE;
     options.storage = storage;
     options.loss_scale = storage == CNN_F16 ? SCALE : 0;
+    options.augment = storage == CNN_BF16 ? 0 : 0.5;
     options.checkpoint = path;
     return options;
 }
@@ -330,6 +331,8 @@ START_TEST(another_run_is_refused)
     REFUSES(storage, CNN_BF16, "--amp fp16, this one has bf16");
     REFUSES(loss_scale, 1024, "--loss-scale 4194304 that moves, this one has 1024 that moves");
     REFUSES(static_loss_scale, true, "--loss-scale 4194304 that moves, this one has 4194304;");
+    REFUSES(augment, 0.25, "--augment 0.5, this one has 0.25");
+    REFUSES(augmentation, "shift", "--augmentation scale=0.12,rotate=12,shift=1.5, this one has shift=1.5;");
     REFUSES(seed, 2, "--seed 1, this one has 2");
     REFUSES(device, "ref", "this one computes on ref plain C");
 }

@@ -212,7 +212,7 @@ static const cnn_example examples[] = {
     {"cnn-train --model lenet5 --epochs 3 -o lenet5.cnn", "train LeNet-5 in FP32"},
     {"cnn-train --data fashion-mnist --schedule cosine --epochs 5", "other data, and a learning rate that falls"},
     {"cnn-train --augment 0.5 --schedule cosine --lr 0.02",
-     "every second image turned, shifted, bent: reads more hands"},
+     "every second image turned, moved, bent and drawn with another pen"},
     {"cnn-train --data png:shapes --model lenet5 --image-size 32", "your own PNG pictures, a sub-folder a class"},
     {NULL, NULL}};
 
