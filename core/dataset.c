@@ -201,3 +201,10 @@ const char *cnn_dataset_class_name(cnn_dataset_id id, int label)
     const dataset_type *type = find_id(id);
     return type && type->class_names && label >= 0 && label < type->classes ? type->class_names[label] : NULL;
 }
+
+const char *cnn_dataset_label_name(const cnn_dataset *dataset, int label)
+{
+    if (!dataset->class_names)
+        return cnn_dataset_class_name(dataset->id, label);
+    return label >= 0 && label < dataset->classes ? dataset->class_names[label] : NULL;
+}

@@ -48,7 +48,7 @@ static cnn_status check_class_names(const cnn_model *model, const cnn_dataset *d
         return CNN_OK;
     for (int label = 0; label < data->classes; label++) {
         const char *ours = cnn_model_class_name(model, label);
-        const char *theirs = data->class_names ? data->class_names[label] : cnn_dataset_class_name(data->id, label);
+        const char *theirs = cnn_dataset_label_name(data, label);
         if (ours && theirs && strcmp(ours, theirs) != 0)
             return cnn_error(CNN_ERR_SHAPE,
                              "its class %d is '%s', but that of the data is '%s'; name the data that it was trained on",

@@ -192,6 +192,8 @@ START_TEST(every_kind_of_picture)
     ck_assert_int_eq(data->classes, 2);
     ck_assert_str_eq(data->class_names[0], "Zebra");
     ck_assert_str_eq(data->class_names[1], "ape");
+    ck_assert_str_eq(cnn_dataset_label_name(data, 1), "ape");
+    ck_assert_ptr_null(cnn_dataset_label_name(data, 2));
     ck_assert_int_eq(data->preparation, CNN_PREPARE_RESIZE);
     ck_assert_int_eq(data->height * 1000 + data->width, 28028);
     ck_assert_int_eq(data->channels, 1); /* all of them are gray */

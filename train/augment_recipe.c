@@ -32,7 +32,7 @@ const cnn_augment_info *cnn_augment_kind_info(cnn_augment_kind kind)
 static int find_class(const cnn_dataset *data, const char *wanted)
 {
     for (int label = 0; label < data->classes; label++) {
-        const char *name = data->class_names ? data->class_names[label] : cnn_dataset_class_name(data->id, label);
+        const char *name = cnn_dataset_label_name(data, label);
         if (name && strcmp(name, wanted) == 0)
             return label;
     }

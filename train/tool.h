@@ -62,7 +62,8 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
 /* ---- data.c ---- */
 
 /* Loads training and test images; both are the caller's, also on failure. Pictures are made for the model where it is
- * somebody's own, and a built-in network is made for the data; its parameters are zero then. */
+ * somebody's own; a built-in network that does not suit the data is made anew for them, with parameters of zero. So
+ * cnn_model_init comes after it. */
 cnn_status train_load_data(train_run *run, cnn_dataset **data, cnn_dataset **test);
 
 /* ---- report.c ---- */

@@ -67,6 +67,9 @@ CNN_API const char *cnn_dataset_name(cnn_dataset_id id);
  * may have names of its own: see cnn_model_class_name. */
 CNN_API const char *cnn_dataset_class_name(cnn_dataset_id id, int label);
 
+/* Name of a class of these data: their own, else that of the known data set; NULL when unknown. */
+CNN_API const char *cnn_dataset_label_name(const cnn_dataset *dataset, int label);
+
 /* A stratified split: in each class the images are ordered by hash(seed, index) and the first share of them is held
  * out, in all min(5000, count/10). Both lists are ascending; the caller frees them with free(). */
 typedef struct cnn_split {
