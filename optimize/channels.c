@@ -65,6 +65,7 @@ static cnn_status number_groups(const cnn_model *model, const int *parent, cnn_c
         cnn_channel_group *group = &map->groups[map->group_count];
         map->group[i] = map->group_count++;
         group->channels = model->nodes[i].out.c;
+        group->original = group->channels;
         group->keep = cnn_calloc((size_t)group->channels, sizeof *group->keep);
         group->score = cnn_calloc((size_t)group->channels, sizeof *group->score);
         if (!group->keep || !group->score) {

@@ -8,10 +8,11 @@
  * of its sides. */
 typedef struct cnn_channel_group {
     int32_t channels;
-    int32_t layers; /* convolutions and linear layers that make these channels */
-    bool fixed;     /* stays whole: the model's input or output, or a layer that cannot lose channels */
-    bool *keep;     /* [channels], all true at first */
-    double *score;  /* [channels], sum over the layers, 0 at first */
+    int32_t original; /* how many there were before the first of several steps of pruning; else the same */
+    int32_t layers;   /* convolutions and linear layers that make these channels */
+    bool fixed;       /* stays whole: the model's input or output, or a layer that cannot lose channels */
+    bool *keep;       /* [channels], all true at first */
+    double *score;    /* [channels], sum over the layers, 0 at first */
 } cnn_channel_group;
 
 typedef struct cnn_channel_map {

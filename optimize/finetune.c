@@ -2,7 +2,6 @@
 #include "optimize/job.h"
 
 #include "cli/progress.h"
-#include "cnn/train.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,26 +24,34 @@ static cnn_dtype storage_of(int amp)
     return amp == OPT_AMP_FP16 ? CNN_F16 : amp == OPT_AMP_BF16 ? CNN_BF16 : CNN_F32;
 }
 
+void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options)
+{
+    cnn_train_options_init(options);
+    options->device = job->cli->common.device;
+    options->batch = job->settings->batch;
+    options->epochs = epochs;
+    options->learning_rate = (float)job->settings->learning_rate;
+    options->schedule = CNN_SCHEDULE_COSINE;
+    options->storage = storage_of(job->settings->amp);
+    options->augment = job->settings->augment;
+    options->seed = (uint64_t)job->cli->common.seed;
+}
+
+cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label)
+{
+    finetune_watch watch;
+    options->progress = show_finetuning;
+    options->progress_context = &watch;
+    cnn_progress_begin(&watch.progress, job->cli, label, options->epochs * job->split.train_count, "images");
+    cnn_status status = cnn_train(job->model, job->data, options, NULL);
+    cnn_progress_end(&watch.progress);
+    return status;
+}
+
 cnn_status opt_finetune(opt_job *job, double epochs)
 {
-    cnn_status status = CNN_OK;
-    finetune_watch watch;
     cnn_train_options options;
-    cnn_train_options_init(&options);
-    options.device = job->cli->common.device;
-    options.batch = job->settings->batch;
-    options.epochs = epochs;
-    options.learning_rate = (float)job->settings->learning_rate;
-    options.schedule = CNN_SCHEDULE_COSINE;
-    options.storage = storage_of(job->settings->amp);
-    options.seed = (uint64_t)job->cli->common.seed;
-    options.progress = show_finetuning;
-    options.progress_context = &watch;
-    cnn_train_result result;
-    cnn_progress_begin(&watch.progress, job->cli, "fine-tune", epochs * job->split.train_count, "images");
-    status = cnn_train(job->model, job->data, &options, &result);
-    cnn_progress_end(&watch.progress);
-    if (status != CNN_OK)
-        return status;
-    return opt_measure(job, "fine-tune %g epoch%s", epochs, epochs == 1 ? "" : "s");
+    opt_train_options(job, epochs, &options);
+    cnn_status status = opt_train(job, &options, "fine-tune");
+    return status == CNN_OK ? opt_measure(job, "fine-tune %g epoch%s", epochs, epochs == 1 ? "" : "s") : status;
 }

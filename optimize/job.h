@@ -2,6 +2,7 @@
 #ifndef CNN_OPTIMIZE_JOB_H
 #define CNN_OPTIMIZE_JOB_H
 
+#include "cnn/train.h"
 #include "optimize/tool.h"
 
 /* What a run works on. */
@@ -23,10 +24,14 @@ cnn_status opt_measure(opt_job *job, const char *format, ...) CNN_PRINTF(2, 3);
 /* Completes the layers with what they are at the end. Rows are those of cnn_quantize, if it ran. */
 void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count);
 
-/* Prunes as the settings say, then measures. */
-cnn_status opt_prune(opt_job *job);
+/* Prunes and fine-tunes for some epochs as the settings say, and measures. */
+cnn_status opt_shrink(opt_job *job, double epochs);
 
-/* Trains the pruned model for some epochs, then measures it. */
+/* Trains for some epochs, then measures. */
 cnn_status opt_finetune(opt_job *job, double epochs);
+
+/* The same in two halves, without measuring: options as the settings say, and a run with them under a label. */
+void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options);
+cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label);
 
 #endif

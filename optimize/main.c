@@ -8,6 +8,7 @@
 static const char *const amp_types[] = {"fp16", "bf16", NULL};                      /* in the order of opt_amp */
 static const char *const packs[] = {"auto", "raw", "smallest", NULL};               /* in the order of cnn_pack */
 static const char *const structures[] = {"channel", "weight", NULL};                /* in the order of opt_structure */
+static const char *const schedules[] = {"one-shot", "iterative", "cubic", NULL};    /* in the order of opt_schedule */
 static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", NULL}; /* in the order of cnn_criterion */
 static const char *const observers[] = {"max", "percentile", "entropy", "mse", "auto", NULL}; /* as cnn_observer */
 static const char *const switches[] = {"off", "on", NULL};
@@ -44,6 +45,22 @@ static const cnn_option options[] = {
      .help = "what says that a channel matters least: l1 or l2, the size of its weights; bn, the factor of the batch "
              "norm behind it; taylor, how much the loss on training images would change; random, by seed",
      .standard = "l1"},
+    {.name = "prune-schedule",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = schedules,
+     .offset = offsetof(opt_settings, schedule),
+     .help = "one-shot: prune, then fine-tune; iterative: in equal steps, with an equal part of the fine-tuning after "
+             "each; cubic: while training goes on, much at first and little at the end (weights only)",
+     .standard = "one-shot"},
+    {.name = "prune-steps",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .offset = offsetof(opt_settings, prune_steps),
+     .int_min = 2,
+     .int_max = 1000,
+     .help = "how many steps an iterative or cubic schedule has",
+     .standard = "3 iterative, 10 cubic"},
     {.name = "int8",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, int8),
@@ -100,6 +117,14 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, amp),
      .help = "fine-tune in mixed precision: fp16 or bf16",
      .standard = "off: FP32; --amp alone: fp16"},
+    {.name = "augment",
+     .argument = "P",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, augment),
+     .min = 0,
+     .max = 1,
+     .help = "share of the images that fine-tuning changes a little, as cnn-train --augment does",
+     .standard = "0"},
     {.group = "Quantization",
      .name = "observer",
      .argument = "KIND",
@@ -154,12 +179,25 @@ static cnn_status check(const opt_settings *settings)
     cnn_status status = CNN_OK;
     if (settings->prune <= 0 && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
-    const char *how = settings->global           ? "--global"
-                      : settings->structure >= 0 ? "--structure"
-                      : settings->criterion >= 0 ? "--criterion"
-                                                 : NULL;
+    const char *how = settings->global            ? "--global"
+                      : settings->schedule >= 0   ? "--prune-schedule"
+                      : settings->prune_steps > 0 ? "--prune-steps"
+                      : settings->structure >= 0  ? "--structure"
+                      : settings->criterion >= 0  ? "--criterion"
+                                                  : NULL;
     if (how && settings->prune <= 0)
         CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it", how);
+    if (settings->prune_steps > 0 && settings->schedule <= OPT_SCHEDULE_ONE_SHOT)
+        CNN_FAIL(CNN_ERR_USAGE, "--prune-steps needs --prune-schedule iterative or cubic: one-shot has one step");
+    if (settings->schedule == OPT_SCHEDULE_CUBIC && settings->structure != OPT_STRUCTURE_WEIGHT)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--prune-schedule cubic prunes single weights: give --structure weight with it, or take iterative");
+    if (settings->schedule > OPT_SCHEDULE_ONE_SHOT && settings->finetune == 0.0)
+        CNN_FAIL(CNN_ERR_USAGE, "--prune-schedule %s fine-tunes between its steps: leave out --finetune 0",
+                 schedules[settings->schedule]);
+    if (settings->augment > 0 && (settings->finetune == 0.0 || (settings->finetune < 0 && settings->prune <= 0)))
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
     if (settings->structure == OPT_STRUCTURE_WEIGHT && settings->criterion == CNN_CRITERION_BN)
         CNN_FAIL(CNN_ERR_USAGE,
                  "--criterion bn scores whole channels; with --structure weight take l1, taylor or random");
@@ -190,7 +228,8 @@ out:
 
 int main(int argc, char **argv)
 {
-    opt_settings settings = {.structure = -1,
+    opt_settings settings = {.schedule = -1,
+                             .structure = -1,
                              .criterion = -1,
                              .finetune = -1,
                              .amp = OPT_AMP_OFF,

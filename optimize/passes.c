@@ -121,8 +121,8 @@ static cnn_status run_passes(opt_job *job)
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
     if (settings->prune > 0)
-        CNN_TRY(opt_prune(job));
-    if (epochs > 0)
+        CNN_TRY(opt_shrink(job, epochs));
+    else if (epochs > 0)
         CNN_TRY(opt_finetune(job, epochs));
     CNN_TRY(fold(job));
     if (settings->int8)

@@ -67,13 +67,13 @@ static int32_t floor_of(int32_t channels)
 }
 
 /* The multiple of the step nearest to `wanted`, halves up, within [floor, channels]. */
-static int32_t round_kept(double wanted, int32_t channels)
+static int32_t round_kept(double wanted, const cnn_channel_group *group)
 {
-    int32_t step = step_of(channels);
+    int32_t step = step_of(group->original);
     int32_t kept = (int32_t)floor(wanted / step + 0.5) * step;
-    if (kept < floor_of(channels))
-        kept = floor_of(channels);
-    return kept < channels ? kept : channels;
+    if (kept < floor_of(group->original))
+        kept = floor_of(group->original);
+    return kept < group->channels ? kept : group->channels;
 }
 
 /* ---- Selection ---- */
@@ -133,14 +133,16 @@ static void compete(const cnn_channel_map *map, double ratio, candidate *list, i
 {
     int64_t count = list_candidates(map, list);
     double total = 0, removed = 0;
-    for (int64_t i = 0; i < count; i++)
-        total += map->groups[list[i].group].layers;
     qsort(list, (size_t)count, sizeof *list, compare_candidates);
-    for (int g = 0; g < map->group_count; g++)
-        kept[g] = map->groups[g].channels;
+    for (int g = 0; g < map->group_count; g++) {
+        const cnn_channel_group *group = &map->groups[g];
+        kept[g] = group->channels;
+        total += prunable(group) ? (double)group->original * group->layers : 0;
+        removed += prunable(group) ? (double)(group->original - group->channels) * group->layers : 0;
+    }
     for (int64_t i = 0; i < count && removed < floor(total * ratio + 0.5); i++) {
         const cnn_channel_group *group = &map->groups[list[i].group];
-        if (kept[list[i].group] <= floor_of(group->channels))
+        if (kept[list[i].group] <= floor_of(group->original))
             continue;
         kept[list[i].group]--;
         removed += group->layers;
@@ -165,8 +167,8 @@ static cnn_status select_channels(cnn_channel_map *map, const cnn_prune_options 
         cnn_channel_group *group = &map->groups[g];
         if (!prunable(group))
             continue;
-        double wanted = options->global ? kept[g] : group->channels * (1 - options->ratio);
-        keep_best(group, round_kept(wanted, group->channels), list);
+        double wanted = options->global ? kept[g] : group->original * (1 - options->ratio);
+        keep_best(group, round_kept(wanted, group), list);
     }
 out:
     free(kept);
@@ -190,24 +192,24 @@ out:
     return status;
 }
 
-/* Fails unless something goes. */
-static cnn_status check_selection(const cnn_model *model, const cnn_channel_map *map, double ratio,
+/* Fails unless something goes, now or in a step before. */
+static cnn_status check_selection(const cnn_model *model, const cnn_channel_map *map, const cnn_prune_options *options,
                                   cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
     for (int g = 0; g < map->group_count; g++) {
         const cnn_channel_group *group = &map->groups[g];
-        result->candidates += prunable(group) ? group->channels : 0;
-        result->removed += group->channels - cnn_channel_group_kept(group);
+        result->candidates += prunable(group) ? group->original : 0;
+        result->removed += group->original - cnn_channel_group_kept(group);
     }
     if (result->candidates == 0)
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "model '%s' has no layer that can lose channels: only its last layer has weights",
                  model->name);
-    if (result->removed == 0)
+    if (result->removed == 0 && !options->on_the_way)
         CNN_FAIL(CNN_ERR_USAGE,
                  "a share of %g removes no channel from model '%s': its layers lose whole steps of channels (8 where a "
                  "layer has 64 or more) and keep at least 4; give a larger share",
-                 ratio, model->name);
+                 options->ratio, model->name);
 out:
     return status;
 }
@@ -220,9 +222,11 @@ cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options
     cnn_model *copy = NULL;
     CNN_TRY(cnn_prune_check(model, options, "channels"));
     CNN_TRY(cnn_channel_map_make(model, &map));
+    for (int i = 0; options->original && i < model->node_count; i++)
+        map.groups[map.group[i]].original = options->original->nodes[i].out.c;
     CNN_TRY(score_groups(model, options, &map, &made));
     CNN_TRY(select_channels(&map, options));
-    CNN_TRY(check_selection(model, &map, options->ratio, &made));
+    CNN_TRY(check_selection(model, &map, options, &made));
     CNN_TRY(cnn_model_clone(model, &copy));
     CNN_TRY(cnn_channels_remove(copy, &map));
     cnn_model_swap(model, copy);

@@ -222,7 +222,7 @@ cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *options,
     }
     int layers = list_layers(copy, &scores, options, list);
     CNN_TRY(mask_layers(list, layers, options, &made));
-    if (made.removed == 0)
+    if (made.removed == 0 && !options->on_the_way)
         CNN_FAIL(
             CNN_ERR_USAGE,
             "a share of %g removes no weight from model '%s': its largest layer is too small for it; give a larger "

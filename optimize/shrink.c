@@ -1,48 +1,150 @@
-/* The pruning pass of cnn-opt. */
+/* Pruning and the fine-tuning that belongs to it, at once or in steps:
+ *
+ *   one-shot   prune the share R, then fine-tune
+ *   iterative  N times: prune to the share R*i/N, then fine-tune for a N-th of the epochs
+ *   cubic      single weights only: prune N times while training goes on, to the share s_i = R*(1 - (1 - i/N)^3), the
+ * first time before the first step and the last time when two thirds of the training are over; from there on the masks
+ * rest (Zhu and Gupta, "To prune, or not to prune", 2017) */
 #include "optimize/job.h"
 
 #include "cli/message.h"
 #include "cli/units.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/model.h"
 
 #include <stdio.h>
 
-static void make_options(const opt_job *job, cnn_prune_options *options)
+static const double cubic_span = 2.0 / 3;
+enum { ITERATIVE_STEPS = 3, CUBIC_STEPS = 10 };
+
+/* ---- One step ---- */
+
+typedef struct shrinker {
+    opt_job *job;
+    cnn_model *original; /* before the first of several steps; NULL: one step */
+    int steps;
+    cnn_prune_result result; /* of the last step */
+} shrinker;
+
+static bool by_weight(const opt_job *job)
 {
-    const opt_settings *settings = job->settings;
-    *options = (cnn_prune_options){.ratio = settings->prune, .global = settings->global};
+    return job->settings->structure == OPT_STRUCTURE_WEIGHT;
+}
+
+/* Prunes to this share of what the model was before the first step. */
+static cnn_status prune_to(shrinker *s, double share, bool last)
+{
+    const opt_settings *settings = s->job->settings;
+    cnn_prune_options options = {.ratio = share, .global = settings->global};
     if (settings->criterion >= 0)
-        options->criterion = (cnn_criterion)settings->criterion;
-    options->seed = (uint64_t)job->cli->common.seed;
-    options->data = job->data;
-    options->device = job->cli->common.device;
+        options.criterion = (cnn_criterion)settings->criterion;
+    options.original = s->original;
+    options.on_the_way = !last;
+    options.seed = (uint64_t)s->job->cli->common.seed;
+    options.data = s->job->data;
+    options.device = s->job->cli->common.device;
+    return by_weight(s->job) ? cnn_prune_weights(s->job->model, &options, &s->result)
+                             : cnn_prune_channels(s->job->model, &options, &s->result);
 }
 
 /* What the user would not expect otherwise. */
-static void explain(const opt_job *job, const cnn_prune_result *result)
+static void explain(const shrinker *s)
 {
+    const cnn_prune_result *result = &s->result;
     char removed[CNN_UNIT_BYTES], candidates[CNN_UNIT_BYTES];
     if (result->fallbacks > 0)
-        cnn_message_notice(job->cli, "criterion bn: %s%s no batch norm behind %s, so l2 took its place",
+        cnn_message_notice(s->job->cli, "criterion bn: %s%s no batch norm behind %s, so l2 took its place",
                            result->fallback, result->fallbacks == 1 ? " has" : " and other layers have",
                            result->fallbacks == 1 ? "it" : "them");
-    if (job->settings->structure == OPT_STRUCTURE_WEIGHT)
-        cnn_message_notice(job->cli,
+    if (by_weight(s->job))
+        cnn_message_notice(s->job->cli,
                            "%s of %s weights are 0 now: that gives the smallest file and no speed, for zeros are "
                            "computed like other numbers",
                            cnn_format_count(removed, result->removed),
                            cnn_format_count(candidates, result->candidates));
 }
 
-cnn_status opt_prune(opt_job *job)
+/* ---- Schedules ---- */
+
+static cnn_status one_shot(shrinker *s, double epochs)
 {
-    cnn_prune_options options;
-    cnn_prune_result result;
-    make_options(job, &options);
-    bool weights = job->settings->structure == OPT_STRUCTURE_WEIGHT;
-    cnn_status status =
-        weights ? cnn_prune_weights(job->model, &options, &result) : cnn_prune_channels(job->model, &options, &result);
-    if (status != CNN_OK)
-        return status;
-    explain(job, &result);
-    return opt_measure(job, "prune %g %%%s", 100 * job->settings->prune, weights ? " of weights" : "");
+    cnn_status status = CNN_OK;
+    CNN_TRY(prune_to(s, s->job->settings->prune, true));
+    explain(s);
+    CNN_TRY(
+        opt_measure(s->job, "prune %g %%%s", 100 * s->job->settings->prune, by_weight(s->job) ? " of weights" : ""));
+    if (epochs > 0)
+        CNN_TRY(opt_finetune(s->job, epochs));
+out:
+    return status;
+}
+
+static cnn_status measure_steps(const shrinker *s, double epochs)
+{
+    explain(s);
+    return opt_measure(s->job, "prune %g %% in %d steps, %g epoch%s", 100 * s->job->settings->prune, s->steps, epochs,
+                       epochs == 1 ? "" : "s");
+}
+
+static cnn_status iterative(shrinker *s, double epochs)
+{
+    cnn_status status = CNN_OK;
+    for (int step = 1; step <= s->steps; step++) {
+        cnn_train_options options;
+        char label[64];
+        CNN_TRY(prune_to(s, s->job->settings->prune * step / s->steps, step == s->steps));
+        opt_train_options(s->job, epochs / s->steps, &options);
+        if (step > 1) /* other images, in another order */
+            options.seed = cnn_hash(options.seed, CNN_PURPOSE_PRUNE, (uint64_t)step, 0);
+        snprintf(label, sizeof label, "step %d of %d", step, s->steps);
+        CNN_TRY(opt_train(s->job, &options, label));
+    }
+    CNN_TRY(measure_steps(s, epochs));
+out:
+    return status;
+}
+
+static cnn_status cubic_edit(void *context, cnn_model *model, int edit)
+{
+    shrinker *s = context;
+    double left = 1 - (double)(edit + 1) / s->steps;
+    (void)model; /* the job's */
+    return prune_to(s, s->job->settings->prune * (1 - left * left * left), edit == s->steps - 1);
+}
+
+static cnn_status cubic(shrinker *s, double epochs)
+{
+    cnn_status status = CNN_OK;
+    cnn_train_options options;
+    opt_train_options(s->job, epochs, &options);
+    options.edit = cubic_edit;
+    options.edit_context = s;
+    options.edits = s->steps;
+    options.edit_span = cubic_span;
+    CNN_TRY(opt_train(s->job, &options, "prune and fine-tune"));
+    CNN_TRY(measure_steps(s, epochs));
+out:
+    return status;
+}
+
+/* In the order of opt_schedule. */
+static const struct {
+    int steps; /* unless the user says otherwise */
+    cnn_status (*run)(shrinker *s, double epochs);
+} schedules[] = {{1, one_shot}, {ITERATIVE_STEPS, iterative}, {CUBIC_STEPS, cubic}};
+
+cnn_status opt_shrink(opt_job *job, double epochs)
+{
+    cnn_status status = CNN_OK;
+    int schedule = job->settings->schedule < 0 ? OPT_SCHEDULE_ONE_SHOT : job->settings->schedule;
+    shrinker s = {.job = job, .steps = schedules[schedule].steps};
+    if (job->settings->prune_steps > 0)
+        s.steps = job->settings->prune_steps;
+    if (schedule == OPT_SCHEDULE_ITERATIVE && !by_weight(job))
+        CNN_TRY(cnn_model_clone(job->model, &s.original));
+    CNN_TRY(schedules[schedule].run(&s, epochs));
+out:
+    cnn_model_free(s.original);
+    return status;
 }

@@ -8,6 +8,7 @@
 
 typedef enum opt_amp { OPT_AMP_OFF = -1, OPT_AMP_FP16, OPT_AMP_BF16 } opt_amp;
 
+typedef enum opt_schedule { OPT_SCHEDULE_ONE_SHOT, OPT_SCHEDULE_ITERATIVE, OPT_SCHEDULE_CUBIC } opt_schedule;
 typedef enum opt_structure { OPT_STRUCTURE_CHANNEL, OPT_STRUCTURE_WEIGHT } opt_structure;
 
 typedef struct opt_settings {
@@ -15,6 +16,9 @@ typedef struct opt_settings {
     bool global, int8;
     int pack;        /* cnn_pack */
     int structure;   /* opt_structure; -1: not given */
+    int schedule;    /* opt_schedule; -1: not given */
+    int prune_steps; /* 0: not given */
+    double augment;  /* share of images in fine-tuning */
     int criterion;   /* cnn_criterion; -1: not given */
     double finetune; /* epochs; -1: not given */
     int amp;         /* opt_amp */

@@ -1,4 +1,4 @@
-/* Pruning criteria. */
+/* Pruning criteria, and channels in several steps. */
 #include "tests/optimize_common.h"
 
 #include "core/session.h"
@@ -209,6 +209,49 @@ START_TEST(test_taylor_of_weights)
 }
 END_TEST
 
+/* ---- Steps ---- */
+
+/* Several steps end at the widths that one step gives: shares and rounding are of the model before the first. */
+START_TEST(test_steps_end_where_one_ends)
+{
+    static const char *const names[] = {"conv1", "conv2", "fc1", "fc2", "fc3"};
+    for (int steps = 2; steps <= 5; steps++) {
+        cnn_model *model, *original, *at_once;
+        CHECK_OK(cnn_model_create("lenet5", &model));
+        cnn_model_init(model, 1);
+        CHECK_OK(cnn_model_clone(model, &original));
+        CHECK_OK(cnn_model_clone(model, &at_once));
+        CHECK_OK(cnn_prune_channels(at_once, &(cnn_prune_options){.ratio = 0.5}, NULL));
+        for (int step = 1; step <= steps; step++) {
+            const cnn_prune_options options = {
+                .ratio = 0.5 * step / steps, .original = original, .on_the_way = step < steps};
+            cnn_prune_result result;
+            CHECK_OK(cnn_prune_channels(model, &options, &result));
+            ck_assert_int_eq(result.candidates, 6 + 16 + 120 + 84);
+        }
+        for (int l = 0; l < 5; l++)
+            ck_assert_int_eq(param_desc(model, names[l], CNN_PARAM_WEIGHT)->n,
+                             param_desc(at_once, names[l], CNN_PARAM_WEIGHT)->n);
+        cnn_model_free(at_once);
+        cnn_model_free(original);
+        cnn_model_free(model);
+    }
+}
+END_TEST
+
+START_TEST(test_only_the_last_step_must_remove)
+{
+    cnn_model *model = make_model(chain, 8);
+    cnn_prune_options options = {.ratio = 0.01, .original = model, .on_the_way = true};
+    uint64_t before = fingerprint(model);
+    CHECK_OK(cnn_prune_channels(model, &options, NULL));
+    ck_assert_uint_eq(fingerprint(model), before);
+    options.on_the_way = false;
+    CHECK_REFUSED(cnn_prune_channels(model, &options, NULL), CNN_ERR_USAGE, "larger share");
+    cnn_model_free(model);
+}
+END_TEST
+
 /* ---- Refusals ---- */
 
 START_TEST(test_criteria_refuse)
@@ -263,6 +306,8 @@ static Suite *prune_suite(void)
     tcase_add_test(criteria, test_random_is_a_matter_of_the_seed);
     tcase_add_test(criteria, test_taylor_is_what_differences_say);
     tcase_add_test(criteria, test_taylor_of_weights);
+    tcase_add_test(criteria, test_steps_end_where_one_ends);
+    tcase_add_test(criteria, test_only_the_last_step_must_remove);
     tcase_add_test(criteria, test_criteria_refuse);
     tcase_add_test(criteria, test_out_of_memory_changes_nothing);
     suite_add_tcase(suite, criteria);

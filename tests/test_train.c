@@ -411,6 +411,57 @@ START_TEST(survives_failed_allocations)
 }
 END_TEST
 
+/* ---- Edits ---- */
+
+typedef struct edits {
+    int calls, last;
+} edits;
+
+static cnn_status note_edit(void *context, cnn_model *model, int edit)
+{
+    edits *e = context;
+    cnn_param *weight = &model->nodes[1].param[CNN_PARAM_WEIGHT];
+    size_t count = (size_t)cnn_desc_elements(&weight->desc);
+    ck_assert_int_eq(edit, e->calls ? e->last + 1 : 0);
+    /* Pruned before, held since. */
+    for (int i = 0; i < edit; i++)
+        ck_assert(((float *)weight->data)[i] == 0);
+    ck_assert(((float *)weight->data)[edit] != 0);
+    if (!weight->mask) {
+        weight->mask = cnn_aligned_alloc(count);
+        memset(weight->mask, 1, count);
+    }
+    weight->mask[edit] = 0;
+    ((float *)weight->data)[edit] = 0;
+    e->calls++;
+    e->last = edit;
+    return CNN_OK;
+}
+
+START_TEST(edits_change_the_model_on_the_way)
+{
+    cnn_model *model = case_model();
+    edits e = {0};
+    cnn_train_options options = case_options(NULL);
+    options.edit = note_edit;
+    options.edit_context = &e;
+    options.epochs = 4;
+    options.batch = 8;
+    options.edits = 5;
+    options.edit_span = 0.5;
+    ck_assert_msg(cnn_train(model, &case_small, &options, NULL) == CNN_OK, "%s", cnn_last_error());
+    ck_assert_int_eq(e.calls, 5);
+    for (int i = 0; i < 8; i++)
+        ck_assert((((float *)model->nodes[1].param[CNN_PARAM_WEIGHT].data)[i] == 0) == (i < 5));
+    options.ema_decay = 0.9;
+    ck_assert_int_eq(cnn_train(model, &case_small, &options, NULL), CNN_ERR_USAGE);
+    options.ema_decay = 0;
+    options.edits = 0;
+    ck_assert_int_eq(cnn_train(model, &case_small, &options, NULL), CNN_ERR_USAGE);
+    cnn_model_free(model);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("train");
@@ -435,6 +486,7 @@ int main(void)
     tcase_add_test(loop, refuses_bad_options);
     tcase_add_test(loop, refuses_data_that_does_not_fit);
     tcase_add_test(loop, survives_failed_allocations);
+    tcase_add_test(loop, edits_change_the_model_on_the_way);
     suite_add_tcase(suite, parts);
     suite_add_tcase(suite, loop);
     SRunner *runner = srunner_create(suite);

@@ -107,8 +107,8 @@ static const struct {
 };
 
 /* Told apart: augmentation. Not told: device (the fact "device" is more), progress, progress_context, checkpoint,
- * checkpoint_every, resume. */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 160,
+ * checkpoint_every, resume, and edit with its kin, which exclude checkpoints. */
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 192,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */

@@ -31,7 +31,8 @@ typedef struct trainer {
     float *rates; /* [rate_count] learning rate by update; the last serves all updates after it */
     int32_t rate_count;
     cnn_keeper keeper;
-    cnn_train_point at; /* where the run is; the loop remembers nothing else */
+    cnn_train_point at; /* where the run is; the loop remembers nothing else ... */
+    int edits;          /* ... but in a run that the caller edits, how often he was called */
     cnn_train_progress progress;
 } trainer;
 
@@ -110,6 +111,10 @@ static cnn_status check_options(const cnn_train_options *options)
     if (options->checkpoint_every < 0 || (options->resume && !options->checkpoint))
         return cnn_error(CNN_ERR_USAGE, "going on after an interruption needs the name of a checkpoint, and a number "
                                         "of steps between checkpoints is not negative");
+    if (options->edit && (options->edits < 1 || !(options->edit_span > 0.0 && options->edit_span <= 1.0) ||
+                          options->ema_decay > 0.0 || options->checkpoint))
+        return cnn_error(CNN_ERR_USAGE, "a model that is edited while it trains has neither averaged weights nor a "
+                                        "checkpoint, and is edited at least once within the run");
     CNN_TRY(check_optimizer(options));
     CNN_TRY(check_schedule(options));
     CNN_TRY(cnn_scaler_check(options));
@@ -241,6 +246,24 @@ out:
     return status;
 }
 
+/* Lets the caller change the model in front of a step for which an edit is due. */
+static cnn_status edit_model(trainer *t)
+{
+    cnn_status status = CNN_OK;
+    const cnn_train_options *options = t->options;
+    const int before = t->edits;
+    while (options->edit && t->edits < options->edits &&
+           (double)t->edits * options->edit_span * (double)t->progress.steps / options->edits <= (double)t->at.step)
+        t->edits++;
+    if (t->edits == before)
+        return CNN_OK;
+    CNN_TRY(cnn_session_pull(t->session));
+    CNN_TRY(options->edit(options->edit_context, t->model, t->edits - 1));
+    CNN_TRY(cnn_session_push(t->session));
+out:
+    return status;
+}
+
 static cnn_status train_batch(trainer *t, const int32_t *index, int count)
 {
     cnn_status status = CNN_OK;
@@ -314,6 +337,7 @@ static cnn_status train_epoch(trainer *t)
     cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
     while (first < images) {
         const int count = images - first < t->run.batch ? images - first : t->run.batch;
+        CNN_TRY(edit_model(t));
         CNN_TRY(train_batch(t, t->order + first, count));
         first += count;
         if (every > 0 && at->step % every == 0 && first < images)

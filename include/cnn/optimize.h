@@ -24,9 +24,12 @@ typedef struct cnn_prune_options {
     double ratio; /* share of output channels or weights to remove, 0 < ratio < 1 */
     bool global;  /* ratio of all layers together, by scores normalized per layer */
     cnn_criterion criterion;
-    uint64_t seed;           /* of random, and of taylor's images */
-    const cnn_dataset *data; /* taylor: images to train on (those held out are not used) */
-    const char *device;      /* taylor: where its gradients are computed; NULL: automatic */
+    const cnn_model *original; /* channels: the model before the first of several steps, whose channels `ratio` is of
+                                  and whose widths count for rounding; NULL: the model itself */
+    bool on_the_way;           /* a step before the last: to remove nothing is no failure */
+    uint64_t seed;             /* of random, and of taylor's images */
+    const cnn_dataset *data;   /* taylor: images to train on (those held out are not used) */
+    const char *device;        /* taylor: where its gradients are computed; NULL: automatic */
 } cnn_prune_options;
 
 /* What was done. */

@@ -45,6 +45,9 @@ typedef struct cnn_train_progress {
 /* Return false to stop: cnn_train then returns CNN_ERR_CANCELLED with the model as it is. */
 typedef bool (*cnn_train_fn)(void *context, const cnn_train_progress *progress);
 
+/* Changes the model in the middle of a run, its masks included; `edit` counts from 0. */
+typedef cnn_status (*cnn_train_edit_fn)(void *context, cnn_model *model, int edit);
+
 typedef struct cnn_train_options {
     const char *device; /* "auto" */
     int batch;
@@ -71,6 +74,13 @@ typedef struct cnn_train_options {
     uint64_t seed;         /* order of images, augmentation */
     cnn_train_fn progress; /* may be NULL; called before the first step, after every step and after every epoch */
     void *progress_context;
+    /* Called `edits` times with the model of now, before evenly spread steps of the first edit_span of the run, from
+     * the first step on; what it leaves goes back to the device. A shorter run than that gets the last ones only. Not
+     * with ema_decay, nor with a checkpoint. NULL: none. */
+    cnn_train_edit_fn edit;
+    void *edit_context;
+    int edits;
+    double edit_span;         /* in (0, 1] */
     const char *checkpoint;   /* file that is kept for going on after an interruption; NULL: none */
     int64_t checkpoint_every; /* steps; 0: only at the end of each epoch */
     bool resume;              /* go on from `checkpoint`, when there is one */

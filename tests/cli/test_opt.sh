@@ -67,6 +67,20 @@ checks=$((checks + 1))
 [ "$(wc -c <raw.cnn)" -gt $((3 * $(wc -c <auto.cnn))) ] && [ "$(wc -c <auto.cnn)" -gt "$(wc -c <smallest.cnn)" ] ||
     fail "packing: $(wc -c raw.cnn auto.cnn smallest.cnn)"
 succeeds "$infer" -m smallest.cnn --test
+# In steps, with training between them or while it goes on: the share is exact at the end.
+succeeds "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 2 --finetune 0.4 --augment 0.5 --json --quiet
+checks=$((checks + 1))
+python3 -c 'import json, sys
+sys.exit([l["channels"] for l in json.load(sys.stdin)["layers"]] != [8, 16, 10])' <"$logs/out" ||
+    fail "two steps do not end where one does"
+for schedule in iterative cubic; do
+    succeeds "$opt" --prune 0.9 --structure weight --prune-schedule $schedule --finetune 0.4 --json --quiet
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+weights = {"conv1": 16 * 25, "fc1": 32 * 16 * 36, "fc2": 320}
+sys.exit(any(l["nonzeros"] != weights[l["name"]] - int(weights[l["name"]] * 0.9 + 0.5)
+             for l in json.load(sys.stdin)["layers"]))' <"$logs/out" || fail "$schedule: not the share that was asked for"
+done
 # A model that lost weights can lose channels as well.
 succeeds "$opt" --prune 0.9 --structure weight --finetune 0 --quiet -o sparse-float.cnn
 succeeds "$opt" --prune 0.5 --finetune 0 --quiet -o both.cnn sparse-float.cnn
@@ -88,6 +102,11 @@ for ratio in 0 1 1.5 nan -0.5 inf 50%; do
 done
 refuses 2 "--prune" "$opt"
 refuses 2 "--prune" "$opt" --global --int8
+refuses 2 "--prune-steps|iterative" "$opt" --prune 0.5 --prune-steps 3
+refuses 2 "--prune-steps|'1'" "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 1
+refuses 2 "cubic|--structure weight" "$opt" --prune 0.5 --prune-schedule cubic
+refuses 2 "iterative|--finetune" "$opt" --prune 0.5 --prune-schedule iterative --finetune 0
+refuses 2 "--augment|--finetune" "$opt" --int8 --augment 0.5
 refuses 2 "--structure|'block'|channel" "$opt" --prune 0.5 --structure block
 refuses 2 "--structure|--prune" "$opt" --int8 --structure weight
 refuses 2 "bn|weight" "$opt" --prune 0.5 --structure weight --criterion bn
