@@ -2,10 +2,12 @@
 #include "cli/cli.h"
 
 #include "cli/exit.h"
+#include "cli/interrupt.h"
 #include "cli/message.h"
 #include "core/backends.h"
 #include "core/error.h"
 #include "core/pool.h"
+#include "core/save.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +38,7 @@ static void print_help(const cnn_tool *tool, const cnn_option_table *tables)
     }
     cnn_options_help(stdout, tables, TABLES);
     print_examples(tool);
-    printf("\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
+    printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).\n");
 }
 
 static void print_version(const cnn_tool *tool)
@@ -127,4 +129,14 @@ int cnn_cli_end(cnn_cli *cli, cnn_status status)
         cnn_message_error(cli, "%s", cnn_last_error());
     int code = cnn_exit_code(status != CNN_OK ? status : flushed);
     return code == CNN_EXIT_DONE && cli->failed ? CNN_EXIT_FAILED : code;
+}
+
+cnn_status cnn_cli_check_output(const char *path)
+{
+    cnn_save probe = {0};
+    cnn_interrupt_hold(NULL); /* a temporary file is there for a moment */
+    cnn_status status = cnn_save_begin(&probe, path);
+    cnn_save_abort(&probe);
+    cnn_interrupt_release();
+    return status;
 }

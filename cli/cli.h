@@ -72,6 +72,9 @@ int cnn_cli_end(cnn_cli *cli, cnn_status status);
  * given to. */
 cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool several);
 
+/* Shows, before long work, that a result can be written to `path`; leaves nothing there. */
+cnn_status cnn_cli_check_output(const char *path);
+
 /* Loads a data set from where --data-dir says, fetching it when it is missing, and passes its note and its warnings
  * on. Pictures are made into cli->form. name NULL: --data. The caller frees it with cnn_dataset_free. This and
  * the next are in cli/data.c. */

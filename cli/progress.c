@@ -32,7 +32,7 @@ static int terminal_columns(void)
 static void format_rate(const cnn_progress *progress, double done, const char *separator, char text[RATE_BYTES])
 {
     char count[CNN_UNIT_BYTES];
-    double rate = done / (cnn_clock() - progress->start_s);
+    double rate = (done - progress->before) / (cnn_clock() - progress->start_s);
     *text = '\0';
     if (progress->unit && rate < 100)
         snprintf(text, RATE_BYTES, "%.1f %s/s%s", rate, progress->unit, separator);
@@ -97,6 +97,11 @@ void cnn_progress_begin(cnn_progress *progress, cnn_cli *cli, const char *label,
     cnn_progress_label(progress, label);
 }
 
+void cnn_progress_skip(cnn_progress *progress, double before)
+{
+    progress->before = before;
+}
+
 void cnn_progress_label(cnn_progress *progress, const char *label)
 {
     snprintf(progress->label, sizeof progress->label, "%s", label);
@@ -104,14 +109,14 @@ void cnn_progress_label(cnn_progress *progress, const char *label)
 
 void cnn_progress_update(cnn_progress *progress, double done, const char *note)
 {
-    if (!progress->enabled || done <= 0)
+    if (!progress->enabled || done <= progress->before)
         return;
     double now = cnn_clock(), elapsed = now - progress->start_s;
     double pause = progress->terminal ? terminal_every_s : progress->any ? plain_every_s : plain_first_s;
     if (now - progress->shown_s < pause)
         return;
     double share = done < progress->total ? done / progress->total : 1;
-    double left_s = elapsed * (1 - share) / share;
+    double left_s = elapsed * (1 - share) * progress->total / (done - progress->before);
     if (!progress->terminal && !progress->any && left_s < plain_worth_s)
         return;
     snprintf(progress->note, sizeof progress->note, "%s", note ? note : "");

@@ -14,6 +14,7 @@ typedef struct cnn_progress {
     char note[64];
     const char *unit; /* "images", a string that lives as long as this; NULL: no rate is shown */
     double total, done;
+    double before;           /* done by an earlier run */
     double start_s, shown_s; /* cnn_clock() */
     bool enabled, terminal, any;
 } cnn_progress;
@@ -24,6 +25,9 @@ void cnn_progress_begin(cnn_progress *progress, cnn_cli *cli, const char *label,
 
 /* Cheap: draws at most ten times a second on a terminal, otherwise a line every ten seconds. note may be NULL. */
 void cnn_progress_update(cnn_progress *progress, double done, const char *note);
+
+/* Says, before the first update, how much an earlier run did: it counts as done, not for the rate. */
+void cnn_progress_skip(cnn_progress *progress, double before);
 
 /* Changes what stands before the bar: "epoch 3". */
 void cnn_progress_label(cnn_progress *progress, const char *label);

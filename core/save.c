@@ -220,6 +220,25 @@ void cnn_save_abort(cnn_save *save)
     *save = (cnn_save){.fd = -1};
 }
 
+cnn_status cnn_save_remove(const char *path)
+{
+    struct stat info;
+    cnn_status status = CNN_OK;
+    cnn_save save = {.fd = -1};
+    save.path = cnn_strdup(path);
+    save.target = follow_link(path);
+    if (!save.path || !save.target)
+        CNN_TRY(CNN_ERR_MEMORY);
+    if (stat(save.target, &info) != 0 || !S_ISREG(info.st_mode))
+        goto out;
+    if (unlink(save.target) != 0)
+        CNN_TRY(fail_errno(&save, "remove it", errno));
+    CNN_TRY(sync_folder(&save));
+out:
+    cnn_save_abort(&save);
+    return status;
+}
+
 cnn_status cnn_save_file(const char *path, const void *data, size_t bytes)
 {
     cnn_save save = {0};

@@ -27,6 +27,9 @@ cnn_status cnn_save_commit(cnn_save *save);
 /* Closes; removes the temporary file unless it was committed. Keeps the recorded error. */
 void cnn_save_abort(cnn_save *save);
 
+/* Removes a file that was saved, a symbolic link followed like then. What is missing or no regular file is left. */
+cnn_status cnn_save_remove(const char *path);
+
 /* All of it for bytes in memory. */
 cnn_status cnn_save_file(const char *path, const void *data, size_t bytes);
 

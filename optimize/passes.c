@@ -2,12 +2,12 @@
  * one the model is measured on the validation split that it was trained without; the test set is never read. */
 #include "optimize/job.h"
 
+#include "cli/interrupt.h"
 #include "cli/message.h"
 #include "cli/progress.h"
 #include "cli/units.h"
 #include "core/error.h"
 #include "core/layers.h"
-#include "core/save.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -29,16 +29,6 @@ static cnn_status load_data(opt_job *job)
     CNN_TRY(cnn_dataset_split(job->data, job->model->split_seed, &job->split));
     job->account->val_images = job->split.validation_count;
 out:
-    return status;
-}
-
-/* Finds out before the work whether its result can be written. */
-static cnn_status check_output(const char *path)
-{
-    cnn_save save = {.fd = -1};
-    cnn_status status = cnn_save_begin(&save, path);
-    if (status == CNN_OK)
-        cnn_save_abort(&save);
     return status;
 }
 
@@ -105,7 +95,9 @@ static cnn_status quantize(opt_job *job, cnn_quantize_row **rows, int *row_count
 static cnn_status save(opt_job *job)
 {
     size_t bytes;
+    cnn_interrupt_hold(NULL); /* Ctrl-C now would leave a temporary file */
     cnn_status status = cnn_model_save_packed(job->model, job->settings->output, (cnn_pack)job->settings->pack, &bytes);
+    cnn_interrupt_release();
     if (status == CNN_OK)
         job->account->stages[job->account->stage_count - 1].figures.file_bytes = (int64_t)bytes;
     return status;
@@ -140,7 +132,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     opt_job job = {.cli = cli, .settings = settings, .account = account};
     double start = cnn_clock();
     CNN_TRY(load_model(&job));
-    CNN_TRY(check_output(settings->output));
+    CNN_TRY(cnn_cli_check_output(settings->output));
     if (cnn_model_is_quantized(job.model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "%s is already INT8; give the model that cnn-train wrote", settings->input);
     CNN_TRY(load_data(&job));

@@ -358,6 +358,9 @@ START_TEST(other_data_or_models_are_refused)
     model = case_model();
     cnn_model_init(model, 2);
     refuses(&options, &part, model, "another model");
+    model = case_model();
+    model->name[0] = 'T';
+    refuses(&options, &part, model, "another model");
     case_check(cnn_model_parse("image = input(height=28, width=28, channels=1)\n"
                                "conv1 = conv(image, out=8, kernel=5, stride=2)\n"
                                "bn1 = bn(conv1)\n"

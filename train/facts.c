@@ -159,7 +159,8 @@ static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
     cnn_status status = cnn_file_encode(model, &(cnn_file_options){0}, &image);
     if (status != CNN_OK)
         return status;
-    uint32_t crc = cnn_crc32c(0, image.head.data, image.head.length);
+    /* Without the checksum at its end: that of anything followed by its own is always the same. */
+    uint32_t crc = cnn_crc32c(0, image.head.data, image.head.length - 4);
     for (int i = 0; i < image.section_count; i++)
         crc = cnn_crc32c(crc, image.sections[i].data, image.sections[i].bytes);
     tell(facts, "start", "%08" PRIx32, crc);
@@ -213,8 +214,8 @@ static cnn_status explain(const char *path, const char *name, const char *then, 
             path, then, now);
     if (strcmp(name, "start") == 0)
         return cnn_error(CNN_ERR_SHAPE,
-                         "%s: the interrupted run began with another model, of the checksum %s and not %s; begin with "
-                         "the same weights and names, " ANEW,
+                         "%s: the interrupted run began with another model, whose weights, name or words differ "
+                         "(checksum %s, now %s); begin with the same one, " ANEW,
                          path, then, now);
     return cnn_error(CNN_ERR_SHAPE, "%s: the interrupted run had %s %s, this one has %s; give the same, " ANEW, path,
                      name, then, now);
@@ -241,10 +242,14 @@ cnn_status cnn_facts_compare(const cnn_facts *checkpoint, const cnn_facts *run, 
     return CNN_OK;
 }
 
-/* Length of the line that begins at text, without its newline. */
-static int line_length(const char *text)
+/* The first line from `text` on that is no comment; *length without its newline. */
+static const char *next_layer(const char *text, int *length)
 {
-    return (int)strcspn(text, "\n");
+    for (;; text += *length + 1) {
+        *length = (int)strcspn(text, "\n");
+        if (*text != '#' || text[*length] == '\0')
+            return text;
+    }
 }
 
 cnn_status cnn_facts_compare_models(const cnn_model *checkpoint, const cnn_model *run, const char *path)
@@ -253,16 +258,16 @@ cnn_status cnn_facts_compare_models(const cnn_model *checkpoint, const cnn_model
     char *then = NULL, *now = NULL;
     CNN_TRY(cnn_model_print(checkpoint, &then));
     CNN_TRY(cnn_model_print(run, &now));
-    const char *a = then, *b = now;
+    int length, other;
+    const char *a = next_layer(then, &length), *b = next_layer(now, &other);
     while (*a || *b) {
-        const int length = line_length(a), other = line_length(b);
         if (length != other || memcmp(a, b, (size_t)length) != 0)
             CNN_FAIL(CNN_ERR_SHAPE,
                      "%s: the interrupted run trained another network: it had '%.*s' where this one has '%.*s'; give "
                      "the same --model, " ANEW,
                      path, length, a, other, b);
-        a += length + (a[length] == '\n');
-        b += other + (b[other] == '\n');
+        a = next_layer(a + length + (a[length] == '\n'), &length);
+        b = next_layer(b + other + (b[other] == '\n'), &other);
     }
 out:
     free(then);

@@ -5,6 +5,7 @@
 
 #include <float.h>
 #include <stddef.h>
+#include <string.h>
 
 /* Values of --amp and what they are stored as. */
 static const char *const amp_types[] = {"fp16", "bf16", NULL};
@@ -171,6 +172,31 @@ static const cnn_option table[] = {
      .help = "how, and how strongly: shift, rotate, scale, shear, elastic, stroke (thinner or wider), blur, contrast, "
              "crop, flip, cutout, serif (1s with flag and foot, 7s with a bar)",
      .standard = "what suits the data; --verbose shows it"},
+    {.group = "Interruptions",
+     .name = "resume",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(train_settings, resume),
+     .help = "go on with the run that was interrupted: the same options and data end with the same bits as if it had "
+             "not been. Where there is no checkpoint, start from the beginning"},
+    {.name = "checkpoint",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, checkpoint),
+     .help = "what --resume goes on from; rewritten after every epoch and on Ctrl-C, removed at the end",
+     .standard = "OUTPUT.ckpt"},
+    {.name = "checkpoint-every",
+     .argument = "STEPS",
+     .kind = CNN_OPTION_INT64,
+     .int_min = 1,
+     .int_max = INT32_MAX,
+     .offset = offsetof(train_settings, checkpoint_every),
+     .help = "rewrite it after so many steps as well"},
+    {.name = "log",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, log),
+     .help = "write one JSON object a line: all options, every 100 steps, each epoch, the result",
+     .standard = "none"},
     {.group = "Mixed precision",
      .name = "amp",
      .argument = "TYPE",
@@ -210,6 +236,7 @@ static const char *const usage[] = {"[OPTION]...", NULL};
 static const cnn_example examples[] = {
     {"cnn-train --amp", "train convnet on MNIST for 10 epochs with FP16 mixed precision, save model.cnn"},
     {"cnn-train --model lenet5 --epochs 3 -o lenet5.cnn", "train LeNet-5 in FP32"},
+    {"cnn-train --resume", "go on with a run that Ctrl-C or a reboot ended"},
     {"cnn-train --data fashion-mnist --schedule cosine --epochs 5", "other data, and a learning rate that falls"},
     {"cnn-train --augment 0.5 --schedule cosine --lr 0.02",
      "every second image turned, moved, bent and drawn with another pen"},
@@ -271,6 +298,19 @@ static cnn_status check_schedule(const train_settings *settings)
     return CNN_OK;
 }
 
+/* No two files may be the same. */
+static cnn_status check_files(const train_settings *settings)
+{
+    const char *const name[] = {"--output", "--checkpoint", "--log"};
+    const char *const file[] = {settings->output, settings->checkpoint, settings->log};
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < i; j++)
+            if (file[i] && file[j] && strcmp(file[i], file[j]) == 0)
+                return cnn_error(CNN_ERR_USAGE, "%s and %s both name %s; give each a file of its own", name[j], name[i],
+                                 file[i]);
+    return CNN_OK;
+}
+
 cnn_status train_settings_check(const train_settings *settings)
 {
     const bool scale_given = settings->loss_scale != TRAIN_NOT_GIVEN,
@@ -284,8 +324,10 @@ cnn_status train_settings_check(const train_settings *settings)
     if (settings->augmentation && settings->augment == TRAIN_NOT_GIVEN)
         return cnn_error(CNN_ERR_USAGE,
                          "--augmentation says how images are changed; say how many too: --augment 0.5 is every second");
-    const cnn_status status = check_optimizer(settings);
-    return status == CNN_OK ? check_schedule(settings) : status;
+    cnn_status status = check_optimizer(settings);
+    if (status == CNN_OK)
+        status = check_schedule(settings);
+    return status == CNN_OK ? check_files(settings) : status;
 }
 
 cnn_dtype train_settings_storage(const train_settings *settings)
@@ -326,4 +368,6 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
     options->augment = settings->augment == TRAIN_NOT_GIVEN ? 0.0 : settings->augment;
     options->augmentation = settings->augmentation;
     options->seed = (uint64_t)common->seed;
+    options->checkpoint_every = settings->checkpoint_every;
+    options->resume = settings->resume;
 }

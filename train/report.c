@@ -47,7 +47,16 @@ void train_report_start(train_run *run, const cnn_train_progress *progress)
     if (progress->augmentation)
         cnn_message_detail(run->cli, "augmentation of %g %% of the images: %s", 100 * run->set->augment,
                            progress->augmentation);
+    if (progress->resumed)
+        cnn_message_notice(run->cli, "going on from %s after step %lld of %lld, %d of %g epochs", run->checkpoint,
+                           (long long)progress->step, (long long)progress->steps, progress->whole_epochs,
+                           progress->epochs);
+    else if (run->set->resume)
+        cnn_message_notice(run->cli, "there is no checkpoint %s: starting from the beginning", run->checkpoint);
+    run->images = progress->images;
+    run->seconds = progress->seconds;
     cnn_progress_begin(&run->bar, run->cli, "epoch 1", (double)progress->images_in_all, "images");
+    cnn_progress_skip(&run->bar, (double)progress->images);
 }
 
 void train_report_epoch(train_run *run, const cnn_train_progress *progress)
@@ -70,7 +79,7 @@ void train_report_epoch(train_run *run, const cnn_train_progress *progress)
 static void print_scaler(train_run *run, const cnn_train_result *result)
 {
     const double low = (double)result->loss_scale_min, high = (double)result->loss_scale_max;
-    const long long steps = (long long)run->steps;
+    const long long steps = (long long)run->at.step;
     if (run->storage != CNN_F16 || run->cli->common.quiet)
         return;
     if (result->skipped_steps == 0)

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cnn/train.h"
+#include "train/log.h"
 
 /* Values of train_settings.amp that are no index into the types of --amp, and of the loss scales that are no number. */
 enum { TRAIN_AMP_OFF = -1, TRAIN_SCALE_DYNAMIC = 0, TRAIN_NOT_GIVEN = -1 };
@@ -25,6 +26,10 @@ typedef struct train_settings {
     const char *augmentation;         /* or NULL */
     double loss_scale;                /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
     double loss_scale_start;          /* or TRAIN_NOT_GIVEN */
+    const char *checkpoint;           /* or NULL: OUTPUT.ckpt */
+    int64_t checkpoint_every;         /* steps; or 0: only after each epoch */
+    bool resume;
+    const char *log; /* or NULL: none */
 } train_settings;
 
 /* What the progress callback works with. */
@@ -37,10 +42,13 @@ typedef struct train_run {
     cnn_progress bar;
     int64_t images; /* counters when this epoch began */
     double seconds;
-    int64_t steps;        /* done */
-    size_t file_bytes;    /* of the model saved last; 0: none yet */
-    cnn_status saved;     /* of the last save ... */
-    char save_error[512]; /* ... and its sentence */
+    char *checkpoint; /* where it is kept; NULL: nowhere */
+    train_log log;
+    cnn_train_progress at; /* what the callback saw last */
+    size_t file_bytes;     /* of the model saved last; 0: none yet */
+    cnn_status failed;     /* in the callback ... */
+    char failure[512];     /* ... and its sentence */
+    int signal;            /* that ended training; 0: none */
 } train_run;
 
 /* ---- options.c ---- */
@@ -68,8 +76,8 @@ cnn_status train_load_data(train_run *run, cnn_dataset **data, cnn_dataset **tes
 
 /* ---- report.c ---- */
 
-/* Before the first step, after an epoch, and at the end; with --json the results go to standard error, and at the end
- * the object to standard output. */
+/* Before the first step (of a run that goes on, too), after an epoch, and at the end; with --json the results go to
+ * standard error, and at the end the object to standard output. */
 void train_report_start(train_run *run, const cnn_train_progress *progress);
 void train_report_epoch(train_run *run, const cnn_train_progress *progress);
 void train_report_end(train_run *run, const cnn_train_result *result, const cnn_dataset *test, int64_t correct);

@@ -223,6 +223,8 @@ static void show_point(trainer *t)
     progress->images = cnn_run_images_at(&t->run, at->epochs, at->step);
     progress->seconds = at->seconds;
     progress->loss = at->loss_images ? at->loss_sum / (double)at->loss_images : NAN;
+    const int32_t last = at->state.step > 0 ? at->state.step - 1 : 0; /* update */
+    progress->learning_rate = t->rates[last < t->rate_count ? last : t->rate_count - 1];
     progress->loss_scale = at->state.loss_scale;
     progress->skipped_steps = at->state.skipped;
     progress->val_accuracy = at->val_accuracy;
@@ -270,7 +272,6 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
     float result[2]; /* mean loss, correct answers */
     cnn_train_point *at = &t->at;
     const double start = seconds_now();
-    const int32_t updates = at->state.step;
     cnn_scaler_batch batch = {.data = t->data, .index = index, .count = count};
     if (augments(t)) {
         cnn_staging_fill(&t->staging, t->options->seed, t->progress.epoch, index, count);
@@ -287,7 +288,6 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
         at->loss_images += count;
     }
     t->progress.step_loss = (double)result[0];
-    t->progress.learning_rate = t->rates[updates < t->rate_count ? updates : t->rate_count - 1];
     if (!cnn_scaler_goes_on(&at->watch, &at->state, (double)result[0])) {
         batch.loss = (double)result[0];
         CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &at->state, &batch));

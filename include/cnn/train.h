@@ -34,7 +34,7 @@ typedef struct cnn_train_progress {
     double seconds;                   /* spent in training steps and augmentation, evaluation apart */
     double loss;           /* mean over this epoch so far, steps whose loss was not finite apart; NaN: none yet */
     double step_loss;      /* of the last step, or NaN */
-    float learning_rate;   /* of the last step */
+    float learning_rate;   /* of the last update, or the first */
     float loss_scale;      /* now */
     int32_t skipped_steps; /* so far */
     bool epoch_done;       /* the two fields below are set, and the model holds the parameters of now */
