@@ -211,7 +211,8 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
     if (points < -1 && settings->prune > 0)
         printf("That is a lot to lose: train longer with --finetune, or remove less with --prune.\n");
     else if (points < -1)
-        printf("That is a lot to lose: try --finetune 1.\n");
+        printf("That is a lot to lose: try %s.\n",
+               settings->observer < 0 || settings->observer == CNN_OBSERVER_AUTO ? "--finetune 1" : "--observer auto");
 }
 
 cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const opt_account *account)
