@@ -382,6 +382,98 @@ START_TEST(other_data_or_models_are_refused)
 }
 END_TEST
 
+/* A checkpoint that is whole but cannot be of this run. `spoil` changes what was read. */
+typedef void (*spoil_fn)(cnn_checkpoint *checkpoint);
+
+static void more_steps(cnn_checkpoint *checkpoint)
+{
+    checkpoint->point.step += EPOCH_STEPS;
+    checkpoint->point.state.step += EPOCH_STEPS;
+}
+
+static void more_epochs(cnn_checkpoint *checkpoint)
+{
+    checkpoint->point.epochs += 3;
+}
+
+static void more_updates(cnn_checkpoint *checkpoint)
+{
+    checkpoint->point.state.step++;
+}
+
+static void more_skipped(cnn_checkpoint *checkpoint)
+{
+    checkpoint->point.watch.skipped++;
+}
+
+static void higher_scale(cnn_checkpoint *checkpoint)
+{
+    checkpoint->point.state.loss_scale = 1e30f;
+}
+
+static void fewer_memories(cnn_checkpoint *checkpoint)
+{
+    checkpoint->memory_count--;
+}
+
+static void smaller_memory(cnn_checkpoint *checkpoint)
+{
+    checkpoint->memory[1].bytes -= 4;
+}
+
+static void renamed_memory(cnn_checkpoint *checkpoint)
+{
+    checkpoint->memory[0].name[0] = 'x';
+}
+
+static void no_model(cnn_checkpoint *checkpoint)
+{
+    checkpoint->model_bytes--;
+}
+
+static const struct {
+    spoil_fn spoil;
+    const char *says;
+} spoils[] = {
+    {more_steps, "its numbers of steps and of epochs contradict each other"},
+    {more_epochs, "its numbers of steps and of epochs contradict each other"},
+    {more_updates, "its numbers of steps, updates and skipped steps contradict each other"},
+    {more_skipped, "its numbers of steps, updates and skipped steps contradict each other"},
+    {higher_scale, "its loss scale and the options contradict each other"},
+    {fewer_memories, "its memories and the options contradict each other"},
+    {smaller_memory, "its memories and the options contradict each other"},
+    {renamed_memory, "its memories and the options contradict each other"},
+    {no_model, "its model"},
+};
+
+START_TEST(contradictions_are_refused)
+{
+    record r;
+    cnn_input_file file = {0};
+    cnn_checkpoint checkpoint;
+    cnn_model *model = case_model(), *before = case_model();
+    cnn_train_options options = run_options(&r, CNN_F16);
+    ck_assert_int_eq(train_until(model, &options, &r, 20), CNN_ERR_CANCELLED);
+    cnn_model_free(model);
+    options.resume = true;
+    r.stop_at = 0;
+    case_check(cnn_checkpoint_load(path, &file, &checkpoint));
+    for (size_t i = 0; i < sizeof spoils / sizeof *spoils; i++) {
+        cnn_checkpoint spoilt = checkpoint;
+        spoils[i].spoil(&spoilt);
+        case_check(cnn_checkpoint_save(&spoilt, path));
+        model = case_model();
+        ck_assert_int_eq(cnn_train(model, &part, &options, NULL), CNN_ERR_FORMAT);
+        ck_assert_msg(strstr(cnn_last_error(), spoils[i].says) && strstr(cnn_last_error(), path),
+                      "'%s' does not say '%s'", cnn_last_error(), spoils[i].says);
+        ck_assert(case_same(before, model));
+        cnn_model_free(model);
+    }
+    cnn_model_free(before);
+    cnn_input_close(&file);
+}
+END_TEST
+
 START_TEST(other_files_are_left_alone)
 {
     char text[16] = {0};
@@ -418,6 +510,7 @@ int main(void)
     tcase_add_test(tests, a_missing_checkpoint_is_a_beginning);
     tcase_add_test(tests, another_run_is_refused);
     tcase_add_test(tests, other_data_or_models_are_refused);
+    tcase_add_test(tests, contradictions_are_refused);
     tcase_add_test(tests, other_files_are_left_alone);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -1,0 +1,44 @@
+# SIGKILL at random moments: kill_resume.sh TOOLS SOURCES [KILLS [SEED [OPTION...]]]
+#
+# A run of lenet5 is killed KILLS times (4), each time after a random time from the start to half the time that an
+# undisturbed run takes, goes on each time, and must end with the same bytes; at every kill model.cnn must be whole. With
+# CNN_DATA set it is trained on MNIST, else on "synth". The moments follow from SEED (1), the machine does the rest.
+#   CNN_DATA=... sh tests/cli/kill_resume.sh build/release/bin . 20
+data_dir=${CNN_DATA:-}
+. "$2/tests/cli/lib.sh"
+kills=${3:-4}
+seed=${4:-1}
+[ $# -gt 4 ] && shift 4 || set --
+[ $# -gt 0 ] || set -- --amp --schedule cosine --ema 0.99 --augment 0.3
+if [ -n "$data_dir" ]; then
+    set -- --data mnist --data-dir "$data_dir" --epochs 1.2 --checkpoint-every 40 "$@"
+else
+    set -- --data synth --epochs 0.7 --batch 32 --checkpoint-every 10 "$@"
+fi
+set -- "$train" --model lenet5 --quiet "$@"
+echo "seed $seed: $*"
+
+started=$(date +%s.%N)
+succeeds "$@" -o whole.cnn
+seconds=$(echo "$started $(date +%s.%N)" | awk '{ print $2 - $1 }')
+moments=$(awk -v n="$kills" -v seed="$seed" -v most="$seconds" \
+    'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%.3f ", rand() * most / 2 }')
+echo "an undisturbed run takes $seconds s; killed after $moments s"
+
+done_early=0
+for moment in $moments; do
+    run python3 "$cli/interrupt.py" KILL "$moment" "$@" --resume
+    case $code in
+    137) ;;
+    0) done_early=$((done_early + 1)) ;;
+    *) fail "exit code $code: killed after $moment s" ;;
+    esac
+    [ ! -e model.cnn ] || succeeds "$infer" -m model.cnn --test --data synth --quiet
+done
+succeeds "$@" --resume
+same whole.cnn model.cnn
+checks=$((checks + 1))
+[ ! -e model.cnn.ckpt ] || fail "the checkpoint is still there"
+left=$(find . -name '*.tmp-*' | wc -l)
+echo "$kills kills, $((kills - done_early)) of them before the end; $left temporary files are left"
+finish
