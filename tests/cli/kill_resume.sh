@@ -1,7 +1,7 @@
 # SIGKILL at random moments: kill_resume.sh TOOLS SOURCES [KILLS [SEED [OPTION...]]]
 #
-# A run of lenet5 is killed KILLS times (4), each time after a random time from the start to half the time that an
-# undisturbed run takes, goes on each time, and must end with the same bytes; at every kill model.cnn must be whole. With
+# A run of lenet5 is killed KILLS times (4), each time after a random time of up to a third of what an undisturbed run
+# takes, goes on each time, and must end with the same bytes; at every kill model.cnn must be whole. With
 # CNN_DATA set it is trained on MNIST, else on "synth". The moments follow from SEED (1), the machine does the rest.
 #   CNN_DATA=... sh tests/cli/kill_resume.sh build/release/bin . 20
 data_dir=${CNN_DATA:-}
@@ -21,24 +21,29 @@ echo "seed $seed: $*"
 started=$(date +%s.%N)
 succeeds "$@" -o whole.cnn
 seconds=$(echo "$started $(date +%s.%N)" | awk '{ print $2 - $1 }')
-moments=$(awk -v n="$kills" -v seed="$seed" -v most="$seconds" \
-    'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%.3f ", rand() * most / 2 }')
-echo "an undisturbed run takes $seconds s; killed after $moments s"
+echo "an undisturbed run takes $seconds s"
 
-done_early=0
-for moment in $moments; do
+# Kills until enough fell into a run: one that ends before its moment makes the next begin from the start.
+hits=0
+tries=0
+for moment in $(awk -v n=$((4 * kills)) -v seed="$seed" -v most="$seconds" \
+    'BEGIN { srand(seed); for (i = 0; i < n; i++) printf "%.3f ", rand() * most / 3 }'); do
+    [ "$hits" -lt "$kills" ] || break
+    tries=$((tries + 1))
     run python3 "$cli/interrupt.py" KILL "$moment" "$@" --resume
     case $code in
-    137) ;;
-    0) done_early=$((done_early + 1)) ;;
-    *) fail "exit code $code: killed after $moment s" ;;
+    137) hits=$((hits + 1)) && echo "killed after $moment s" ;;
+    0) ;;
+    *) fail "exit code $code: to be killed after $moment s" ;;
     esac
     [ ! -e model.cnn ] || succeeds "$infer" -m model.cnn --test --data synth --quiet
 done
+checks=$((checks + 1))
+[ "$hits" -gt 0 ] || fail "no kill fell into a run"
 succeeds "$@" --resume
 same whole.cnn model.cnn
 checks=$((checks + 1))
 [ ! -e model.cnn.ckpt ] || fail "the checkpoint is still there"
 left=$(find . -name '*.tmp-*' | wc -l)
-echo "$kills kills, $((kills - done_early)) of them before the end; $left temporary files are left"
+echo "$hits kills in $tries tries; $left temporary files are left"
 finish
