@@ -5,6 +5,7 @@
 #include "core/layers.h"
 
 #include "core/error.h"
+#include "core/optimizers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +262,23 @@ static void lower_averages(cnn_lowering *lowering)
                   cnn_model_statistic(model, model->node_count, CNN_PARAM_WEIGHT));
 }
 
+static void lower_update(cnn_lowering *lowering, int gradients, int state)
+{
+    const cnn_optimizer_info *optimizer = cnn_optimizer_get(lowering->step.optimizer);
+    const int64_t elements = cnn_model_segments(lowering->model).elements;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = gradients;
+    args.buffer[CNN_ARG_STATE] = state;
+    args.buffer[CNN_ARG_TABLE] = whole(lowering, CNN_PLACE_RATES, CNN_F32, lowering->rate_count);
+    args.buffer[CNN_ARG_DST] = whole(lowering, CNN_PLACE_PARAM, CNN_F32, elements);
+    args.buffer[CNN_ARG_DST2] = whole(lowering, CNN_PLACE_MOMENTUM, CNN_F32, elements);
+    if (optimizer->squares)
+        args.buffer[CNN_ARG_VAR] = whole(lowering, CNN_PLACE_SQUARES, CNN_F32, elements);
+    if (lowering->storage != CNN_F32)
+        args.buffer[CNN_ARG_DST3] = whole(lowering, CNN_PLACE_HALF, lowering->storage, elements);
+    cnn_lower_op(lowering, optimizer->op, -1, &args)->desc.decoupled_decay = optimizer->decoupled_decay;
+}
+
 /* Reduction, update, running statistics, averages, loss scaler: over whole contiguous memories. */
 static void lower_optimizer(cnn_lowering *lowering)
 {
@@ -289,16 +307,7 @@ static void lower_optimizer(cnn_lowering *lowering)
     args.buffer[CNN_ARG_STATE] = state;
     cnn_lower_op(lowering, CNN_OP_GRAD_STATS, -1, &args);
 
-    args = cnn_args_none();
-    args.buffer[CNN_ARG_SRC] = gradients;
-    args.buffer[CNN_ARG_STATE] = state;
-    args.buffer[CNN_ARG_TABLE] = whole(lowering, CNN_PLACE_RATES, CNN_F32, lowering->rate_count);
-    args.buffer[CNN_ARG_DST] = whole(lowering, CNN_PLACE_PARAM, CNN_F32, segments.elements);
-    args.buffer[CNN_ARG_DST2] = whole(lowering, CNN_PLACE_MOMENTUM, CNN_F32, segments.elements);
-    if (lowering->storage != CNN_F32)
-        args.buffer[CNN_ARG_DST3] = whole(lowering, CNN_PLACE_HALF, lowering->storage, segments.elements);
-    cnn_lower_op(lowering, CNN_OP_SGD, -1, &args);
-
+    lower_update(lowering, gradients, state);
     lower_bn_updates(lowering);
     if (lowering->step.ema)
         lower_averages(lowering);

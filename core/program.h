@@ -20,6 +20,7 @@ typedef enum cnn_place {
     CNN_PLACE_HALF,        /* f16/bf16 copy of a trainable parameter */
     CNN_PLACE_GRAD,        /* f32 gradient of a trainable parameter */
     CNN_PLACE_MOMENTUM,    /* f32 */
+    CNN_PLACE_SQUARES,     /* f32 means of squared gradients */
     CNN_PLACE_EMA,         /* average of PARAM */
     CNN_PLACE_RUNNING,     /* running BN statistics: of one node mean, then variance, each padded to 16 */
     CNN_PLACE_EMA_RUNNING, /* average of RUNNING */

@@ -98,6 +98,8 @@ static cnn_status check_options(const cnn_model *model, const cnn_session_option
         return cnn_error(CNN_ERR_UNSUPPORTED,
                          "model %s is quantized to INT8 and cannot be trained; take the model it was made from",
                          model->name);
+    if (options->train && (unsigned)options->step.optimizer >= CNN_OPTIMIZER_COUNT)
+        return cnn_error(CNN_ERR_USAGE, "optimizer %d is not known", (int)options->step.optimizer);
     return CNN_OK;
 }
 

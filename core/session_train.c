@@ -3,6 +3,7 @@
 
 #include "cnn/half.h"
 #include "core/error.h"
+#include "core/optimizers.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -45,7 +46,7 @@ typedef struct training_memory {
     const char *kept; /* its name when a step reads what an earlier one left in it; else NULL */
 } training_memory;
 
-enum { TRAINING_MEMORIES = 14 };
+enum { TRAINING_MEMORIES = 15 };
 
 /* What a training session allocates. The rows with a name and the training state are all that a run needs to go on
  * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. */
@@ -56,12 +57,14 @@ static void list_memories(const cnn_session *session, training_memory list[TRAIN
     size_t statistics = (size_t)cnn_model_statistic(session->model, session->model->node_count, CNN_PARAM_WEIGHT);
     size_t classes = (size_t)session->model->nodes[session->model->node_count - 1].out.c;
     size_t half = session->storage == CNN_F32 ? 0 : 2;
+    size_t squares = cnn_optimizer_get(session->step.optimizer)->squares ? 4 : 0;
     size_t average = session->step.ema ? 4 : 0;
     const training_memory all[TRAINING_MEMORIES] = {
         {CNN_PLACE_PARAM, elements * 4, "parameters"},
         {CNN_PLACE_GRAD, elements * 4, NULL},
         {CNN_PLACE_MOMENTUM, elements * 4, "momentum"},
         {CNN_PLACE_HALF, elements * half, "working weights"},
+        {CNN_PLACE_SQUARES, elements * squares, "squares of gradients"},
         {CNN_PLACE_EMA, elements * average, "averages"},
         {CNN_PLACE_RUNNING, statistics * 4, "running statistics"},
         {CNN_PLACE_EMA_RUNNING, statistics * average, "averages of running statistics"},

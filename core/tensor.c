@@ -107,6 +107,15 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
                      [CNN_ARG_DST] = U,
                      [CNN_ARG_DST2] = U,
                      [CNN_ARG_DST3] = U}},
+    [CNN_OP_ADAM] = {CNN_OP_ADAM,
+                     "adam",
+                     {[CNN_ARG_SRC] = R,
+                      [CNN_ARG_STATE] = R,
+                      [CNN_ARG_TABLE] = R,
+                      [CNN_ARG_VAR] = U,
+                      [CNN_ARG_DST] = U,
+                      [CNN_ARG_DST2] = U,
+                      [CNN_ARG_DST3] = U}},
     [CNN_OP_BN_UPDATE] = {CNN_OP_BN_UPDATE, "bn_update", {[CNN_ARG_SRC] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = U}},
     [CNN_OP_EMA] = {CNN_OP_EMA, "ema", {[CNN_ARG_SRC] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = U}},
     [CNN_OP_LOSS_SCALE] = {CNN_OP_LOSS_SCALE, "loss_scale", {[CNN_ARG_SRC] = R, [CNN_ARG_STATE] = U}},
@@ -166,6 +175,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " range=[%g,%g]", (double)desc->lo, (double)desc->hi);
     if (desc->smoothing != 0)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
+    if (desc->decoupled_decay)
+        append(text, text_bytes, &length, " decoupled");
     if (desc->constant_weights)
         append(text, text_bytes, &length, " constant");
     return text;

@@ -1,7 +1,7 @@
 /* Golden losses: 50 training steps must give the losses that PyTorch gave, to 1e-4 relative.
  *
- * tests/golden/make_golden.py holds the formulas of weights, images and labels below a second time and wrote the losses
- * into the .txt files beside it. */
+ * tests/golden/make_golden.py holds the formulas of weights, images and labels below and the recipes a second time and
+ * wrote the losses into the .txt files beside it. */
 #include "cnn/session.h"
 #include "core/hash.h"
 #include "core/model.h"
@@ -24,6 +24,40 @@ enum {
 };
 
 static const double tolerance = 1e-4; /* relative */
+
+/* How a network is trained; the file of its losses has the recipe's name. */
+typedef struct recipe {
+    const char *name, *model;
+    cnn_step_options step;
+    cnn_train_state state; /* settings */
+    float learning_rate;
+} recipe;
+
+static const recipe recipes[] = {
+    {.name = "lenet5", .model = "lenet5", .state = {.momentum = 0.9f}, .learning_rate = 0.01f},
+    {.name = "convnet-narrow", .model = "convnet-narrow", .state = {.momentum = 0.9f}, .learning_rate = 0.01f},
+    {.name = "lenet5-sgd",
+     .model = "lenet5",
+     .step = {.label_smoothing = 0.1f},
+     .state = {.momentum = 0.9f, .nesterov = 1, .weight_decay = 0.01f, .clip_norm = 0.75f},
+     .learning_rate = 0.05f},
+    {.name = "convnet-narrow-ema",
+     .model = "convnet-narrow",
+     .step = {.ema = true},
+     .state = {.momentum = 0.9f, .ema_decay = 0.8},
+     .learning_rate = 0.01f},
+    {.name = "lenet5-adam",
+     .model = "lenet5",
+     .step = {.optimizer = CNN_OPTIMIZER_ADAM},
+     .state = {.beta1 = 0.8, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.01f, .clip_norm = 0.5f},
+     .learning_rate = 0.002f},
+    {.name = "lenet5-adamw",
+     .model = "lenet5",
+     .step = {.optimizer = CNN_OPTIMIZER_ADAMW, .label_smoothing = 0.2f, .ema = true},
+     .state = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.5f, .ema_decay = 0.9},
+     .learning_rate = 0.001f},
+};
+enum { RECIPES = sizeof recipes / sizeof *recipes };
 
 /* What a file in tests/golden holds. */
 typedef struct golden {
@@ -123,25 +157,20 @@ static void check_status(cnn_status status)
     ck_assert_msg(status == CNN_OK, "%s: %s", cnn_status_name(status), cnn_last_error());
 }
 
-static cnn_session *open_session(cnn_model *model, const cnn_dataset *data, const char *device)
+static cnn_session *open_session(cnn_model *model, const cnn_dataset *data, const recipe *how, const char *device)
 {
-    const float learning_rate = 0.01f;
-    const cnn_train_state state = {.momentum = 0.9f,
-                                   .growth = 2,
-                                   .backoff = 0.5f,
-                                   .floor = 1,
-                                   .ceiling = 1,
-                                   .growth_interval = 2000,
-                                   .loss_scale = 1,
-                                   .first_overflow = -1,
-                                   .last_overflow = -1,
-                                   .scale_min = 1,
-                                   .scale_max = 1};
-    const cnn_session_options options = {.device = device, .batch = BATCH, .train = true, .storage = CNN_F32};
+    const cnn_session_options options = {
+        .device = device, .batch = BATCH, .train = true, .storage = CNN_F32, .step = how->step};
+    cnn_train_state state = how->state;
     cnn_session *session;
+    state.growth = 2;
+    state.backoff = 0.5f;
+    state.floor = state.ceiling = state.loss_scale = state.scale_min = state.scale_max = 1;
+    state.growth_interval = 2000;
+    state.first_overflow = state.last_overflow = -1;
     check_status(cnn_session_open(model, &options, &session));
     check_status(cnn_session_set_data(session, data));
-    check_status(cnn_session_set_schedule(session, &learning_rate, 1));
+    check_status(cnn_session_set_schedule(session, &how->learning_rate, 1));
     check_status(cnn_session_set_state(session, &state));
     return session;
 }
@@ -153,13 +182,14 @@ static double relative(double value, double expected)
 
 /* Trains `steps` steps on a device and compares each loss. After all 50, running statistics are checked by the loss in
  * inference mode. Prints the largest relative differences. */
-static void check_losses(const char *name, cnn_model *model, const char *device, int steps)
+static void check_losses(const recipe *how, cnn_model *model, const char *device, int steps)
 {
+    const char *name = how->name;
     const golden g = read_golden(name);
     cnn_dataset data = make_data();
     double apart = 0, apart_double = 0, rounding = 0;
     fill_model(model);
-    cnn_session *session = open_session(model, &data, device);
+    cnn_session *session = open_session(model, &data, how, device);
     for (int step = 0; step < steps; step++) {
         int32_t index[BATCH];
         float result[2];
@@ -188,43 +218,25 @@ static void check_losses(const char *name, cnn_model *model, const char *device,
     free(data.labels);
 }
 
-static void check_lenet5(const char *device, int steps)
+static void check_recipe(const recipe *how, const char *device, int steps)
 {
     cnn_model *model;
-    check_status(cnn_model_create("lenet5", &model));
-    check_losses("lenet5", model, device, steps);
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/golden/%s.cfg", CNN_SOURCE_DIR, how->model);
+    check_status(cnn_model_create(strcmp(how->model, "lenet5") == 0 ? how->model : path, &model));
+    check_losses(how, model, device, steps);
     cnn_model_free(model);
 }
 
-static void check_narrow(const char *device, int steps)
+START_TEST(recipe_on_cpu)
 {
-    cnn_model *model;
-    check_status(cnn_model_create(CNN_SOURCE_DIR "/tests/golden/convnet-narrow.cfg", &model));
-    check_losses("convnet-narrow", model, device, steps);
-    cnn_model_free(model);
-}
-
-START_TEST(lenet5_cpu)
-{
-    check_lenet5("cpu", STEPS);
+    check_recipe(&recipes[_i], "cpu", STEPS);
 }
 END_TEST
 
-START_TEST(lenet5_ref)
+START_TEST(recipe_on_ref)
 {
-    check_lenet5("ref", REF_STEPS);
-}
-END_TEST
-
-START_TEST(convnet_narrow_cpu)
-{
-    check_narrow("cpu", STEPS);
-}
-END_TEST
-
-START_TEST(convnet_narrow_ref)
-{
-    check_narrow("ref", REF_STEPS);
+    check_recipe(&recipes[_i], "ref", REF_STEPS);
 }
 END_TEST
 
@@ -233,10 +245,8 @@ int main(void)
     Suite *suite = suite_create("golden");
     TCase *losses = tcase_create("losses");
     tcase_set_timeout(losses, 120);
-    tcase_add_test(losses, lenet5_cpu);
-    tcase_add_test(losses, lenet5_ref);
-    tcase_add_test(losses, convnet_narrow_cpu);
-    tcase_add_test(losses, convnet_narrow_ref);
+    tcase_add_loop_test(losses, recipe_on_cpu, 0, RECIPES);
+    tcase_add_loop_test(losses, recipe_on_ref, 0, RECIPES);
     suite_add_tcase(suite, losses);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

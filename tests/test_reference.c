@@ -349,6 +349,41 @@ START_TEST(test_sgd_nesterov_and_clipping)
 }
 END_TEST
 
+START_TEST(test_adam)
+{
+    /* The second step, t = 2, with beta1 = beta2 = 1/2: both corrections are 1 - 1/4. */
+    float grads[] = {8}, rates[] = {0.75f}, params[1], means[1], squares[1];
+    cnn_train_state state = {.beta1 = 0.5, .beta2 = 0.5, .eps = 1, .weight_decay = 0.5f, .loss_scale = 4, .step = 1};
+    cnn_op_desc desc = {.op = CNN_OP_ADAM};
+    desc.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST] = desc.arg[CNN_ARG_DST2] = cnn_desc_vector(CNN_F32, 1);
+    desc.arg[CNN_ARG_VAR] = desc.arg[CNN_ARG_TABLE] = cnn_desc_vector(CNN_F32, 1);
+    desc.arg[CNN_ARG_STATE] = cnn_desc_vector(CNN_U8, (int32_t)sizeof state);
+    for (int decoupled = 0; decoupled < 2; decoupled++) {
+        void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = grads,   [CNN_ARG_STATE] = &state, [CNN_ARG_TABLE] = rates,
+                                     [CNN_ARG_VAR] = squares, [CNN_ARG_DST] = params,   [CNN_ARG_DST2] = means};
+        params[0] = 4;
+        means[0] = 1;
+        squares[0] = 2;
+        desc.decoupled_decay = decoupled;
+        run(&desc, args);
+        /* g' = 2 + 4/2, or 2 alone; m = 1/2 + g'/2, v = 1 + g'^2/2; w moves by 0.75/0.75 m/(sqrt(v/0.75) + 1). */
+        const float mean = decoupled ? 1.5f : 2.5f, square = decoupled ? 3 : 9, kept = decoupled ? 4 * 0.625f : 4;
+        check_floats(means, &mean, 1);
+        check_floats(squares, &square, 1);
+        ck_assert_float_eq_tol(params[0], kept - mean / (sqrtf(square / 0.75f) + 1), 1e-6f);
+    }
+    state.found_nonfinite = 1;
+    params[0] = 7;
+    run(&desc, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = grads,
+                                       [CNN_ARG_STATE] = &state,
+                                       [CNN_ARG_TABLE] = rates,
+                                       [CNN_ARG_VAR] = squares,
+                                       [CNN_ARG_DST] = params,
+                                       [CNN_ARG_DST2] = means});
+    check_floats(params, (const float[]){7}, 1);
+}
+END_TEST
+
 START_TEST(test_ema)
 {
     float values[] = {1, -3}, averages[] = {0, 1};
@@ -514,6 +549,7 @@ int main(void)
     tcase_add_test(tests, test_bn_train);
     tcase_add_test(tests, test_sgd);
     tcase_add_test(tests, test_sgd_nesterov_and_clipping);
+    tcase_add_test(tests, test_adam);
     tcase_add_test(tests, test_ema);
     tcase_add_test(tests, test_grad_stats);
     tcase_add_test(tests, test_loss_scale);

@@ -124,6 +124,12 @@ static cnn_train_options run_options(record *r, cnn_dtype storage)
     options.storage = storage;
     options.loss_scale = storage == CNN_F16 ? SCALE : 0;
     options.augment = storage == CNN_BF16 ? 0 : 0.5;
+    if (storage == CNN_BF16) { /* all that an optimizer remembers */
+        options.optimizer = CNN_OPTIMIZER_ADAM;
+        options.learning_rate = 0.002f;
+        options.ema_decay = 0.9;
+        options.clip_norm = 1;
+    }
     options.checkpoint = path;
     return options;
 }

@@ -45,10 +45,12 @@ static const struct recipe {
     cnn_step_options step;
     float clip_norm;
     int32_t nesterov;
-    double ema_decay;
+    double ema_decay, beta;
 } recipes[] = {
     {.clip_norm = 0},
     {.step = {.label_smoothing = 0.1f, .ema = true}, .clip_norm = 1, .nesterov = 1, .ema_decay = 0.9},
+    {.step = {.optimizer = CNN_OPTIMIZER_ADAM}, .clip_norm = 1, .beta = 0.9},
+    {.step = {.optimizer = CNN_OPTIMIZER_ADAMW, .ema = true}, .ema_decay = 0.9, .beta = 0.9},
 };
 enum { RECIPES = sizeof recipes / sizeof recipes[0] };
 
@@ -60,6 +62,8 @@ static cnn_session *recipe_session(cnn_model *model, const struct recipe *recipe
     start.clip_norm = recipe->clip_norm;
     start.nesterov = recipe->nesterov;
     start.ema_decay = recipe->ema_decay;
+    start.beta1 = start.beta2 = recipe->beta;
+    start.eps = 1e-8;
     return case_session_step(model, CNN_F16, &recipe->step, rates, 4, &start);
 }
 

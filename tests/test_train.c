@@ -350,6 +350,15 @@ START_TEST(refuses_bad_options)
     bad.ema_decay = 1;
     refuse(&bad, CNN_ERR_USAGE, "average");
     bad = good;
+    bad.optimizer = CNN_OPTIMIZER_COUNT;
+    refuse(&bad, CNN_ERR_USAGE, "optimizer");
+    bad = good;
+    bad.beta2 = 1;
+    refuse(&bad, CNN_ERR_USAGE, "betas 0.9 and 1");
+    bad = good;
+    bad.eps = 0;
+    refuse(&bad, CNN_ERR_USAGE, "eps 0");
+    bad = good;
     bad.weight_decay = INFINITY;
     refuse(&bad, CNN_ERR_USAGE, "weight decay");
     bad = good;

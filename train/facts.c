@@ -4,6 +4,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/optimizers.h"
 #include "train/augment.h"
 #include "train/schedule.h"
 
@@ -57,6 +58,11 @@ static void print_double(const void *value, char *text, size_t bytes)
     }
 }
 
+static void print_optimizer(const void *value, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "%s", cnn_optimizer_names[*(const cnn_optimizer *)value]);
+}
+
 static void print_schedule(const void *value, char *text, size_t bytes)
 {
     snprintf(text, bytes, "%s", cnn_schedule_names[*(const cnn_schedule *)value]);
@@ -90,6 +96,10 @@ static const struct {
     {"--epochs", print_double, OPTION(epochs)},
     {"--batch", print_int, OPTION(batch)},
     {"--lr", print_float, OPTION(learning_rate)},
+    {"--optimizer", print_optimizer, OPTION(optimizer)},
+    {"--beta1", print_double, OPTION(beta1)},
+    {"--beta2", print_double, OPTION(beta2)},
+    {"--adam-eps", print_double, OPTION(eps)},
     {"--momentum", print_float, OPTION(momentum)},
     {"--nesterov", print_bool, OPTION(nesterov)},
     {"--weight-decay", print_float, OPTION(weight_decay)},
@@ -108,7 +118,7 @@ static const struct {
 
 /* Told apart: augmentation. Not told: device (the fact "device" is more), progress, progress_context, checkpoint,
  * checkpoint_every, resume, and edit with its kin, which exclude checkpoints. */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 192,
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 216,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */

@@ -133,13 +133,12 @@ static cnn_status interrupted(const train_run *run)
 /* Trains. What stopped it, a signal or a failure in the callback, is told instead of "training was stopped". */
 static cnn_status train(train_run *run, cnn_train_result *result)
 {
-    cnn_train_options train_options;
-    train_settings_options(run->set, &run->cli->common, &train_options);
-    train_options.progress = show_progress;
-    train_options.progress_context = run;
-    train_options.checkpoint = run->checkpoint;
+    train_settings_options(run->set, &run->cli->common, &run->options);
+    run->options.progress = show_progress;
+    run->options.progress_context = run;
+    run->options.checkpoint = run->checkpoint;
     cnn_interrupt_hold("\r\033[Kstopping after this step; Ctrl-C again ends at once, without a checkpoint\n");
-    cnn_status status = cnn_train(run->model, run->data, &train_options, result);
+    cnn_status status = cnn_train(run->model, run->data, &run->options, result);
     const int number = cnn_interrupt_take();
     if (run->bar.cli)
         cnn_progress_end(&run->bar);

@@ -1,5 +1,6 @@
 /* The command line of cnn-train: its options, their defaults, and what they mean to the library. */
 #include "core/error.h"
+#include "core/optimizers.h"
 #include "train/schedule.h"
 #include "train/tool.h"
 
@@ -64,6 +65,13 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, batch),
      .help = "images in one step",
      .standard = "64"},
+    {.name = "optimizer",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = cnn_optimizer_names,
+     .offset = offsetof(train_settings, optimizer),
+     .help = "sgd, with momentum; adam, with weight decay in the gradient; adamw, with weight decay beside it",
+     .standard = "sgd"},
     {.name = "lr",
      .argument = "R",
      .kind = CNN_OPTION_DOUBLE,
@@ -72,7 +80,7 @@ static const cnn_option table[] = {
      .open = CNN_OPEN_MIN,
      .offset = offsetof(train_settings, rate),
      .help = "learning rate",
-     .standard = "0.01"},
+     .standard = "0.01; with adam and adamw 0.001"},
     {.name = "momentum",
      .argument = "M",
      .kind = CNN_OPTION_DOUBLE,
@@ -80,12 +88,38 @@ static const cnn_option table[] = {
      .max = 1,
      .open = CNN_OPEN_MAX,
      .offset = offsetof(train_settings, momentum),
-     .help = "share of the last update that the next one keeps",
+     .help = "with sgd: share of the last update that the next one keeps",
      .standard = "0.9"},
     {.name = "nesterov",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(train_settings, nesterov),
-     .help = "look ahead along the momentum (Nesterov's form of it)"},
+     .help = "with sgd: look ahead along the momentum (Nesterov's form of it)"},
+    {.name = "beta1",
+     .argument = "B",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MAX,
+     .offset = offsetof(train_settings, beta1),
+     .help = "with adam and adamw: share that the mean of the gradients keeps in a step",
+     .standard = "0.9"},
+    {.name = "beta2",
+     .argument = "B",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MAX,
+     .offset = offsetof(train_settings, beta2),
+     .help = "the same of the mean of their squares",
+     .standard = "0.999"},
+    {.name = "adam-eps",
+     .argument = "E",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = (double)FLT_MIN,
+     .max = 1,
+     .offset = offsetof(train_settings, adam_eps),
+     .help = "what is added to the root of that mean, which the step is divided by",
+     .standard = "1e-8"},
     {.name = "weight-decay",
      .argument = "D",
      .kind = CNN_OPTION_DOUBLE,
@@ -264,8 +298,12 @@ void train_settings_init(train_settings *settings)
         .batch = 64,
         .schedule = CNN_SCHEDULE_CONSTANT,
         .epochs = 10,
-        .rate = 0.01,
-        .momentum = 0.9,
+        .optimizer = CNN_OPTIMIZER_SGD,
+        .rate = TRAIN_NOT_GIVEN,
+        .momentum = TRAIN_NOT_GIVEN,
+        .beta1 = TRAIN_NOT_GIVEN,
+        .beta2 = TRAIN_NOT_GIVEN,
+        .adam_eps = TRAIN_NOT_GIVEN,
         .clip_norm = TRAIN_NOT_GIVEN,
         .ema = TRAIN_NOT_GIVEN,
         .warmup = TRAIN_NOT_GIVEN,
@@ -279,6 +317,19 @@ void train_settings_init(train_settings *settings)
 
 static cnn_status check_optimizer(const train_settings *settings)
 {
+    const bool sgd = settings->optimizer == CNN_OPTIMIZER_SGD;
+    const struct {
+        const char *name;
+        bool given, fits;
+    } own[] = {{"--momentum", settings->momentum != TRAIN_NOT_GIVEN, sgd},
+               {"--nesterov", settings->nesterov, sgd},
+               {"--beta1", settings->beta1 != TRAIN_NOT_GIVEN, !sgd},
+               {"--beta2", settings->beta2 != TRAIN_NOT_GIVEN, !sgd},
+               {"--adam-eps", settings->adam_eps != TRAIN_NOT_GIVEN, !sgd}};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].given && !own[i].fits)
+            return cnn_error(CNN_ERR_USAGE, "%s is for --optimizer %s, not for %s", own[i].name,
+                             sgd ? "adam and adamw" : "sgd", cnn_optimizer_names[settings->optimizer]);
     if (settings->nesterov && settings->momentum == 0)
         return cnn_error(CNN_ERR_USAGE, "--nesterov looks ahead along the momentum, and --momentum is 0");
     return CNN_OK;
@@ -335,6 +386,24 @@ cnn_dtype train_settings_storage(const train_settings *settings)
     return settings->amp == TRAIN_AMP_OFF ? CNN_F32 : amp_storage[settings->amp];
 }
 
+static void set_optimizer(const train_settings *settings, cnn_train_options *options)
+{
+    options->optimizer = (cnn_optimizer)settings->optimizer;
+    options->nesterov = settings->nesterov;
+    if (settings->rate != TRAIN_NOT_GIVEN)
+        options->learning_rate = (float)settings->rate;
+    else if (options->optimizer != CNN_OPTIMIZER_SGD)
+        options->learning_rate = 0.001f;
+    if (settings->momentum != TRAIN_NOT_GIVEN)
+        options->momentum = (float)settings->momentum;
+    if (settings->beta1 != TRAIN_NOT_GIVEN)
+        options->beta1 = settings->beta1;
+    if (settings->beta2 != TRAIN_NOT_GIVEN)
+        options->beta2 = settings->beta2;
+    if (settings->adam_eps != TRAIN_NOT_GIVEN)
+        options->eps = settings->adam_eps;
+}
+
 static void set_schedule(const train_settings *settings, cnn_train_options *options)
 {
     options->schedule = (cnn_schedule)settings->schedule;
@@ -351,9 +420,7 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
     options->device = common->device;
     options->batch = settings->batch;
     options->epochs = settings->epochs;
-    options->learning_rate = (float)settings->rate;
-    options->momentum = (float)settings->momentum;
-    options->nesterov = settings->nesterov;
+    set_optimizer(settings, options);
     options->weight_decay = (float)settings->decay;
     options->clip_norm = settings->clip_norm != TRAIN_NOT_GIVEN ? (float)settings->clip_norm : 0.0f;
     options->ema_decay = settings->ema != TRAIN_NOT_GIVEN ? settings->ema : 0.0;

@@ -2,6 +2,7 @@
 #include "cli/json.h"
 #include "cli/message.h"
 #include "cli/units.h"
+#include "core/optimizers.h"
 #include "train/schedule.h"
 #include "train/tool.h"
 
@@ -33,6 +34,28 @@ static const char *storage_name(cnn_dtype storage)
     return storage == CNN_F16 ? "FP16 mixed precision" : storage == CNN_BF16 ? "BF16 mixed precision" : "FP32";
 }
 
+/* The steps and how they move the weights. */
+static void print_recipe(train_run *run, const cnn_train_progress *progress)
+{
+    const cnn_train_options *options = &run->options;
+    char own[96];
+    if (options->optimizer == CNN_OPTIMIZER_SGD)
+        snprintf(own, sizeof own, "momentum %g%s", (double)options->momentum, options->nesterov ? " (Nesterov)" : "");
+    else
+        snprintf(own, sizeof own, "betas %g and %g", options->beta1, options->beta2);
+    cnn_message_detail(run->cli, "%lld steps of %d images; %s: learning rate %g, %s, weight decay %g, %s schedule",
+                       (long long)progress->steps, options->batch, cnn_optimizer_names[options->optimizer],
+                       (double)options->learning_rate, own, (double)options->weight_decay,
+                       cnn_schedule_names[options->schedule]);
+    if (options->clip_norm > 0.0f)
+        cnn_message_detail(run->cli, "gradients are clipped at norm %g", (double)options->clip_norm);
+    if (options->label_smoothing > 0.0f)
+        cnn_message_detail(run->cli, "label smoothing %g: the loss of training is that of smoothed labels",
+                           (double)options->label_smoothing);
+    if (options->ema_decay > 0.0)
+        cnn_message_detail(run->cli, "validated and saved are weights averaged with decay %g", options->ema_decay);
+}
+
 void train_report_start(train_run *run, const cnn_train_progress *progress)
 {
     char train[CNN_UNIT_BYTES], held_out[CNN_UNIT_BYTES], weights[CNN_UNIT_BYTES];
@@ -41,9 +64,7 @@ void train_report_start(train_run *run, const cnn_train_progress *progress)
                        run->cli->common.data ? run->cli->common.data : cnn_dataset_name(run->data->id),
                        cnn_format_count(train, progress->train_images),
                        cnn_format_count(held_out, progress->val_images), storage_name(run->storage), progress->device);
-    cnn_message_detail(run->cli, "%lld steps of %d images, learning rate %g, momentum %g, weight decay %g, %s schedule",
-                       (long long)progress->steps, run->set->batch, run->set->rate, run->set->momentum, run->set->decay,
-                       cnn_schedule_names[run->set->schedule]);
+    print_recipe(run, progress);
     if (progress->augmentation)
         cnn_message_detail(run->cli, "augmentation of %g %% of the images: %s", 100 * run->set->augment,
                            progress->augmentation);

@@ -16,8 +16,11 @@ typedef struct train_settings {
     int prepare;            /* 0: digit, 1: resize, or TRAIN_NOT_GIVEN */
     int amp;                /* index into the types of --amp, or TRAIN_AMP_OFF */
     int batch, schedule;
-    double epochs, rate, momentum, decay;
-    double clip_norm; /* or TRAIN_NOT_GIVEN */
+    int optimizer;
+    double epochs, decay;
+    double rate;                             /* or TRAIN_NOT_GIVEN */
+    double momentum, beta1, beta2, adam_eps; /* or TRAIN_NOT_GIVEN */
+    double clip_norm;                        /* or TRAIN_NOT_GIVEN */
     double label_smoothing;
     double ema; /* decay, or TRAIN_NOT_GIVEN */
     bool nesterov;
@@ -39,6 +42,7 @@ typedef struct train_run {
     cnn_model *model;
     const cnn_dataset *data;
     cnn_dtype storage;
+    cnn_train_options options; /* of the run */
     cnn_progress bar;
     int64_t images; /* counters when this epoch began */
     double seconds;

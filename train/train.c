@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "train/check.h"
 #include "train/order.h"
 #include "train/resume.h"
 #include "train/scaler.h"
@@ -44,6 +45,9 @@ void cnn_train_options_init(cnn_train_options *options)
         .epochs = 10.0,
         .learning_rate = 0.01f,
         .momentum = 0.9f,
+        .beta1 = 0.9,
+        .beta2 = 0.999,
+        .eps = 1e-8,
         .schedule = CNN_SCHEDULE_CONSTANT,
         .warmup = -1.0,
         .lr_step = 3.0,
@@ -58,68 +62,6 @@ static double seconds_now(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static cnn_status check_schedule(const cnn_train_options *options)
-{
-    const double gamma = (double)options->lr_gamma;
-    if ((unsigned)options->schedule >= CNN_SCHEDULE_COUNT)
-        return cnn_error(CNN_ERR_USAGE, "schedule %d is not known", (int)options->schedule);
-    if (isnan(options->warmup) || (options->warmup > 0.0 && options->warmup >= options->epochs))
-        return cnn_error(CNN_ERR_USAGE, "a warm-up of %g epochs: it must be shorter than the run of %g",
-                         options->warmup, options->epochs);
-    if (options->schedule == CNN_SCHEDULE_STEP && !(options->lr_step > 0.0 && isfinite(options->lr_step)))
-        return cnn_error(CNN_ERR_USAGE, "a step of %g epochs: a positive number is needed", options->lr_step);
-    if (options->schedule == CNN_SCHEDULE_STEP && !(gamma > 0.0 && gamma <= 1.0))
-        return cnn_error(CNN_ERR_USAGE, "a step to %g of the learning rate: it must be in (0, 1]", gamma);
-    return CNN_OK;
-}
-
-/* What is minimized, and how gradients move the weights. */
-static cnn_status check_optimizer(const cnn_train_options *options)
-{
-    const double momentum = (double)options->momentum, decay = (double)options->weight_decay;
-    const double clip = (double)options->clip_norm, smoothing = (double)options->label_smoothing;
-    if (!(momentum >= 0.0 && momentum < 1.0))
-        return cnn_error(CNN_ERR_USAGE, "momentum %g: it must be in [0, 1)", momentum);
-    if (options->nesterov && momentum == 0.0)
-        return cnn_error(CNN_ERR_USAGE, "Nesterov's step looks ahead along the momentum, which is 0");
-    if (!isfinite(decay) || decay < 0.0)
-        return cnn_error(CNN_ERR_USAGE, "weight decay %g: it must be 0 or more", decay);
-    if (!isfinite(clip) || clip < 0.0)
-        return cnn_error(CNN_ERR_USAGE, "gradients clipped at a norm of %g: it must be 0 (none) or more", clip);
-    if (!(options->ema_decay >= 0.0 && options->ema_decay < 1.0))
-        return cnn_error(CNN_ERR_USAGE, "a decay of %g of the average: it must be in [0, 1)", options->ema_decay);
-    if (!(smoothing >= 0.0 && smoothing < 1.0))
-        return cnn_error(CNN_ERR_USAGE, "label smoothing %g: it must be in [0, 1)", smoothing);
-    return CNN_OK;
-}
-
-static cnn_status check_options(const cnn_train_options *options)
-{
-    cnn_status status = CNN_OK;
-    const double rate = (double)options->learning_rate;
-    if (options->batch < 1)
-        return cnn_error(CNN_ERR_USAGE, "batch %d: it must be at least 1", options->batch);
-    if (!isfinite(options->epochs) || options->epochs <= 0.0)
-        return cnn_error(CNN_ERR_USAGE, "epochs %g: a positive number is needed", options->epochs);
-    if (!isfinite(rate) || rate <= 0.0)
-        return cnn_error(CNN_ERR_USAGE, "learning rate %g: a positive number is needed", rate);
-    if (options->storage != CNN_F32 && options->storage != CNN_F16 && options->storage != CNN_BF16)
-        return cnn_error(CNN_ERR_USAGE, "training stores values in f32, f16 or bf16, not in %s",
-                         cnn_dtype_name(options->storage));
-    if (options->checkpoint_every < 0 || (options->resume && !options->checkpoint))
-        return cnn_error(CNN_ERR_USAGE, "going on after an interruption needs the name of a checkpoint, and a number "
-                                        "of steps between checkpoints is not negative");
-    if (options->edit && (options->edits < 1 || !(options->edit_span > 0.0 && options->edit_span <= 1.0) ||
-                          options->ema_decay > 0.0 || options->checkpoint))
-        return cnn_error(CNN_ERR_USAGE, "a model that is edited while it trains has neither averaged weights nor a "
-                                        "checkpoint, and is edited at least once within the run");
-    CNN_TRY(check_optimizer(options));
-    CNN_TRY(check_schedule(options));
-    CNN_TRY(cnn_scaler_check(options));
-out:
-    return status;
 }
 
 static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
@@ -193,12 +135,13 @@ static cnn_status prepare(trainer *t)
         status = CNN_ERR_MEMORY;
         goto out;
     }
-    const cnn_session_options session = {
-        .device = t->options->device,
-        .batch = t->run.batch,
-        .train = true,
-        .storage = t->options->storage,
-        .step = {.label_smoothing = t->options->label_smoothing, .ema = t->options->ema_decay > 0.0}};
+    const cnn_session_options session = {.device = t->options->device,
+                                         .batch = t->run.batch,
+                                         .train = true,
+                                         .storage = t->options->storage,
+                                         .step = {.optimizer = t->options->optimizer,
+                                                  .label_smoothing = t->options->label_smoothing,
+                                                  .ema = t->options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
     CNN_TRY(set_data(t));
     CNN_TRY(set_schedule(t));
@@ -388,7 +331,7 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
 {
     cnn_status status = CNN_OK;
     trainer t = {.model = model, .data = data, .options = options};
-    CNN_TRY(check_options(options));
+    CNN_TRY(cnn_train_check_options(options));
     CNN_TRY(check_data(model, data));
     CNN_TRY(prepare(&t));
     CNN_TRY(cnn_model_set_data(model, data));

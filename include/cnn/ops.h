@@ -31,6 +31,7 @@
  * | MASK          | SRC u8 [L]                                                 | DST f32 [L]                  |
  * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           |
  * | SGD           | SRC grads f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy |
+ * | ADAM          | SRC, STATE, TABLE as SGD                                   | DST params, DST2 mean of gradients, VAR mean of their squares, opt. DST3 as SGD |
  * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
  * | EMA           | SRC values f32 [L], STATE                                  | DST averages                 |
  * | LOSS_SCALE    | DST i32 [T] of GRAD_STATS as SRC, STATE                    | STATE                        |
@@ -59,6 +60,10 @@
  *          copy = round(w).
  *          divisor unscales and clips: loss_scale, or with clip_norm > 0, in double and rounded once,
  *          loss_scale * max(1, (norm + 1e-6)/clip_norm), norm = sqrt(grad_sumsq)/loss_scale.
+ * ADAM     skipped, lr and divisor as SGD. t = STATE.step + 1; l2 = decoupled_decay ? 0 : weight_decay;
+ *          g' = g/divisor + l2*w; m = beta1*m + (1 - beta1)*g'; v = beta2*v + (1 - beta2)*g'*g';
+ *          w = shrink*w - rate*m/(sqrt(v)/root + eps); copy = round(w). In double and rounded once:
+ *          rate = lr/(1 - beta1^t), root = sqrt(1 - beta2^t), shrink = decoupled_decay ? 1 - lr*weight_decay : 1.
  * BN_UPDATE   skipped when STATE.found_nonfinite. Else running = running + momentum*(batch - running).
  * EMA      skipped when STATE.found_nonfinite. Else average = average + share*(value - average), where in double and rounded
  *          once share = 1 - min(ema_decay, (1 + step)/(10 + step)): averages of the first steps forget where they began.
@@ -98,6 +103,7 @@ typedef enum cnn_op {
     CNN_OP_MASK,
     CNN_OP_GRAD_STATS,
     CNN_OP_SGD,
+    CNN_OP_ADAM,
     CNN_OP_BN_UPDATE,
     CNN_OP_EMA,
     CNN_OP_LOSS_SCALE,
@@ -152,6 +158,7 @@ typedef struct cnn_op_desc {
     float lo, hi;                       /* REQUANTIZE and i8 ADD */
     float scale[2];                     /* i8 ADD */
     float smoothing;                    /* LOSS, in [0, 1) */
+    bool decoupled_decay;               /* ADAM: weight decay beside the gradient (AdamW), not in it */
     bool constant_weights;              /* WEIGHT never changes: pack once (cnn_kernel.pack) */
     int32_t epilogue_count;
     cnn_epilogue_kind epilogue[CNN_MAX_EPILOGUE];
@@ -172,8 +179,9 @@ typedef struct cnn_train_state {
     int32_t nesterov; /* 0 or 1 */
     float growth, backoff, floor, ceiling;
     int32_t growth_interval;
-    int32_t dynamic;  /* 0: the loss scale never moves */
-    double ema_decay; /* in [0, 1) */
+    int32_t dynamic;          /* 0: the loss scale never moves */
+    double ema_decay;         /* in [0, 1) */
+    double beta1, beta2, eps; /* ADAM */
     /* state */
     int32_t step; /* updates done: skipped steps do not count */
     float loss_scale;

@@ -19,8 +19,18 @@ CNN_API int cnn_get_threads(void);
 
 typedef struct cnn_session cnn_session;
 
+/* How parameters move along their gradients: SGD with momentum, Adam with weight decay as part of the gradient (L2), or
+ * with weight decay beside it. Formulas: ops SGD and ADAM in cnn/ops.h. */
+typedef enum cnn_optimizer {
+    CNN_OPTIMIZER_SGD,
+    CNN_OPTIMIZER_ADAM,
+    CNN_OPTIMIZER_ADAMW,
+    CNN_OPTIMIZER_COUNT
+} cnn_optimizer;
+
 /* What a training step computes beside the model. What may change from step to step is in cnn_train_state. */
 typedef struct cnn_step_options {
+    cnn_optimizer optimizer;
     float label_smoothing; /* of the loss, in [0, 1) */
     bool ema;              /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
                               and cnn_session_pull give them, training goes on with the values themselves */

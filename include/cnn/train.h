@@ -4,6 +4,7 @@
 
 #include "cnn/dataset.h"
 #include "cnn/model.h"
+#include "cnn/session.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,13 +53,16 @@ typedef struct cnn_train_options {
     const char *device; /* "auto" */
     int batch;
     double epochs;
-    float learning_rate, momentum, weight_decay;
-    bool nesterov;         /* w -= lr*(g + momentum*v) instead of lr*v, v the momentum after this step */
-    float clip_norm;       /* gradients of a larger Euclidean norm, over all parameters, are scaled to it; 0: none */
-    double ema_decay;      /* in (0, 1): what is validated and handed out is the moving average of weights and BN
-                              statistics, average += (1 - d)*(value - average) after every update, d = min(ema_decay,
-                              (1 + t)/(10 + t)) with t updates before it; 0: no average */
-    float label_smoothing; /* share of the target that is spread evenly over all classes, in [0, 1) */
+    cnn_optimizer optimizer;
+    float learning_rate, weight_decay;
+    float momentum;           /* of SGD */
+    double beta1, beta2, eps; /* of Adam: cnn/ops.h */
+    bool nesterov;            /* w -= lr*(g + momentum*v) instead of lr*v, v the momentum after this step */
+    float clip_norm;          /* gradients of a larger Euclidean norm, over all parameters, are scaled to it; 0: none */
+    double ema_decay;         /* in (0, 1): what is validated and handed out is the moving average of weights and BN
+                                 statistics, average += (1 - d)*(value - average) after every update, d = min(ema_decay,
+                                 (1 + t)/(10 + t)) with t updates before it; 0: no average */
+    float label_smoothing;    /* share of the target that is spread evenly over all classes, in [0, 1) */
     cnn_schedule schedule;
     double warmup;          /* epochs in which the rate rises linearly; negative: the schedule's own, none or, of
                                one-cycle, 0.3 of the run */

@@ -29,6 +29,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(MASK, "mask", mask),
     ROW(GRAD_STATS, "grad_stats", optimizer),
     ROW(SGD, "sgd", optimizer),
+    ROW(ADAM, "adam", optimizer),
     ROW(BN_UPDATE, "bn_update", optimizer),
     ROW(EMA, "ema", optimizer),
     ROW(LOSS_SCALE, "loss_scale", optimizer),

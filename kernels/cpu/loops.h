@@ -34,6 +34,13 @@ typedef void (*cnn_transpose_fn)(const float *src, ptrdiff_t src_pitch, int rows
 typedef void (*cnn_dot_fn)(const float *w, ptrdiff_t w_pitch, const float *x, ptrdiff_t x_pitch, int images, int depth,
                            float sum[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES]);
 
+/* Coefficients of one Adam step, as cnn/ops.h has them. */
+typedef struct cnn_adam_step {
+    float divisor, l2;
+    float keep1, take1, keep2, take2; /* beta1, 1 - beta1, beta2, 1 - beta2 */
+    float shrink, rate, root, eps;
+} cnn_adam_step;
+
 typedef struct cnn_cpu_loops {
     int lanes;
     int tile_rows; /* most rows of a tile */
@@ -95,6 +102,9 @@ typedef struct cnn_cpu_loops {
                 float rate);
     void (*sgd_nesterov)(const float *g, float *w, float *v, int64_t count, float divisor, float decay, float momentum,
                          float rate);
+    /* g' = g/divisor + l2*w; m = keep1*m + take1*g'; v = keep2*v + take2*g'*g';
+     * w = shrink*w - rate*m/(sqrt(v)/root + eps) */
+    void (*adam)(const float *g, float *w, float *m, float *v, int64_t count, const cnn_adam_step *step);
     /* average = average + share*(value - average) */
     void (*approach)(const float *value, float *average, int64_t count, float share);
 } cnn_cpu_loops;

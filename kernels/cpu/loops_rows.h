@@ -215,6 +215,18 @@ static void sgd_nesterov(const float *restrict g, float *restrict w, float *rest
     }
 }
 
+static void adam(const float *restrict g, float *restrict w, float *restrict m, float *restrict v, int64_t count,
+                 const cnn_adam_step *step)
+{
+    const cnn_adam_step s = *step;
+    for (int64_t i = 0; i < count; i++) {
+        float gradient = g[i] / s.divisor + s.l2 * w[i];
+        m[i] = s.keep1 * m[i] + s.take1 * gradient;
+        v[i] = s.keep2 * v[i] + s.take2 * gradient * gradient;
+        w[i] = s.shrink * w[i] - s.rate * m[i] / (sqrtf(v[i]) / s.root + s.eps);
+    }
+}
+
 static void approach(const float *restrict value, float *restrict average, int64_t count, float share)
 {
     for (int64_t i = 0; i < count; i++)
@@ -255,5 +267,6 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .sum_squares = sum_squares,
     .sgd = sgd,
     .sgd_nesterov = sgd_nesterov,
+    .adam = adam,
     .approach = approach,
 };

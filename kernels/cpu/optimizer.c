@@ -1,4 +1,4 @@
-/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, averages, the loss scaler.
+/* What ends a training step: gradient statistics, SGD and Adam, BN running statistics, averages, the loss scaler.
  */
 #include "kernels/cpu/flat.h"
 #include "kernels/cpu/floats.h"
@@ -12,14 +12,18 @@ typedef struct optimizer_kernel {
     int64_t count; /* elements of SRC */
 } optimizer_kernel;
 
-typedef struct optimizer_run {
+typedef struct optimizer_run optimizer_run;
+
+struct optimizer_run {
     const optimizer_kernel *kernel;
     void *const *args;
     double *sums; /* one a task */
     int64_t first, last;
+    void (*move)(const optimizer_run *run, int64_t first, int64_t count); /* SGD, ADAM */
+    cnn_adam_step adam;
     float divisor; /* of gradients */
     float rate;    /* of learning; share that averages move */
-} optimizer_run;
+};
 
 /* ---- GRAD_STATS ---- */
 
@@ -58,7 +62,7 @@ static cnn_status grad_stats_run(cnn_kernel *base, void *const args[CNN_ARG_COUN
     return CNN_OK;
 }
 
-/* ---- SGD ---- */
+/* ---- SGD, ADAM ---- */
 
 /* What gradients are divided by: unscales and clips. */
 static float gradient_divisor(const cnn_train_state *state)
@@ -70,28 +74,58 @@ static float gradient_divisor(const cnn_train_state *state)
     return (float)(scale * fmax(1.0, over));
 }
 
-static void sgd_task(void *context, int task, int worker)
+static void sgd_move(const optimizer_run *run, int64_t first, int64_t count)
+{
+    const cnn_cpu_loops *loops = run->kernel->loops;
+    const cnn_train_state *state = run->args[CNN_ARG_STATE];
+    (state->nesterov ? loops->sgd_nesterov : loops->sgd)(
+        (const float *)run->args[CNN_ARG_SRC] + first, (float *)run->args[CNN_ARG_DST] + first,
+        (float *)run->args[CNN_ARG_DST2] + first, count, run->divisor, state->weight_decay, state->momentum, run->rate);
+}
+
+static void adam_move(const optimizer_run *run, int64_t first, int64_t count)
+{
+    run->kernel->loops->adam((const float *)run->args[CNN_ARG_SRC] + first, (float *)run->args[CNN_ARG_DST] + first,
+                             (float *)run->args[CNN_ARG_DST2] + first, (float *)run->args[CNN_ARG_VAR] + first, count,
+                             &run->adam);
+}
+
+/* Moves parameters block by block and rounds the copy of each while it is in cache. */
+static void update_task(void *context, int task, int worker)
 {
     const optimizer_run *run = context;
     const optimizer_kernel *kernel = run->kernel;
-    const cnn_train_state *state = run->args[CNN_ARG_STATE];
-    const cnn_cpu_loops *loops = kernel->loops;
     cnn_dtype copy = kernel->cpu.base.desc.arg[CNN_ARG_DST3].dtype;
-    const float *g = run->args[CNN_ARG_SRC];
-    float *w = run->args[CNN_ARG_DST], *v = run->args[CNN_ARG_DST2];
     int64_t first, last = cnn_flat_range(task, kernel->count, &first);
     (void)worker;
     for (; first < last; first += CNN_FLAT_BLOCK) {
         int64_t count = last - first < CNN_FLAT_BLOCK ? last - first : CNN_FLAT_BLOCK;
-        (state->nesterov ? loops->sgd_nesterov : loops->sgd)(g + first, w + first, v + first, count, run->divisor,
-                                                             state->weight_decay, state->momentum, run->rate);
+        run->move(run, first, count);
         if (copy != CNN_NONE)
-            loops->from_f32(copy, w + first, (char *)run->args[CNN_ARG_DST3] + (size_t)first * cnn_dtype_bytes(copy),
-                            count);
+            kernel->loops->from_f32(copy, (const float *)run->args[CNN_ARG_DST] + first,
+                                    (char *)run->args[CNN_ARG_DST3] + (size_t)first * cnn_dtype_bytes(copy), count);
     }
 }
 
-static cnn_status sgd_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+static cnn_adam_step adam_step(const cnn_op_desc *desc, const cnn_train_state *state, float divisor, float rate)
+{
+    const double lr = (double)rate, decay = (double)state->weight_decay;
+    const int32_t t = state->step < INT32_MAX ? state->step + 1 : INT32_MAX;
+    return (cnn_adam_step){
+        .divisor = divisor,
+        .l2 = desc->decoupled_decay ? 0.0f : state->weight_decay,
+        .keep1 = (float)state->beta1,
+        .take1 = (float)(1.0 - state->beta1),
+        .keep2 = (float)state->beta2,
+        .take2 = (float)(1.0 - state->beta2),
+        .shrink = desc->decoupled_decay ? (float)(1.0 - lr * decay) : 1.0f,
+        .rate = (float)(lr / (1.0 - cnn_power(state->beta1, t))),
+        .root = (float)sqrt(1.0 - cnn_power(state->beta2, t)),
+        .eps = (float)state->eps,
+    };
+}
+
+static cnn_status update_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const optimizer_kernel *kernel = (const optimizer_kernel *)base;
     const cnn_train_state *state = args[CNN_ARG_STATE];
@@ -102,9 +136,12 @@ static cnn_status sgd_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], voi
         return CNN_OK;
     optimizer_run run = {.kernel = kernel,
                          .args = args,
+                         .move = base->desc.op == CNN_OP_ADAM ? adam_move : sgd_move,
                          .divisor = gradient_divisor(state),
                          .rate = rates[state->step < steps ? state->step : steps - 1]};
-    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), sgd_task, &run);
+    if (base->desc.op == CNN_OP_ADAM)
+        run.adam = adam_step(&base->desc, state, run.divisor, run.rate);
+    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), update_task, &run);
     return CNN_OK;
 }
 
@@ -183,7 +220,8 @@ static kernel_run run_of(cnn_op op)
     case CNN_OP_GRAD_STATS:
         return grad_stats_run;
     case CNN_OP_SGD:
-        return sgd_run;
+    case CNN_OP_ADAM:
+        return update_run;
     case CNN_OP_LOSS_SCALE:
         return loss_scale_run;
     default:

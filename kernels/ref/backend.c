@@ -41,6 +41,7 @@ static const ref_row rows[CNN_OP_COUNT] = {
     [CNN_OP_MASK] = {"cnn_ref_mask", cnn_ref_mask, NULL},
     [CNN_OP_GRAD_STATS] = {"cnn_ref_grad_stats", cnn_ref_grad_stats, NULL},
     [CNN_OP_SGD] = {"cnn_ref_sgd", cnn_ref_sgd, NULL},
+    [CNN_OP_ADAM] = {"cnn_ref_adam", cnn_ref_adam, NULL},
     [CNN_OP_BN_UPDATE] = {"cnn_ref_bn_update", cnn_ref_bn_update, NULL},
     [CNN_OP_EMA] = {"cnn_ref_ema", cnn_ref_ema, NULL},
     [CNN_OP_LOSS_SCALE] = {"cnn_ref_loss_scale", cnn_ref_loss_scale, NULL},

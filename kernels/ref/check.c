@@ -411,6 +411,11 @@ static bool check_sgd(const cnn_op_desc *desc, char *why)
            (copy == CNN_NONE || check_vector(desc, CNN_ARG_DST3, copy, length, why)) && check_state(desc, why);
 }
 
+static bool check_adam(const cnn_op_desc *desc, char *why)
+{
+    return check_sgd(desc, why) && check_vector(desc, CNN_ARG_VAR, CNN_F32, desc->arg[CNN_ARG_SRC].c, why);
+}
+
 static bool check_update(const cnn_op_desc *desc, char *why)
 {
     int32_t length = desc->arg[CNN_ARG_SRC].c;
@@ -447,6 +452,7 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_MASK] = check_mask,
         [CNN_OP_GRAD_STATS] = check_grad_stats,
         [CNN_OP_SGD] = check_sgd,
+        [CNN_OP_ADAM] = check_adam,
         [CNN_OP_BN_UPDATE] = check_update,
         [CNN_OP_EMA] = check_update,
         [CNN_OP_LOSS_SCALE] = check_loss_scale,

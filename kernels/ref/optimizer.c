@@ -1,4 +1,4 @@
-/* What ends a training step: gradient statistics, SGD with momentum, BN running statistics, averages, the loss scaler.
+/* What ends a training step: gradient statistics, SGD and Adam, BN running statistics, averages, the loss scaler.
  *
  * The update is f32 arithmetic, rounded after each operation in the order that ops.h writes it. */
 #include "kernels/ref/ref.h"
@@ -36,19 +36,32 @@ static cnn_real gradient_divisor(const cnn_train_state *state)
     return (cnn_real)scale;
 }
 
+static cnn_real learning_rate(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT])
+{
+    const cnn_train_state *state = arg[CNN_ARG_STATE];
+    const cnn_real *rates = arg[CNN_ARG_TABLE];
+    int32_t steps = desc->arg[CNN_ARG_TABLE].c;
+    return rates[state->step < steps ? state->step : steps - 1];
+}
+
+/* The half-precision copy of parameter i. */
+static void store_copy(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t i, cnn_real value)
+{
+    if (desc->arg[CNN_ARG_DST3].dtype != CNN_NONE)
+        cnn_ref_put(&desc->arg[CNN_ARG_DST3], arg[CNN_ARG_DST3], 0, i, (double)value);
+}
+
 void cnn_ref_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
     (void)workspace;
     const cnn_train_state *state = arg[CNN_ARG_STATE];
-    const cnn_real *rates = arg[CNN_ARG_TABLE];
     const cnn_real *g = arg[CNN_ARG_SRC];
     cnn_real *w = arg[CNN_ARG_DST];
     cnn_real *v = arg[CNN_ARG_DST2];
-    int32_t steps = desc->arg[CNN_ARG_TABLE].c;
     if (state->found_nonfinite)
         return;
 
-    cnn_real rate = rates[state->step < steps ? state->step : steps - 1];
+    cnn_real rate = learning_rate(desc, arg);
     cnn_real divisor = gradient_divisor(state);
     cnn_real decay = (cnn_real)state->weight_decay;
     cnn_real momentum = (cnn_real)state->momentum;
@@ -56,8 +69,36 @@ void cnn_ref_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *
         cnn_real gradient = g[i] / divisor + decay * w[i];
         v[i] = momentum * v[i] + gradient;
         w[i] = w[i] - rate * (state->nesterov ? gradient + momentum * v[i] : v[i]);
-        if (desc->arg[CNN_ARG_DST3].dtype != CNN_NONE)
-            cnn_ref_put(&desc->arg[CNN_ARG_DST3], arg[CNN_ARG_DST3], 0, i, (double)w[i]);
+        store_copy(desc, arg, i, w[i]);
+    }
+}
+
+void cnn_ref_adam(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    const cnn_train_state *state = arg[CNN_ARG_STATE];
+    const cnn_real *g = arg[CNN_ARG_SRC];
+    cnn_real *w = arg[CNN_ARG_DST];
+    cnn_real *m = arg[CNN_ARG_DST2];
+    cnn_real *v = arg[CNN_ARG_VAR];
+    if (state->found_nonfinite)
+        return;
+
+    double lr = (double)learning_rate(desc, arg), t = state->step + 1.0, decay = (double)state->weight_decay;
+    cnn_real rate = (cnn_real)(lr / (1 - pow(state->beta1, t)));
+    cnn_real root = (cnn_real)sqrt(1 - pow(state->beta2, t));
+    cnn_real shrink = (cnn_real)(desc->decoupled_decay ? 1 - lr * decay : 1);
+    cnn_real l2 = (cnn_real)(desc->decoupled_decay ? 0 : decay);
+    cnn_real divisor = gradient_divisor(state), eps = (cnn_real)state->eps;
+    cnn_real keep1 = (cnn_real)state->beta1, take1 = (cnn_real)(1 - state->beta1);
+    cnn_real keep2 = (cnn_real)state->beta2, take2 = (cnn_real)(1 - state->beta2);
+    for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++) {
+        cnn_real gradient = g[i] / divisor + l2 * w[i];
+        m[i] = keep1 * m[i] + take1 * gradient;
+        v[i] = keep2 * v[i] + take2 * gradient * gradient;
+        cnn_real deviation = (cnn_real)sqrt((double)v[i]);
+        w[i] = shrink * w[i] - rate * m[i] / (deviation / root + eps);
+        store_copy(desc, arg, i, w[i]);
     }
 }
 

@@ -72,6 +72,12 @@ done
 succeeds "$@" --nesterov --clip-norm 1 --label-smoothing 0.1 --weight-decay 1e-3 --amp --quiet -o two.cnn
 checks=$((checks + 1))
 cmp -s one.cnn two.cnn && fail "the averaged weights are not those saved"
+succeeds "$@" --optimizer adam --amp --threads 1 --quiet -o one.cnn
+succeeds "$@" --optimizer adam --amp --threads 2 --quiet -o two.cnn
+same one.cnn two.cnn
+refuses 2 "--optimizer|'adan'|adam" "$@" --optimizer adan
+refuses 2 "--momentum|--optimizer sgd|adamw" "$@" --optimizer adamw --momentum 0.9
+refuses 2 "--beta2|--optimizer adam" "$@" --beta2 0.99
 refuses 2 "--nesterov|--momentum" "$@" --nesterov --momentum 0
 refuses 2 "--ema|'1'" "$@" --ema 1
 refuses 2 "--label-smoothing|'1'" "$@" --label-smoothing 1

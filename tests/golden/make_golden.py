@@ -5,8 +5,8 @@
 
 Weights, images and labels come from the formulas below, which tests/test_golden.c holds too: nothing is stored but
 the losses. Our layouts are NHWC and KRSC, and linear layers read values in H,W,C order; PyTorch's are NCHW and KCRS,
-so weights are permuted here. Training is SGD, learning rate 0.01, momentum 0.9, in float32 and again in float64: how
-far these two are apart shows how much of a difference is rounding.
+so weights are permuted here. RECIPES says how each network is trained, plainly or with all that an optimizer offers. It
+is done in float32 and again in float64: how far these two are apart shows how much of a difference is rounding.
 """
 
 import os
@@ -126,8 +126,37 @@ NETWORKS = {
 }
 
 
-def train(layers, dtype):
-    """Losses of STEPS steps, and after them mean loss and correct answers over all images in inference mode."""
+def sgd(lr=0.01, **options):
+    return lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=0.9, **options)
+
+
+def adam(kind, lr, **options):
+    return lambda parameters: kind(parameters, lr=lr, **options)
+
+
+# File: network, optimizer, label smoothing, largest gradient norm, decay of the averages that are evaluated.
+RECIPES = {
+    "lenet5": ("lenet5", sgd(), 0, None, None),
+    "convnet-narrow": ("convnet-narrow", sgd(), 0, None, None),
+    "lenet5-sgd": ("lenet5", sgd(0.05, nesterov=True, weight_decay=0.01), 0.1, 0.75, None),
+    "convnet-narrow-ema": ("convnet-narrow", sgd(), 0, None, 0.8),
+    "lenet5-adam": ("lenet5", adam(torch.optim.Adam, 0.002, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.01), 0, 0.5, None),
+    "lenet5-adamw": ("lenet5", adam(torch.optim.AdamW, 0.001, weight_decay=0.5), 0.2, None, 0.9),
+}
+
+
+def average(averages, values, decay, updates):
+    """Moves each average towards its value; the first steps move further (TensorFlow's ExponentialMovingAverage)."""
+    decay = min(decay, (1 + updates) / (10 + updates))
+    with torch.no_grad():
+        for mean, value in zip(averages, values):
+            mean.mul_(decay).add_(value, alpha=1 - decay)
+
+
+def train(layers, recipe, dtype):
+    """Losses of STEPS steps, after them mean loss and correct answers over all images in inference mode, and how many
+    steps were clipped."""
+    _, make_optimizer, smoothing, norm, decay = recipe
     parameters, number = [], 0
     for layer in layers:
         if not hasattr(layer, "values"):
@@ -137,35 +166,44 @@ def train(layers, dtype):
         parameters += layer.p
         if isinstance(layer, BatchNorm):
             layer.mean, layer.var = torch.zeros(layer.c, dtype=dtype), torch.ones(layer.c, dtype=dtype)
-    optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    optimizer = make_optimizer(parameters)
+    statistics = [s for layer in layers if isinstance(layer, BatchNorm) for s in (layer.mean, layer.var)]
+    averages = [v.detach().clone() for v in parameters + statistics]
     images, labels = data()
     x = torch.tensor(images).to(dtype)[:, None] / 255
     x, y = (x - 0.5) / 0.5, torch.tensor(labels)
 
-    def run(index, training):
+    def run(index, training, smoothing=0):
         value = x[index]
         for layer in layers:
             value = layer.forward(value, training)
-        return F.cross_entropy(value, y[index]), int((value.argmax(1) == y[index]).sum())
+        return F.cross_entropy(value, y[index], label_smoothing=smoothing), int((value.argmax(1) == y[index]).sum())
 
-    losses = []
+    losses, clipped = [], 0
     for step in range(STEPS):
-        loss, _ = run(torch.tensor(batch_index(step)), True)
+        loss, _ = run(torch.tensor(batch_index(step)), True, smoothing)
         optimizer.zero_grad()
         loss.backward()
+        if norm:
+            clipped += torch.nn.utils.clip_grad_norm_(parameters, norm).item() > norm
         optimizer.step()
+        if decay:
+            average(averages, parameters + statistics, decay, step)
         losses.append(loss.item())
     with torch.no_grad():
+        if decay:
+            for value, mean in zip(parameters + statistics, averages):
+                value.copy_(mean)
         loss, correct = run(torch.arange(IMAGES), False)
-    return losses, loss.item(), correct
+    return losses, loss.item(), correct, clipped
 
 
 def main():
     torch.set_num_threads(1)
     folder = os.path.dirname(os.path.abspath(__file__))
-    for name, layers in NETWORKS.items():
-        single, single_loss, correct = train(layers, torch.float32)
-        double, double_loss, double_correct = train(layers, torch.float64)
+    for name, recipe in RECIPES.items():
+        single, single_loss, correct, clipped = train(NETWORKS[recipe[0]], recipe, torch.float32)
+        double, double_loss, double_correct, _ = train(NETWORKS[recipe[0]], recipe, torch.float64)
         assert correct == double_correct
         with open(os.path.join(folder, name + ".txt"), "w") as file:
             file.write(f"# {name}: step, loss in float32, loss in float64; PyTorch {torch.__version__}, "
@@ -175,7 +213,7 @@ def main():
             file.write("# inference on all images after the last step: loss in float32, in float64, correct answers\n")
             file.write(f"{single_loss:.9g} {double_loss:.12g} {correct}\n")
         apart = max(abs(a - b) / b for a, b in zip(single + [single_loss], double + [double_loss]))
-        print(f"{name}: loss {single[0]:.4f} -> {single[-1]:.4f}, {correct}/{IMAGES} correct; "
+        print(f"{name}: loss {single[0]:.4f} -> {single[-1]:.4f}, {correct}/{IMAGES} correct, {clipped} steps clipped; "
               f"float32 and float64 differ by at most {apart:.2e}")
 
 

@@ -205,6 +205,35 @@ void kc_bound_sgd(kc_case *test)
     }
 }
 
+void kc_bound_adam(kc_case *test)
+{
+    const cnn_train_state *state = &test->state;
+    const double *g = test->in[CNN_ARG_SRC], *w = test->in[CNN_ARG_DST];
+    const double *m = test->want[CNN_ARG_DST2], *v = test->want[CNN_ARG_VAR];
+    double *params = tolerances(test, CNN_ARG_DST), *means = tolerances(test, CNN_ARG_DST2);
+    double *squares = tolerances(test, CNN_ARG_VAR);
+    double *copy = test->desc.arg[CNN_ARG_DST3].dtype != CNN_NONE ? tolerances(test, CNN_ARG_DST3) : NULL;
+    double rate = rate_now(test) / (1 - pow(state->beta1, state->step + 1));
+    double root = sqrt(1 - pow(state->beta2, state->step + 1)), divisor = gradient_divisor(state);
+    double l2 = test->desc.decoupled_decay ? 0 : (double)state->weight_decay;
+    if (!params || !means || !squares || state->found_nonfinite)
+        return;
+    for (int32_t i = 0; i < test->desc.arg[CNN_ARG_SRC].c; i++) {
+        double gradient = fabs(g[i] / divisor) + fabs(l2 * w[i]), error = 4 * u * gradient;
+        double mean = fabs(state->beta1 * test->in[CNN_ARG_DST2][i]) + (1 - state->beta1) * gradient;
+        means[i] = (1 - state->beta1) * error + 4 * u * mean;
+        squares[i] = 2 * (1 - state->beta2) * gradient * error + 6 * u * v[i] + 0x1p-148;
+        double deviation = sqrt(v[i]), below = deviation / root + state->eps;
+        double below_error = fmin(squares[i] / fmax(deviation, 0x1p-149), sqrt(squares[i])) / root + 4 * u * below;
+        /* The quotient of a numerator and a denominator that are off; hopeless where the latter is all error. */
+        double least = below - below_error;
+        double apart = least > 0 ? (means[i] + fabs(m[i]) * below_error / below) / least : INFINITY;
+        params[i] =
+            rate * (apart + 5 * u * fabs(m[i]) / below) + 3 * u * (fabs(w[i]) + fabs(test->want[CNN_ARG_DST][i]));
+        bound_copy(test, i, params[i], copy);
+    }
+}
+
 void kc_bound_update(kc_case *test)
 {
     double *dst = tolerances(test, CNN_ARG_DST);

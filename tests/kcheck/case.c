@@ -32,6 +32,7 @@
     ROW(MASK, KC_MASK_FIXED, kc_make_mask, NULL)                       \
     ROW(GRAD_STATS, KC_STATS_FIXED, kc_make_stats, kc_bound_stats)     \
     ROW(SGD, KC_SGD_FIXED, kc_make_sgd, kc_bound_sgd)                  \
+    ROW(ADAM, KC_SGD_FIXED, kc_make_adam, kc_bound_adam)               \
     ROW(BN_UPDATE, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)   \
     ROW(EMA, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)         \
     ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)

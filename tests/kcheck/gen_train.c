@@ -1,4 +1,4 @@
-/* Cases of what ends a training step: loss, gradient statistics, SGD, running statistics, the loss scaler. */
+/* Cases of what ends a training step: loss, gradient statistics, SGD, Adam, running statistics, the loss scaler. */
 #include "tests/kcheck/kcheck.h"
 
 #include <math.h>
@@ -149,9 +149,9 @@ static void exact_sgd(kc_case *test)
     test->fill[CNN_ARG_TABLE] = (kc_fill){KC_INTS, 1, 4, 0.125};
 }
 
-void kc_make_sgd(kc_case *test, cnn_op op, int number, kc_random *random)
+/* Tensors of an update, and a step of which some are clipped and some are skipped. */
+static void make_update(kc_case *test, int number, kc_random *random)
 {
-    (void)op;
     static const cnn_dtype copies[] = {CNN_NONE, CNN_F16, CNN_BF16};
     int32_t length = number < KC_SGD_FIXED ? lengths[number / 6] : kc_int(random, 1, 10000);
     cnn_op_desc *desc = &test->desc;
@@ -169,16 +169,42 @@ void kc_make_sgd(kc_case *test, cnn_op op, int number, kc_random *random)
     test->fill[CNN_ARG_DST3] = kc_ints(-9, 9);
     test->fill[CNN_ARG_TABLE] = kc_real(0.001, 0.1);
     test->agreement = KC_ULP;
-    if (number % 6 >= 3)
-        exact_sgd(test);
-    test->state.nesterov = number / 6 % 2;
     if (number % 6 == 1 || number % 6 == 2) { /* one clips, the other lies within */
         double norm = number % 6 == 1 ? 8 : 0.125;
         test->state.clip_norm = 0.5f;
         test->state.grad_sumsq = pow(norm * (double)test->state.loss_scale, 2);
     }
+}
+
+void kc_make_sgd(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    (void)op;
+    make_update(test, number, random);
+    test->state.nesterov = number / 6 % 2;
+    if (number % 6 >= 3)
+        exact_sgd(test);
     if (number % 12 == 7)
         test->state.loss_scale = 1000;
+}
+
+/* ---- Adam ---- */
+
+void kc_make_adam(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    (void)op;
+    make_update(test, number, random);
+    test->desc.arg[CNN_ARG_VAR] = test->desc.arg[CNN_ARG_DST];
+    test->desc.decoupled_decay = number / 3 % 2;
+    test->state.beta1 = 0.9;
+    test->state.beta2 = number % 2 ? 0.999 : 0.95;
+    test->state.eps = 1e-8;
+    test->state.weight_decay = 0.01f;
+    test->fill[CNN_ARG_VAR] = kc_real(0.01, 0.5);
+    if (number % 6 == 5) { /* the first step */
+        test->state.step = 0;
+        test->state.weight_decay = 0;
+        test->fill[CNN_ARG_DST2] = test->fill[CNN_ARG_VAR] = (kc_fill){.kind = KC_ZERO};
+    }
 }
 
 /* ---- Running statistics, averages ---- */

@@ -130,13 +130,14 @@ enum { KC_MASK_FIXED = 18 };
 typedef void kc_make(kc_case *test, cnn_op op, int number, kc_random *random);
 kc_make kc_make_conv, kc_make_linear, kc_make_conv_grad, kc_make_linear_grad;
 kc_make kc_make_bn, kc_make_element, kc_make_pool, kc_make_input, kc_make_requantize;
-kc_make kc_make_loss, kc_make_stats, kc_make_sgd, kc_make_update, kc_make_scaler, kc_make_mask;
+kc_make kc_make_loss, kc_make_stats, kc_make_sgd, kc_make_adam, kc_make_update, kc_make_scaler, kc_make_mask;
 void kc_bound_bn_train(kc_case *test);
 void kc_bound_bn_infer(kc_case *test);
 void kc_bound_bn_grad(kc_case *test);
 void kc_bound_loss(kc_case *test);
 void kc_bound_stats(kc_case *test);
 void kc_bound_sgd(kc_case *test);
+void kc_bound_adam(kc_case *test);
 void kc_bound_update(kc_case *test);
 
 /* ---- Devices ---- */
