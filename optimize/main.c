@@ -14,7 +14,7 @@ static const char *const observers[] = {"max", "percentile", "entropy", "mse", "
 static const char *const switches[] = {"off", "on", NULL};
 
 static const cnn_option options[] = {
-    {.group = "Passes",
+    {.group = "Pruning",
      .letter = 'p',
      .name = "prune",
      .argument = "R",
@@ -25,10 +25,6 @@ static const cnn_option options[] = {
      .open = CNN_OPEN_BOTH,
      .help = "remove this share of the output channels of every layer but the last, or with --structure weight of the "
              "weights of every layer, those that matter least"},
-    {.name = "global",
-     .kind = CNN_OPTION_FLAG,
-     .offset = offsetof(opt_settings, global),
-     .help = "with --prune: remove the share from all layers together, more where they matter less"},
     {.name = "structure",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -37,12 +33,17 @@ static const cnn_option options[] = {
      .help = "what to remove: channel, whole output channels, which makes the model smaller and faster everywhere; "
              "weight, single weights of every layer, which makes the smallest file and no speed",
      .standard = "channel"},
+    {.name = "global",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, global),
+     .help = "with --prune: remove the share from all layers together, more where they matter less"},
     {.name = "criterion",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
      .choices = criteria,
      .offset = offsetof(opt_settings, criterion),
-     .help = "what says that a channel matters least: l1 or l2, the size of its weights; bn, the factor of the batch "
+     .help = "what says that a channel or weight matters least: l1 or l2, the size of its weights; bn, the factor of "
+             "the batch "
              "norm behind it; taylor, how much the loss on training images would change; random, by seed",
      .standard = "l1"},
     {.name = "prune-schedule",
@@ -61,26 +62,6 @@ static const cnn_option options[] = {
      .int_max = 1000,
      .help = "how many steps an iterative or cubic schedule has",
      .standard = "3 iterative, 10 cubic"},
-    {.name = "int8",
-     .kind = CNN_OPTION_FLAG,
-     .offset = offsetof(opt_settings, int8),
-     .help = "quantize weights and activations to 8-bit integers"},
-    {.letter = 'o',
-     .name = "output",
-     .argument = "FILE",
-     .kind = CNN_OPTION_STRING,
-     .offset = offsetof(opt_settings, output),
-     .help = "where the result goes",
-     .standard = "model-opt.cnn"},
-    {.name = "pack",
-     .argument = "HOW",
-     .kind = CNN_OPTION_CHOICE,
-     .choices = packs,
-     .offset = offsetof(opt_settings, pack),
-     .help =
-         "how the file holds the weights: raw, as they are; auto, those with many zeros as a bitmap and the nonzeros; "
-         "smallest, the smallest form of each, and no names or free text",
-     .standard = "auto"},
     {.group = "Fine-tuning",
      .letter = 'f',
      .name = "finetune",
@@ -126,7 +107,11 @@ static const cnn_option options[] = {
      .help = "share of the images that fine-tuning changes a little, as cnn-train --augment does",
      .standard = "0"},
     {.group = "Quantization",
-     .name = "observer",
+     .name = "int8",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, int8),
+     .help = "quantize weights and activations to 8-bit integers"},
+    {.name = "observer",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
      .choices = observers,
@@ -151,6 +136,23 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, bias_correction),
      .help = "shift biases so that the mean of each channel is that of the FP32 model on the calibration images",
      .standard = "on"},
+    {.group = "Result",
+     .letter = 'o',
+     .name = "output",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, output),
+     .help = "where the result goes",
+     .standard = "model-opt.cnn"},
+    {.name = "pack",
+     .argument = "HOW",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = packs,
+     .offset = offsetof(opt_settings, pack),
+     .help =
+         "how the file holds the weights: raw, as they are; auto, those with many zeros as a bitmap and the nonzeros; "
+         "smallest, the smallest form of each, and no names or free text",
+     .standard = "auto"},
     {.name = NULL}};
 
 static const char *const usage[] = {"[OPTION]... [MODEL]", NULL};

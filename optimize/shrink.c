@@ -3,8 +3,8 @@
  *   one-shot   prune the share R, then fine-tune
  *   iterative  N times: prune to the share R*i/N, then fine-tune for a N-th of the epochs
  *   cubic      single weights only: prune N times while training goes on, to the share s_i = R*(1 - (1 - i/N)^3), the
- * first time before the first step and the last time when two thirds of the training are over; from there on the masks
- * rest (Zhu and Gupta, "To prune, or not to prune", 2017) */
+ * first time before the first step and the last time before two thirds of the training are over; from there on the
+ * masks rest (Zhu and Gupta, "To prune, or not to prune", 2017) */
 #include "optimize/job.h"
 
 #include "cli/message.h"
