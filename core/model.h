@@ -106,6 +106,15 @@ void cnn_param_free(cnn_param *param);
 /* True when a parameter has a mask. */
 bool cnn_model_has_masks(const cnn_model *model);
 
+/* Whether a node has weights or other parameters. */
+bool cnn_node_has_params(const cnn_node *node);
+
+/* Makes `model` start from a trained one: each layer whose namesake in `from` has parameters of the same shapes takes
+ * those, with their masks, and the normalization of images and the split of the data come along. Other layers, among
+ * them a last one with another number of outputs, keep what they have. taken [node_count] says which took. Refused
+ * before anything is changed: a `from` in INT8, a namesake of another shape before the last layer, nothing to take. */
+cnn_status cnn_model_transfer(cnn_model *model, const cnn_model *from, bool *taken);
+
 /* Number of the node with this name, or -1. */
 int cnn_model_find(const cnn_model *model, const char *name);
 

@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,6 +161,74 @@ START_TEST(test_adapt)
 }
 END_TEST
 
+/* A network of one convolution, with its outputs, and the outputs of the last layer. */
+static cnn_model *two_layers(int out, const char *head, int classes, uint64_t seed)
+{
+    char text[256];
+    cnn_model *model;
+    snprintf(text, sizeof text,
+             "image = input(height=8, width=8, channels=1)\nconv1 = conv(image, out=%d, kernel=3)\n"
+             "bn1 = bn(conv1)\n%s = linear(bn1, out=%d)\n",
+             out, head, classes);
+    CHECK_OK(cnn_model_parse(text, "two.cfg", &model));
+    cnn_model_init(model, seed);
+    return model;
+}
+
+static bool same_values(const cnn_model *a, const cnn_model *b, int node)
+{
+    for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+        const cnn_param *x = &a->nodes[node].param[role], *y = &b->nodes[node].param[role];
+        if (x->desc.dtype != CNN_NONE && memcmp(x->data, y->data, cnn_desc_bytes(&x->desc)) != 0)
+            return false;
+    }
+    return true;
+}
+
+START_TEST(test_transfer)
+{
+    bool taken[4];
+    cnn_model *from = two_layers(4, "fc", 10, 1), *same = two_layers(4, "fc", 10, 2);
+    cnn_model *other_head = two_layers(4, "fc", 7, 2), *kept_head = two_layers(4, "fc", 7, 2);
+    from->normalization.mean[0] = 0.25f;
+    from->split_seed = 77;
+    ((float *)from->nodes[2].param[CNN_PARAM_RUNNING_MEAN].data)[1] = 3;
+    CHECK_OK(cnn_model_transfer(same, from, taken));
+    ck_assert(!taken[0] && taken[1] && taken[2] && taken[3]);
+    for (int node = 1; node < 4; node++)
+        ck_assert(same_values(same, from, node));
+    ck_assert(same->normalization.mean[0] == 0.25f && same->split_seed == 77);
+    CHECK_OK(cnn_model_transfer(other_head, from, taken));
+    ck_assert(taken[1] && taken[2] && !taken[3]);
+    ck_assert(same_values(other_head, from, 1) && same_values(other_head, from, 2));
+    ck_assert_msg(same_values(other_head, kept_head, 3), "the new head lost its values");
+    cnn_model_free(from);
+    cnn_model_free(same);
+    cnn_model_free(other_head);
+    cnn_model_free(kept_head);
+}
+END_TEST
+
+START_TEST(test_transfer_refuses)
+{
+    bool taken[4];
+    cnn_model *from = two_layers(4, "fc", 10, 1), *wide = two_layers(5, "fc", 10, 2);
+    cnn_model *alien = two_layers(4, "fc", 10, 2), *fresh = two_layers(5, "fc", 10, 2);
+    ck_assert_int_eq(cnn_model_transfer(wide, from, taken), CNN_ERR_SHAPE);
+    ck_assert(strstr(cnn_last_error(), "conv1") && strstr(cnn_last_error(), "5x3x3x1"));
+    for (int node = 1; node < 4; node++) {
+        ck_assert(same_values(wide, fresh, node));
+        snprintf(alien->nodes[node].name, CNN_NAME_BYTES, "other%d", node);
+    }
+    ck_assert_int_eq(cnn_model_transfer(alien, from, taken), CNN_ERR_SHAPE);
+    ck_assert(strstr(cnn_last_error(), "nothing to start from"));
+    cnn_model_free(from);
+    cnn_model_free(wide);
+    cnn_model_free(alien);
+    cnn_model_free(fresh);
+}
+END_TEST
+
 START_TEST(test_print_and_parse_again)
 {
     const char *const *names = cnn_model_builtin_names();
@@ -272,6 +341,8 @@ int main(void)
     tcase_add_test(tests, test_init_bn);
     tcase_add_test(tests, test_clone_is_deep);
     tcase_add_test(tests, test_adapt);
+    tcase_add_test(tests, test_transfer);
+    tcase_add_test(tests, test_transfer_refuses);
     tcase_add_test(tests, test_print_and_parse_again);
     tcase_add_test(tests, test_print_keeps_odd_numbers);
     tcase_add_test(tests, test_add_checks);

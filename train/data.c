@@ -55,18 +55,22 @@ static cnn_status form_of_model(const train_run *run, cnn_image_form *form)
             CNN_ERR_USAGE,
             "--image-size %s: %s reads images of %dx%d; leave the option out, or write height=%d, width=%d "
             "into its input layer",
-            run->set->image_size, run->set->model, fixed.height, fixed.width, wanted.height, wanted.width);
+            run->set->image_size, train_network(run->set), fixed.height, fixed.width, wanted.height, wanted.width);
     *form = fixed;
     if (wanted.preparation != CNN_PREPARE_UNKNOWN)
         form->preparation = wanted.preparation;
     return CNN_OK;
 }
 
-static bool suits(const cnn_model *model, const cnn_dataset *data)
+static bool reads(const cnn_model *model, const cnn_dataset *data)
 {
     cnn_tensor_desc in = cnn_model_input(model);
-    return in.h == data->height && in.w == data->width && in.c == data->channels &&
-           cnn_model_output(model).c == data->classes;
+    return in.h == data->height && in.w == data->width && in.c == data->channels;
+}
+
+static bool suits(const cnn_model *model, const cnn_dataset *data)
+{
+    return reads(model, data) && cnn_model_output(model).c == data->classes;
 }
 
 /* What to write into a description so that it suits the data. */
@@ -79,11 +83,11 @@ static cnn_status refuse(const train_run *run, const cnn_dataset *data)
         return cnn_error(CNN_ERR_SHAPE,
                          "%s: its input is %dx%dx%d (height, width, channels), but the images are %dx%dx%d: write %s = "
                          "input(height=%d, width=%d, channels=%d)",
-                         run->set->model, in.h, in.w, in.c, data->height, data->width, data->channels,
+                         train_network(run->set), in.h, in.w, in.c, data->height, data->width, data->channels,
                          model->nodes[0].name, data->height, data->width, data->channels);
     return cnn_error(CNN_ERR_SHAPE,
                      "%s: its last layer, '%s', has %d outputs, but the data has %d classes: write out=%d",
-                     run->set->model, last->name, last->out.c, data->classes, data->classes);
+                     train_network(run->set), last->name, last->out.c, data->classes, data->classes);
 }
 
 static cnn_status adapt(const train_run *run, const cnn_dataset *data)
@@ -94,7 +98,23 @@ static cnn_status adapt(const train_run *run, const cnn_dataset *data)
         return cnn_error_prefix(status, "images of %dx%dx%d are not for this network", form.height, form.width,
                                 form.channels);
     cnn_message_notice(run->cli, "%s is made for these data: input %dx%dx%d (height, width, channels), %d outputs",
-                       run->set->model, form.height, form.width, form.channels, data->classes);
+                       train_network(run->set), form.height, form.width, form.channels, data->classes);
+    return CNN_OK;
+}
+
+/* What --data says, else the data of --init, else what *name holds. */
+static cnn_status choose_data(const train_run *run, const char **name)
+{
+    const cnn_dataset_id made_with = run->init ? cnn_model_dataset(run->init) : CNN_DATASET_NONE;
+    if (run->cli->common.data)
+        *name = run->cli->common.data;
+    else if (made_with == CNN_DATASET_PICTURES)
+        return cnn_error(CNN_ERR_USAGE,
+                         "--init %s: it was trained on pictures in folders, and does not say where they lie; name the "
+                         "folder to train on with --data png:DIR",
+                         run->set->init);
+    else if (made_with != CNN_DATASET_NONE)
+        *name = cnn_dataset_name(made_with);
     return CNN_OK;
 }
 
@@ -103,14 +123,16 @@ cnn_status train_load_data(train_run *run, cnn_dataset **data, cnn_dataset **tes
     cnn_status status = CNN_OK;
     size_t length;
     cnn_cli *cli = run->cli;
-    const char *name = cli->common.data ? cli->common.data : "mnist";
-    bool fixed = cnn_builtin_cfg(run->set->model, &length) == NULL;
+    const char *name = "mnist";
+    bool fixed = cnn_builtin_cfg(train_network(run->set), &length) == NULL;
+    CNN_TRY(choose_data(run, &name));
     CNN_TRY(form_of_options(run, &cli->form));
     if (fixed)
         CNN_TRY(form_of_model(run, &cli->form));
     CNN_TRY(cnn_cli_load_data(cli, name, CNN_SUBSET_TRAIN, data));
+    const bool new_head = train_starts_as(run->set) && reads(run->model, *data);
     if (!suits(run->model, *data))
-        CNN_TRY(fixed ? refuse(run, *data) : adapt(run, *data));
+        CNN_TRY(fixed && !new_head ? refuse(run, *data) : adapt(run, *data));
     cli->form.channels = (*data)->channels; /* not to be decided anew by the pictures of the test set */
     CNN_TRY(cnn_cli_load_data(cli, name, CNN_SUBSET_TEST, test));
 out:

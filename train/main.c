@@ -173,9 +173,9 @@ static cnn_status run_tool(train_run *run)
     cnn_train_result result;
     CNN_TRY(train_settings_check(run->set));
     CNN_TRY(check_outputs(run));
-    CNN_TRY(cnn_model_create(run->set->model, &run->model));
+    CNN_TRY(train_make_model(run));
     CNN_TRY(train_load_data(run, &data, &test));
-    cnn_model_init(run->model, (uint64_t)run->cli->common.seed);
+    CNN_TRY(train_init_model(run));
     run->data = data;
     CNN_TRY(train(run, &result));
     CNN_TRY(finish(run, &result, test));
@@ -183,6 +183,7 @@ out:
     cnn_dataset_free(test);
     cnn_dataset_free(data);
     cnn_model_free(run->model);
+    cnn_model_free(run->init);
     train_log_close(&run->log);
     free(run->checkpoint);
     return status;

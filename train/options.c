@@ -23,7 +23,14 @@ static const cnn_option table[] = {
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(train_settings, model),
      .help = "convnet, lenet5, lenet5-caffe, lenet300, or the path of a description",
-     .standard = "convnet"},
+     .standard = "convnet; with --init its network"},
+    {.name = "init",
+     .argument = "FILE.cnn",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, init),
+     .help =
+         "start from this trained model: layers of equal name and shape take its weights; when the data has another "
+         "number of classes, the last layer starts anew"},
     {.letter = 'o',
      .name = "output",
      .argument = "FILE",
@@ -291,7 +298,6 @@ const cnn_tool train_tool = {
 void train_settings_init(train_settings *settings)
 {
     *settings = (train_settings){
-        .model = "convnet",
         .output = "model.cnn",
         .prepare = TRAIN_NOT_GIVEN,
         .amp = TRAIN_AMP_OFF,
@@ -384,6 +390,16 @@ cnn_status train_settings_check(const train_settings *settings)
 cnn_dtype train_settings_storage(const train_settings *settings)
 {
     return settings->amp == TRAIN_AMP_OFF ? CNN_F32 : amp_storage[settings->amp];
+}
+
+const char *train_network(const train_settings *settings)
+{
+    return settings->model ? settings->model : settings->init ? settings->init : "convnet";
+}
+
+bool train_starts_as(const train_settings *settings)
+{
+    return settings->init && !settings->model;
 }
 
 static void set_optimizer(const train_settings *settings, cnn_train_options *options)

@@ -59,8 +59,8 @@ static void print_recipe(train_run *run, const cnn_train_progress *progress)
 void train_report_start(train_run *run, const cnn_train_progress *progress)
 {
     char train[CNN_UNIT_BYTES], held_out[CNN_UNIT_BYTES], weights[CNN_UNIT_BYTES];
-    cnn_message_notice(run->cli, "%s: %s weights; %s: %s images to train on, %s held out; %s; %s", run->set->model,
-                       cnn_format_count(weights, cnn_model_weight_count(run->model)),
+    cnn_message_notice(run->cli, "%s: %s weights; %s: %s images to train on, %s held out; %s; %s",
+                       train_network(run->set), cnn_format_count(weights, cnn_model_weight_count(run->model)),
                        run->cli->common.data ? run->cli->common.data : cnn_dataset_name(run->data->id),
                        cnn_format_count(train, progress->train_images),
                        cnn_format_count(held_out, progress->val_images), storage_name(run->storage), progress->device);

@@ -11,7 +11,9 @@
 enum { TRAIN_AMP_OFF = -1, TRAIN_SCALE_DYNAMIC = 0, TRAIN_NOT_GIVEN = -1 };
 
 typedef struct train_settings {
-    const char *model, *output;
+    const char *model; /* or NULL: see train_network */
+    const char *init;  /* a trained model to start from, or NULL */
+    const char *output;
     const char *image_size; /* of pictures: "32", "24x48"; NULL: not given */
     int prepare;            /* 0: digit, 1: resize, or TRAIN_NOT_GIVEN */
     int amp;                /* index into the types of --amp, or TRAIN_AMP_OFF */
@@ -40,6 +42,7 @@ typedef struct train_run {
     cnn_cli *cli;
     const train_settings *set;
     cnn_model *model;
+    cnn_model *init; /* --init, or NULL */
     const cnn_dataset *data;
     cnn_dtype storage;
     cnn_train_options options; /* of the run */
@@ -77,6 +80,18 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
  * somebody's own; a built-in network that does not suit the data is made anew for them, with parameters of zero. So
  * cnn_model_init comes after it. */
 cnn_status train_load_data(train_run *run, cnn_dataset **data, cnn_dataset **test);
+
+/* What names the network: --model, else --init, else the standard. */
+const char *train_network(const train_settings *settings);
+
+/* Whether the network itself is that of --init. */
+bool train_starts_as(const train_settings *settings);
+
+/* ---- start.c ---- */
+
+/* Makes run->model without values, and loads run->init. Then, when the model suits the data, fills it. */
+cnn_status train_make_model(train_run *run);
+cnn_status train_init_model(train_run *run);
 
 /* ---- report.c ---- */
 

@@ -83,6 +83,17 @@ refuses 2 "--ema|'1'" "$@" --ema 1
 refuses 2 "--label-smoothing|'1'" "$@" --label-smoothing 1
 refuses 2 "--clip-norm|'0'" "$@" --clip-norm 0
 
+# Starting from a trained model: what it took, what it cannot.
+succeeds "$@" --quiet -o base.cnn
+succeeds "$train" --init base.cnn --epochs 0.1 -o on.cnn
+says "taken from base.cnn: conv1, bn1, fc1; new: none"
+sed 's/fc1 =/head =/' tiny.cfg >other.cfg
+succeeds "$train" --init base.cnn --model other.cfg --epochs 0.1 -o on.cnn
+says "conv1, bn1; new: head"
+sed 's/out=4/out=6/' tiny.cfg >wide.cfg
+refuses 1 "--init base.cnn|conv1|6x5x5x1|4x5x5x1" "$@" --init base.cnn --model wide.cfg
+refuses 1 "none.cnn" "$@" --init none.cnn
+
 # Schedules, and options of one that another has no use for.
 for schedule in "cosine --warmup 0.1" "step --lr-step 0.1 --lr-gamma 0.5" "one-cycle --warmup 0.05"; do
     succeeds "$@" --schedule $schedule --quiet --json
