@@ -297,8 +297,23 @@ static int64_t count_work(const cnn_quantize_job *job, bool rows)
         layers += cnn_quantize_has_weights(&job->model->nodes[i]);
         observed += job->calibration.range[i] != NULL;
     }
-    int64_t passes = 1 + (job->options->bias_correction ? layers : 0) + (rows ? 2 : 0);
-    return passes * job->images.count + (2 + observed * (CNN_OBSERVER_AUTO - 1)) * job->search.count;
+    int64_t tries = job->validation.count > 0 ? 1 + CNN_OBSERVER_AUTO : 0;
+    int64_t passes = 1 + (job->options->bias_correction ? (1 + tries) * layers : 0) + (rows ? 2 : 0);
+    return passes * job->images.count + (2 + observed * (CNN_OBSERVER_AUTO - 1)) * job->search.count +
+           tries * job->validation.count;
+}
+
+cnn_status cnn_quantize_build(cnn_quantize_job *job)
+{
+    cnn_status status = CNN_OK;
+    cnn_model_free(job->int8);
+    job->int8 = NULL;
+    CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
+    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, &job->int8));
+    if (job->options->bias_correction)
+        CNN_TRY(cnn_quantize_correct_bias(job));
+out:
+    return status;
 }
 
 static cnn_status run(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_count)
@@ -311,12 +326,11 @@ static cnn_status run(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_c
     CNN_TRY(cnn_quantize_advance(job, job->images.count));
     for (int i = 0; i < job->model->node_count; i++)
         job->calibration.observer[i] = options->observer;
-    if (options->observer == CNN_OBSERVER_AUTO)
+    if (options->observer == CNN_OBSERVER_AUTO) {
         CNN_TRY(cnn_quantize_search(job));
-    CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
-    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, &job->int8));
-    if (options->bias_correction)
-        CNN_TRY(cnn_quantize_correct_bias(job));
+        CNN_TRY(cnn_quantize_challenge(job));
+    }
+    CNN_TRY(cnn_quantize_build(job));
     if (rows)
         CNN_TRY(list_rows(job, rows, row_count));
 out:
@@ -328,6 +342,7 @@ cnn_status cnn_quantize(cnn_model *model, const cnn_dataset *data, const cnn_qua
 {
     cnn_status status = CNN_OK;
     int32_t *index[2] = {NULL, NULL}, count[2] = {0, 0};
+    cnn_split split = {0};
     cnn_quantize_job job = {.model = model, .options = options};
     CNN_TRY(check_options(options));
     CNN_TRY(check_model(model));
@@ -335,11 +350,16 @@ cnn_status cnn_quantize(cnn_model *model, const cnn_dataset *data, const cnn_qua
     CNN_TRY(pick_images(model, data, options, index, count));
     job.images = (cnn_image_list){data, index[0], count[0]};
     job.search = (cnn_image_list){data, index[1], count[1]};
+    if (options->observer == CNN_OBSERVER_AUTO && count[1] > 0) {
+        CNN_TRY(cnn_dataset_split(data, model->split_seed, &split));
+        job.validation = (cnn_image_list){data, split.validation, split.validation_count};
+    }
     CNN_TRY(run(&job, rows, row_count));
     cnn_model_swap(model, job.int8);
 out:
     free(index[0]);
     free(index[1]);
+    cnn_split_free(&split);
     cnn_calibration_free(&job.calibration);
     cnn_model_free(job.int8);
     return status;

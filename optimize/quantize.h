@@ -8,8 +8,9 @@
 typedef struct cnn_quantize_job {
     cnn_model *model; /* float; not changed */
     const cnn_quantize_options *options;
-    cnn_image_list images; /* calibration */
-    cnn_image_list search; /* others, to choose observers by; none unless the observer is auto */
+    cnn_image_list images;     /* calibration */
+    cnn_image_list search;     /* others, to choose observers by; none unless the observer is auto */
+    cnn_image_list validation; /* the held-out images, for auto's last word; likewise */
     cnn_calibration calibration;
     cnn_model *int8;   /* the result */
     int64_t done, all; /* progress: images that went through the network */
@@ -26,8 +27,15 @@ static inline bool cnn_quantize_has_weights(const cnn_node *node)
 /* An INT8 copy of the float model with the scales of the calibration. */
 cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, cnn_model **made);
 
+/* Makes job->int8 anew with the observers as they are now, biases corrected when the options say so. */
+cnn_status cnn_quantize_build(cnn_quantize_job *job);
+
 /* search.c: sets the observer of every observed node by the error of the logits on the search images. */
 cnn_status cnn_quantize_search(cnn_quantize_job *job);
+
+/* challenge.c: sets one observer everywhere where that is clearly right on more validation images. Leaves job->int8 as
+ * the last one tried made it. */
+cnn_status cnn_quantize_challenge(cnn_quantize_job *job);
 
 /* correct.c: shifts the biases of job->int8. */
 cnn_status cnn_quantize_correct_bias(cnn_quantize_job *job);

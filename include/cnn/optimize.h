@@ -59,7 +59,8 @@ typedef enum cnn_observer {
     CNN_OBSERVER_PERCENTILE, /* a stated share of the values other than 0 */
     CNN_OBSERVER_ENTROPY,    /* least Kullback-Leibler divergence between the distribution and what 8 bits tell of it */
     CNN_OBSERVER_MSE,        /* least squared error of rounding and clipping */
-    CNN_OBSERVER_AUTO        /* tensor by tensor the one of these that leaves the least squared error in the logits */
+    CNN_OBSERVER_AUTO        /* tensor by tensor the one of these that leaves the least squared error in the logits; one
+                                everywhere where that is right on over 0.05 % more of the validation images */
 } cnn_observer;
 
 /* Called as the work goes on; `done` and `all` count images that went through the network. Return false to stop:
