@@ -1,7 +1,9 @@
 /* Start and end of a tool: command line, --help, --version, exit code. */
 #include "cli/cli.h"
 
+#include "cli/completion.h"
 #include "cli/exit.h"
+#include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/message.h"
 #include "core/backends.h"
@@ -15,35 +17,37 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TABLES = 2, INDENT = 2, DEVICE_BYTES = 128 };
+enum { TABLES = 2, DEVICE_BYTES = 128 };
 
-static void print_examples(const cnn_tool *tool)
+/* A line for each device: how it would run here, and what it may be narrowed down to. */
+static void print_device(const cnn_backend *backend)
 {
-    printf("\nExamples:\n");
-    for (const cnn_example *example = tool->examples; example->command; example++) {
-        printf("  %s\n", example->command);
-        cnn_help_wrap(stdout, example->what, 3 * INDENT, 0);
+    cnn_device *device;
+    if (backend->open(cnn_host_get(), NULL, &device) == CNN_OK) {
+        printf("device %s: %s", backend->name, backend->describe(device));
+        backend->close(device);
+    } else {
+        printf("device %s: %s", backend->name, cnn_last_error());
     }
-}
-
-static void print_help(const cnn_tool *tool, const cnn_option_table *tables)
-{
-    for (int i = 0; tool->usage[i]; i++)
-        printf("%s %s %s\n", i == 0 ? "Usage:" : "  or: ", tool->name, tool->usage[i]);
+    for (int i = 0; backend->variants && backend->variants[i]; i++)
+        printf("%s%s", i == 0 ? "; levels in this build: " : ", ", backend->variants[i]);
     putchar('\n');
-    cnn_help_wrap(stdout, tool->summary, 0, 0);
-    if (tool->description) {
-        putchar('\n');
-        cnn_help_wrap(stdout, tool->description, 0, 0);
-    }
-    cnn_options_help(stdout, tables, TABLES);
-    print_examples(tool);
-    printf("\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).\n");
 }
 
 static void print_version(const cnn_tool *tool)
 {
     printf("%s (cnnkit) %s\n", tool->name, cnn_version());
+    for (int i = 0; cnn_backends[i]; i++)
+        print_device(cnn_backends[i]);
+}
+
+/* The topic may stand behind --help as a word of its own. */
+static cnn_status print_help(const cnn_cli *cli, const cnn_option_table *tables)
+{
+    const char *topic = cli->common.help;
+    if (!*topic && cli->operands.count > 0 && cli->operands.list[0][0] != '-')
+        topic = cli->operands.list[0];
+    return cnn_help_print(stdout, cli->tool, tables, TABLES, topic);
 }
 
 cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool several)
@@ -95,13 +99,15 @@ static void prepare_process(void)
 bool cnn_cli_begin(cnn_cli *cli, const cnn_tool *tool, void *settings, int argc, char **argv, int *code)
 {
     prepare_process();
-    *cli = (cnn_cli){.tool = tool, .common = {.seed = 1, .device = "auto"}};
+    *cli = (cnn_cli){.tool = tool, .common = {.seed = 1, .device = "auto", .completion = -1}};
     const cnn_option_table tables[TABLES] = {{tool->options, settings}, {cnn_common_options, &cli->common}};
     cnn_status status = cnn_options_parse(tables, TABLES, argc, argv, &cli->operands);
     if (status == CNN_OK && cli->common.help)
-        print_help(tool, tables);
+        status = print_help(cli, tables);
     else if (status == CNN_OK && cli->common.version)
         print_version(tool);
+    else if (status == CNN_OK && cli->common.completion >= 0)
+        cnn_completion_print(stdout, tool, tables, TABLES);
     else if (status == CNN_OK && (status = check_usage(cli)) == CNN_OK)
         return true;
     *code = cnn_cli_end(cli, status);

@@ -22,7 +22,9 @@
 
 /* Options of all three tools; declared in cli/common.c. */
 typedef struct cnn_common {
-    bool help, version, json, quiet, verbose;
+    const char *help; /* topic, "" for the short text; NULL: not asked for */
+    int completion;   /* number of a shell; -1: not asked for */
+    bool version, json, quiet, verbose;
     int threads;        /* 0: not given */
     int64_t seed;       /* 1 */
     const char *device; /* "auto" */
@@ -47,6 +49,7 @@ typedef struct cnn_tool {
     const cnn_example *examples; /* command = NULL after the last */
     int max_operands;            /* -1: any number */
     bool device_lists;           /* --device may name several, "cpu,ref" */
+    cnn_complete complete;       /* what completes operands in a shell */
     const char *operand;         /* what an operand is: "a picture"; NULL with max_operands = 0 */
 } cnn_tool;
 

@@ -1,12 +1,16 @@
 /* The options that mean the same in all three tools. */
 #include "cli/cli.h"
 
+static const char *const shells[] = {"bash", NULL};
+
 const cnn_option cnn_common_options[] = {
     {.group = "Data",
      .name = "data",
      .argument = "NAME|png:DIR",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(cnn_common, data),
+     .basic = true,
+     .complete = CNN_COMPLETE_DATA,
      .help = "data set: mnist, fashion-mnist, synth (made by formula, needs no files), or PNG pictures of your own in "
              "the folder DIR, one sub-folder a class; DIR/train and DIR/test where both exist, else a tenth is the "
              "test set",
@@ -22,6 +26,7 @@ const cnn_option cnn_common_options[] = {
      .argument = "NAME",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(cnn_common, device),
+     .complete = CNN_COMPLETE_DEVICE,
      .help = "what computes: cpu; cpu:LEVEL with one instruction set (portable, avx2, avx512, avx512vnni); ref, the "
              "slow reference in plain C; or auto, the best there is",
      .standard = "auto"},
@@ -32,6 +37,7 @@ const cnn_option cnn_common_options[] = {
      .int_min = 1,
      .int_max = 256,
      .offset = offsetof(cnn_common, threads),
+     .basic = true,
      .help = "CPU threads; results do not depend on it",
      .standard = "one for each CPU"},
     {.name = "seed",
@@ -46,11 +52,13 @@ const cnn_option cnn_common_options[] = {
      .name = "json",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(cnn_common, json),
+     .basic = true,
      .help = "print the result as one JSON object"},
     {.letter = 'q',
      .name = "quiet",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(cnn_common, quiet),
+     .basic = true,
      .help = "show neither progress nor remarks, only results, warnings and errors"},
     {.letter = 'v',
      .name = "verbose",
@@ -59,14 +67,25 @@ const cnn_option cnn_common_options[] = {
      .help = "show also what was chosen and why"},
     {.letter = 'h',
      .name = "help",
-     .kind = CNN_OPTION_FLAG,
+     .argument = "TOPIC",
+     .kind = CNN_OPTION_STRING,
+     .bare = "",
      .offset = offsetof(cnn_common, help),
      .stops = true,
-     .help = "show this text"},
+     .basic = true,
+     .complete = CNN_COMPLETE_TOPIC,
+     .help = "show the options that are used most; TOPIC: all, a group of options, or one option"},
     {.letter = 'V',
      .name = "version",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(cnn_common, version),
      .stops = true,
-     .help = "show the version"},
+     .help = "show the version and the devices of this build"},
+    {.name = "completion",
+     .argument = "SHELL",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = shells,
+     .offset = offsetof(cnn_common, completion),
+     .stops = true,
+     .help = "print the script that completes this tool's options in a shell: source <(TOOL --completion bash)"},
     {.name = NULL}};

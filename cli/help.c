@@ -1,9 +1,24 @@
-/* The option part of --help: groups, aligned options, wrapped text. */
-#include "cli/options.h"
+/* --help from the option tables: groups, aligned options, wrapped text. */
+#include "cli/help.h"
 
+#include "cli/style.h"
+#include "core/error.h"
+
+#include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
-enum { WIDTH = 80, HELP_COLUMN = 29, MAX_GROUPS = 16 };
+enum { WIDTH = 80, HELP_COLUMN = 29, MAX_GROUPS = 16, INDENT = 2, TEXT_BYTES = 1024 };
+
+/* All tables of a tool, and the headings in order of first appearance. */
+typedef struct help {
+    FILE *out;
+    const cnn_tool *tool;
+    const cnn_option_table *tables;
+    int table_count;
+    const char *groups[MAX_GROUPS];
+    int group_count;
+} help;
 
 void cnn_help_wrap(FILE *out, const char *text, int indent, int at)
 {
@@ -24,50 +39,180 @@ void cnn_help_wrap(FILE *out, const char *text, int indent, int at)
     fputc('\n', out);
 }
 
-static void print_option(FILE *out, const cnn_option *option)
+static void print_heading(const help *h, const char *text)
 {
-    char help[1024];
-    int column = option->letter ? fprintf(out, "  -%c, ", option->letter) : fprintf(out, "      ");
-    column += fprintf(out, "--%s", option->name);
+    fprintf(h->out, "\n%s%s:%s\n", cnn_style_on(h->out, CNN_STYLE_BOLD), text, cnn_style_on(h->out, CNN_STYLE_PLAIN));
+}
+
+static void print_option(const help *h, const cnn_option *option)
+{
+    char text[TEXT_BYTES];
+    int column = option->letter ? fprintf(h->out, "  -%c, ", option->letter) : fprintf(h->out, "      ");
+    column += fprintf(h->out, "--%s", option->name);
     if (option->argument)
-        column += fprintf(out, option->bare ? "[=%s]" : "=%s", option->argument);
+        column += fprintf(h->out, option->bare ? "[=%s]" : "=%s", option->argument);
     if (column + 2 > HELP_COLUMN) {
-        fputc('\n', out);
+        fputc('\n', h->out);
         column = 0;
     }
-    snprintf(help, sizeof help, option->standard ? "%s (default: %s)" : "%s", option->help, option->standard);
-    cnn_help_wrap(out, help, HELP_COLUMN, column);
+    snprintf(text, sizeof text, option->standard ? "%s (default: %s)" : "%s", option->help, option->standard);
+    cnn_help_wrap(h->out, text, HELP_COLUMN, column);
 }
 
-/* Prints the options whose group is `group`, of all tables. */
-static void print_group(FILE *out, const cnn_option_table *tables, int table_count, const char *group)
+/* Shown an option and its group; true ends the visit. */
+typedef bool option_visitor(help *h, const cnn_option *option, const char *group, const char *word);
+
+static bool visit_options(help *h, option_visitor *visit, const char *word)
 {
-    fprintf(out, "\n%s:\n", group);
-    for (int t = 0; t < table_count; t++) {
-        const char *current = "Options";
-        for (const cnn_option *option = tables[t].options; option->name; option++) {
-            current = option->group ? option->group : current;
-            if (strcmp(current, group) == 0)
-                print_option(out, option);
+    for (int t = 0; t < h->table_count; t++) {
+        const char *group = "Options";
+        for (const cnn_option *option = h->tables[t].options; option->name; option++) {
+            group = option->group ? option->group : group;
+            if (visit(h, option, group, word))
+                return true;
         }
+    }
+    return false;
+}
+
+static bool note_group(help *h, const cnn_option *option, const char *group, const char *word)
+{
+    (void)option;
+    (void)word;
+    for (int i = 0; i < h->group_count; i++)
+        if (strcmp(h->groups[i], group) == 0)
+            return false;
+    if (h->group_count < MAX_GROUPS)
+        h->groups[h->group_count++] = group;
+    return false;
+}
+
+static bool print_if_in_group(help *h, const cnn_option *option, const char *group, const char *word)
+{
+    if (strcmp(group, word) == 0)
+        print_option(h, option);
+    return false;
+}
+
+static bool print_if_basic(help *h, const cnn_option *option, const char *group, const char *word)
+{
+    (void)group;
+    (void)word;
+    if (option->basic)
+        print_option(h, option);
+    return false;
+}
+
+static bool print_if_named(help *h, const cnn_option *option, const char *group, const char *word)
+{
+    (void)group;
+    if (strcmp(option->name, word) != 0)
+        return false;
+    print_option(h, option);
+    return true;
+}
+
+static void print_group(help *h, const char *group)
+{
+    print_heading(h, group);
+    visit_options(h, print_if_in_group, group);
+}
+
+/* ---- The text ---- */
+
+static void print_usage(const help *h)
+{
+    for (int i = 0; h->tool->usage[i]; i++)
+        fprintf(h->out, "%s%s%s %s %s\n", cnn_style_on(h->out, CNN_STYLE_BOLD),
+                i == 0 ? "Usage:" : "  or: ", cnn_style_on(h->out, CNN_STYLE_PLAIN), h->tool->name, h->tool->usage[i]);
+    fputc('\n', h->out);
+    cnn_help_wrap(h->out, h->tool->summary, 0, 0);
+}
+
+static void print_examples(const help *h)
+{
+    print_heading(h, "Examples");
+    for (const cnn_example *example = h->tool->examples; example->command; example++) {
+        fprintf(h->out, "  %s\n", example->command);
+        cnn_help_wrap(h->out, example->what, 3 * INDENT, 0);
     }
 }
 
-void cnn_options_help(FILE *out, const cnn_option_table *tables, int table_count)
+/* Without what stands in brackets. */
+static int heading_length(const char *group)
 {
-    const char *groups[MAX_GROUPS]; /* in order of first appearance */
-    int count = 0;
-    for (int t = 0; t < table_count; t++) {
-        const char *current = "Options";
-        for (const cnn_option *option = tables[t].options; option->name; option++) {
-            current = option->group ? option->group : current;
-            int i = 0;
-            while (i < count && strcmp(groups[i], current) != 0)
-                i++;
-            if (i == count && count < MAX_GROUPS)
-                groups[count++] = current;
-        }
+    int length = (int)strcspn(group, "(");
+    while (length > 0 && group[length - 1] == ' ')
+        length--;
+    return length;
+}
+
+/* "model, training, mixed precision" */
+static void list_groups(const help *h, char text[TEXT_BYTES])
+{
+    size_t length = 0;
+    text[0] = '\0';
+    for (int i = 0; i < h->group_count && length < TEXT_BYTES; i++)
+        length += (size_t)snprintf(text + length, TEXT_BYTES - length, "%s%.*s", i == 0 ? "" : ", ",
+                                   heading_length(h->groups[i]), h->groups[i]);
+    for (char *c = text; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+}
+
+static void print_short(help *h)
+{
+    char groups[TEXT_BYTES], more[2 * TEXT_BYTES];
+    print_usage(h);
+    print_heading(h, "Most used options");
+    visit_options(h, print_if_basic, NULL);
+    print_examples(h);
+    list_groups(h, groups);
+    snprintf(more, sizeof more, "%s --help all shows every option, --help GROUP those of one group: %s.", h->tool->name,
+             groups);
+    fputc('\n', h->out);
+    cnn_help_wrap(h->out, more, 0, 0);
+}
+
+static void print_all(help *h)
+{
+    print_usage(h);
+    if (h->tool->description) {
+        fputc('\n', h->out);
+        cnn_help_wrap(h->out, h->tool->description, 0, 0);
     }
-    for (int i = 0; i < count; i++)
-        print_group(out, tables, table_count, groups[i]);
+    for (int i = 0; i < h->group_count; i++)
+        print_group(h, h->groups[i]);
+    print_heading(h, "Environment");
+    fprintf(h->out, "  CNN_DATA                   folder of the data sets, as --data-dir\n"
+                    "  CNN_CPU_ISA                instruction set, as --device=cpu:LEVEL\n"
+                    "  NO_COLOR                   no colour on terminals\n");
+    print_examples(h);
+    fprintf(h->out, "\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).\n");
+}
+
+cnn_status cnn_help_print(FILE *out, const cnn_tool *tool, const cnn_option_table *tables, int table_count,
+                          const char *topic)
+{
+    help h = {.out = out, .tool = tool, .tables = tables, .table_count = table_count};
+    char groups[TEXT_BYTES];
+    visit_options(&h, note_group, NULL);
+    if (!*topic) {
+        print_short(&h);
+        return CNN_OK;
+    }
+    if (strcasecmp(topic, "all") == 0) {
+        print_all(&h);
+        return CNN_OK;
+    }
+    for (int i = 0; i < h.group_count; i++)
+        if (strncasecmp(topic, h.groups[i], strlen(topic)) == 0) {
+            print_group(&h, h.groups[i]);
+            return CNN_OK;
+        }
+    const char *option = topic + strspn(topic, "-");
+    if (visit_options(&h, print_if_named, option))
+        return CNN_OK;
+    list_groups(&h, groups);
+    return cnn_error(CNN_ERR_USAGE, "there is no help on '%.100s': name an option, 'all' or a group (%s)", topic,
+                     groups);
 }

@@ -1,6 +1,8 @@
 /* Messages on standard error. */
 #include "cli/message.h"
 
+#include "cli/style.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -8,7 +10,8 @@ enum { MESSAGE_BYTES = 2048 };
 
 /* Prints one line. Control characters (a file name may hold some) become '?', so that a message stays one line and
  * cannot move the cursor. */
-static void print_line(cnn_cli *cli, const char *prefix, const char *kind, const char *format, va_list args)
+static void print_line(cnn_cli *cli, cnn_style style, const char *prefix, const char *kind, const char *format,
+                       va_list args)
 {
     char text[MESSAGE_BYTES];
     vsnprintf(text, sizeof text, format, args);
@@ -19,7 +22,8 @@ static void print_line(cnn_cli *cli, const char *prefix, const char *kind, const
     if (cli->bar)
         fputs("\r\033[K", stderr);
     cli->bar = false;
-    fprintf(stderr, "%s%s%s%s\n", prefix, *prefix ? ": " : "", kind, text);
+    fprintf(stderr, "%s%s%s%s%s%s\n", style != CNN_STYLE_PLAIN ? cnn_style_on(stderr, style) : "", prefix,
+            *prefix ? ": " : "", kind, style != CNN_STYLE_PLAIN ? cnn_style_on(stderr, CNN_STYLE_PLAIN) : "", text);
 }
 
 void cnn_message_error(cnn_cli *cli, const char *format, ...)
@@ -27,7 +31,7 @@ void cnn_message_error(cnn_cli *cli, const char *format, ...)
     va_list args;
     cli->failed = true;
     va_start(args, format);
-    print_line(cli, cli->tool->name, "", format, args);
+    print_line(cli, CNN_STYLE_ERROR, cli->tool->name, "", format, args);
     va_end(args);
 }
 
@@ -35,7 +39,7 @@ void cnn_message_warning(cnn_cli *cli, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    print_line(cli, cli->tool->name, "warning: ", format, args);
+    print_line(cli, CNN_STYLE_WARNING, cli->tool->name, "warning: ", format, args);
     va_end(args);
 }
 
@@ -45,7 +49,7 @@ void cnn_message_notice(cnn_cli *cli, const char *format, ...)
     if (cli->common.quiet)
         return;
     va_start(args, format);
-    print_line(cli, "", "", format, args);
+    print_line(cli, CNN_STYLE_PLAIN, "", "", format, args);
     va_end(args);
 }
 
@@ -55,6 +59,6 @@ void cnn_message_detail(cnn_cli *cli, const char *format, ...)
     if (!cli->common.verbose)
         return;
     va_start(args, format);
-    print_line(cli, "", "", format, args);
+    print_line(cli, CNN_STYLE_PLAIN, "", "", format, args);
     va_end(args);
 }

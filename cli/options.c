@@ -203,7 +203,7 @@ static cnn_status store(const cnn_option *option, const char *value, void *targe
             return refuse(option, value);
         return CNN_OK;
     case CNN_OPTION_STRING:
-        if (!*value || (option->choices && find_word(value, option->choices) < 0))
+        if ((!*value && value != option->bare) || (option->choices && find_word(value, option->choices) < 0))
             return refuse(option, value);
         *(const char **)target = value;
         return CNN_OK;

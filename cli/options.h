@@ -32,6 +32,17 @@ typedef enum cnn_option_kind {
     CNN_OPTION_CHOICE  /* int (or an enum): number of the word in `choices` */
 } cnn_option_kind;
 
+/* What completes an option's value in a shell, besides `choices`. */
+typedef enum cnn_complete {
+    CNN_COMPLETE_BY_ARGUMENT, /* files for "FILE", folders for "DIR", else nothing */
+    CNN_COMPLETE_MODEL,       /* .cnn files */
+    CNN_COMPLETE_NETWORK,     /* built-in networks and .cfg files */
+    CNN_COMPLETE_PICTURE,     /* .png files */
+    CNN_COMPLETE_DATA,        /* data sets */
+    CNN_COMPLETE_DEVICE,
+    CNN_COMPLETE_TOPIC /* of --help */
+} cnn_complete;
+
 /* Which ends of [min, max] a DOUBLE may not take. */
 typedef enum cnn_open { CNN_OPEN_NONE = 0, CNN_OPEN_MIN = 1, CNN_OPEN_MAX = 2, CNN_OPEN_BOTH = 3 } cnn_open;
 
@@ -46,10 +57,12 @@ typedef struct cnn_option {
     double min, max; /* max may be HUGE_VAL: no upper end */
     cnn_open open;
     const char *const *choices; /* NULL after the last */
-    const char *bare;     /* the value when the option stands without one (--amp[=TYPE]); NULL: it must have one */
-    const char *word;     /* INT, INT64, DOUBLE: a word allowed beside numbers ("dynamic"); NULL: none */
-    double word_value;    /* what the word means; may lie outside the range */
-    bool stops;           /* parsing ends when it is given, whatever follows (--help) */
+    const char *bare;  /* the value when the option stands without one (--amp[=TYPE]); NULL: it must have one */
+    const char *word;  /* INT, INT64, DOUBLE: a word allowed beside numbers ("dynamic"); NULL: none */
+    double word_value; /* what the word means; may lie outside the range */
+    bool stops;        /* parsing ends when it is given, whatever follows (--help) */
+    bool basic;        /* --help shows it; else only --help=all does */
+    cnn_complete complete;
     const char *help;     /* what it does; wrapped to 80 columns */
     const char *standard; /* default, shown as "(default: ...)"; NULL: not shown */
 } cnn_option;
@@ -69,12 +82,6 @@ typedef struct cnn_operands {
  * value and what is allowed. Settings may be partly written on failure. */
 cnn_status cnn_options_parse(const cnn_option_table *tables, int table_count, int argc, char **argv,
                              cnn_operands *operands);
-
-/* Prints the tables' options by group, each option and its wrapped help, 80 columns wide. */
-void cnn_options_help(FILE *out, const cnn_option_table *tables, int table_count);
-
-/* Prints text wrapped at 80 columns, each line indented by `indent` columns; the first one starts at column `at`. */
-void cnn_help_wrap(FILE *out, const char *text, int indent, int at);
 
 /* The word of `words` (NULL after the last) nearest to `text`, NULL when none is near. */
 const char *cnn_suggest(const char *text, const char *const *words);

@@ -1,7 +1,10 @@
 /* Aligned text tables. */
 #include "cli/table.h"
 
+#include "cli/style.h"
+
 #include "core/error.h"
+#include "core/memory.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,7 +17,7 @@ static void add_cell(cnn_table *table, char *text)
 {
     if (table->count == table->capacity) {
         int capacity = table->capacity ? 2 * table->capacity : 64;
-        char **cells = realloc(table->cells, (size_t)capacity * sizeof *cells);
+        char **cells = cnn_realloc(table->cells, (size_t)capacity, sizeof *cells);
         if (!cells) {
             table->failed = true;
             free(text);
@@ -33,7 +36,7 @@ void cnn_table_begin(cnn_table *table, const char *columns)
     while (*columns && table->columns < CNN_TABLE_COLUMNS) {
         size_t length = strcspn(columns, "|");
         table->right[table->columns++] = *columns == '>';
-        add_cell(table, strndup(columns + 1, length - 1));
+        add_cell(table, cnn_format("%.*s", (int)length - 1, columns + 1));
         columns += length + (columns[length] == '|');
     }
 }
@@ -45,7 +48,7 @@ void cnn_table_cell(cnn_table *table, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    add_cell(table, strdup(text));
+    add_cell(table, cnn_strdup(text));
 }
 
 static void print_row(const cnn_table *table, const int *width, int row, FILE *out)
@@ -75,8 +78,11 @@ cnn_status cnn_table_end(cnn_table *table, FILE *out)
         if (length > width[i % table->columns])
             width[i % table->columns] = length;
     }
-    for (int row = 0; status == CNN_OK && row * table->columns < table->count; row++)
+    for (int row = 0; status == CNN_OK && row * table->columns < table->count; row++) {
+        fputs(row == 0 ? cnn_style_on(out, CNN_STYLE_BOLD) : "", out);
         print_row(table, width, row, out);
+        fputs(row == 0 ? cnn_style_on(out, CNN_STYLE_PLAIN) : "", out);
+    }
     for (int i = 0; i < table->count; i++)
         free(table->cells[i]);
     free(table->cells);

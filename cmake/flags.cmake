@@ -39,4 +39,13 @@ function(cnn_add_tool name)
     add_executable(${name} ${ARGN})
     target_link_libraries(${name} PRIVATE cnn_cli cnn_static cnn_flags)
     install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    if(NOT CMAKE_CROSSCOMPILING) # the tool itself writes its completion
+        install(CODE "execute_process(COMMAND \"$<TARGET_FILE:${name}>\" --completion bash
+                                      OUTPUT_FILE \"${CMAKE_BINARY_DIR}/${name}.bash\" RESULT_VARIABLE code)
+if(code)
+    message(FATAL_ERROR \"${name} cannot write its completion\")
+endif()")
+        install(FILES ${CMAKE_BINARY_DIR}/${name}.bash RENAME ${name}
+                DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+    endif()
 endfunction()

@@ -1,4 +1,5 @@
 /* Option tables: what is accepted, and the sentences for what is not. */
+#include "cli/help.h"
 #include "cli/options.h"
 
 #include <check.h>
@@ -207,7 +208,15 @@ START_TEST(help_fits_80_columns)
     char *text;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);
-    cnn_options_help(out, tables, 1);
+    static const char *const usage[] = {"[OPTION]...", NULL};
+    static const cnn_example examples[] = {{"tool --fast", "be fast"}, {NULL, NULL}};
+    const cnn_tool tool = {.name = "tool", .usage = usage, .summary = "Do it.", .options = table, .examples = examples};
+    ck_assert_int_eq(cnn_help_print(out, &tool, tables, 1, "all"), CNN_OK);
+    ck_assert_int_eq(cnn_help_print(out, &tool, tables, 1, ""), CNN_OK);
+    ck_assert_int_eq(cnn_help_print(out, &tool, tables, 1, "tw"), CNN_OK);
+    ck_assert_int_eq(cnn_help_print(out, &tool, tables, 1, "--amp"), CNN_OK);
+    ck_assert_int_eq(cnn_help_print(out, &tool, tables, 1, "three"), CNN_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), "'three'"));
     cnn_help_wrap(out, "a sentence of many words that goes on and on beyond the eightieth column to be wrapped there",
                   4, 0);
     ck_assert_int_eq(fclose(out), 0);

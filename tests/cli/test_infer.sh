@@ -160,12 +160,26 @@ fi
 for tool in "$train" "$opt" "$infer"; do
     succeeds "$tool" --help
     says "Examples:"
-    for option in --help --version --json --quiet --verbose --threads --seed --device --data --data-dir; do
+    says "--help all"
+    says "--json"
+    checks=$((checks + 1))
+    [ "$(wc -l <"$logs/out")" -le 60 ] || fail "${tool##*/} --help does not fit a screen"
+    awk 'length > 80' "$logs/out" >"$logs/wide"
+    succeeds "$tool" --help all
+    for option in --help --version --json --quiet --verbose --threads --seed --device --data --data-dir --completion; do
         says "$option"
     done
+    says "Exit status"
+    awk 'length > 80' "$logs/out" >>"$logs/wide"
     checks=$((checks + 1))
-    [ "$(awk 'length > 80' "$logs/out" | wc -l)" = 0 ] || fail "${tool##*/} --help is wider than 80 columns"
+    [ -s "$logs/wide" ] && fail "${tool##*/} --help is wider than 80 columns"
+    succeeds "$tool" --help=RUNNING
+    says "--threads"
+    succeeds "$tool" --help seed
+    says "random choices"
+    refuses 2 "'nonsense'|running" "$tool" --help nonsense
     succeeds "$tool" --version
     says "${tool##*/} (cnnkit) "
+    says "device ref"
 done
 finish

@@ -26,6 +26,13 @@ if nm -D --defined-only "$libdir/libcnn.so" | grep -q ' cnn_model_find$'; then
     exit 1
 fi
 
+for tool in cnn-train cnn-opt cnn-infer; do
+    grep -q "^complete -F .* $tool\$" "$work/usr/share/bash-completion/completions/$tool" || {
+        echo "the completion of $tool is not installed"
+        exit 1
+    }
+done
+
 if ! { cmake -S "$source_dir/tests/install" -B "$work/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" &&
     cmake --build "$work/build"; } >"$work/log" 2>&1; then
     cat "$work/log"
