@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,9 +76,11 @@ static cnn_status read_note(const char *folder, char **note)
     if (!path)
         return CNN_ERR_MEMORY;
     FILE *file = fopen(path, "r");
+    cnn_status status =
+        file || errno == ENOENT ? CNN_OK : cnn_error(CNN_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     free(path);
     if (!file)
-        return CNN_OK;
+        return status;
     bool some = fgets(line, sizeof line, file) != NULL;
     fclose(file);
     line[strcspn(line, "\r\n")] = '\0';

@@ -43,6 +43,23 @@ static void on_warning(png_structp png, png_const_charp message)
     (void)message;
 }
 
+/* libpng's memory, and zlib's behind it, is allocated as all memory here; a failure is remembered, since libpng's words
+ * for it would sound like a damaged file. */
+static png_voidp on_alloc(png_structp png, png_alloc_size_t bytes)
+{
+    png_reader *reader = png_get_mem_ptr(png);
+    void *memory = cnn_calloc(bytes, 1);
+    if (!memory)
+        reader->status = CNN_ERR_MEMORY;
+    return memory;
+}
+
+static void on_free(png_structp png, png_voidp memory)
+{
+    (void)png;
+    free(memory);
+}
+
 static void on_read(png_structp png, png_bytep data, size_t bytes)
 {
     png_reader *reader = png_get_io_ptr(png);
@@ -147,10 +164,11 @@ cnn_status cnn_picture_read(const char *path, cnn_picture *picture)
     if (!reader.file)
         CNN_FAIL(CNN_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     CNN_TRY(check_file(path, reader.file));
-    reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning);
+    reader.png =
+        png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning, &reader, on_alloc, on_free);
     reader.info = reader.png ? png_create_info_struct(reader.png) : NULL;
     if (!reader.info)
-        CNN_FAIL(CNN_ERR_MEMORY, "%s: out of memory while opening it", path);
+        CNN_TRY(CNN_ERR_MEMORY);
     if (!decode(&reader)) {
         CNN_TRY(reader.status);
         CNN_FAIL(CNN_ERR_FORMAT, "%s: damaged PNG before byte %ld (%s); save the picture again", path,

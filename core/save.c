@@ -107,11 +107,18 @@ static cnn_status open_target(cnn_save *save)
 }
 
 /* The file that a path means: a symbolic link is followed, so that the link stays and its target is replaced. A link
- * that leads nowhere has no real path; then the link itself is replaced. */
+ * that leads nowhere has no real path; then the link itself is replaced. NULL and an error without memory. */
 static char *follow_link(const char *path)
 {
     struct stat info;
-    char *real = lstat(path, &info) == 0 && S_ISLNK(info.st_mode) ? realpath(path, NULL) : NULL;
+    char *real = NULL;
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode)) {
+        real = realpath(path, NULL);
+        if (!real && errno == ENOMEM) {
+            cnn_error(CNN_ERR_MEMORY, "%s: out of memory while following the link", path);
+            return NULL;
+        }
+    }
     char *target = cnn_strdup(real ? real : path);
     free(real);
     return target;

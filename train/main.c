@@ -160,7 +160,7 @@ static cnn_status finish(train_run *run, const cnn_train_result *result, const c
     CNN_TRY(test_saved(run, test, &correct));
     train_log_end(run, result, (double)correct / (double)test->count);
     train_report_end(run, result, test, correct);
-    if (run->checkpoint && fflush(stdout) == 0)
+    if (run->checkpoint && fflush(stdout) == 0 && !ferror(stdout))
         CNN_TRY(cnn_save_remove(run->checkpoint));
 out:
     return status;

@@ -1,0 +1,81 @@
+/* The files of the current folder in memory. */
+#include "tests/oom/folder.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MOST_FILES = 64 };
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static oom_file read_file(const char *name, size_t size)
+{
+    oom_file file = {strdup(name), malloc(size + 1), size};
+    FILE *in = fopen(name, "rb");
+    if (!file.name || !file.bytes || !in || fread(file.bytes, 1, size, in) != size)
+        die(name);
+    fclose(in);
+    return file;
+}
+
+oom_folder oom_folder_read(void)
+{
+    oom_folder folder = {calloc(MOST_FILES, sizeof *folder.files), 0};
+    DIR *dir = opendir(".");
+    if (!folder.files || !dir)
+        die("this folder");
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        struct stat info;
+        if (lstat(entry->d_name, &info) != 0 || !S_ISREG(info.st_mode) || folder.count == MOST_FILES)
+            continue;
+        folder.files[folder.count++] = read_file(entry->d_name, (size_t)info.st_size);
+    }
+    closedir(dir);
+    return folder;
+}
+
+void oom_folder_free(oom_folder *folder)
+{
+    for (int i = 0; i < folder->count; i++) {
+        free(folder->files[i].name);
+        free(folder->files[i].bytes);
+    }
+    free(folder->files);
+    *folder = (oom_folder){NULL, 0};
+}
+
+const oom_file *oom_folder_find(const oom_folder *folder, const char *name)
+{
+    for (int i = 0; i < folder->count; i++)
+        if (strcmp(folder->files[i].name, name) == 0)
+            return &folder->files[i];
+    return NULL;
+}
+
+bool oom_file_same(const oom_file *a, const oom_file *b)
+{
+    return a && b && a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+
+void oom_folder_restore(const oom_folder *wanted, const oom_folder *now)
+{
+    for (int i = 0; i < now->count; i++)
+        if (!oom_folder_find(wanted, now->files[i].name) && unlink(now->files[i].name) != 0)
+            die(now->files[i].name);
+    for (int i = 0; i < wanted->count; i++) {
+        const oom_file *file = &wanted->files[i];
+        if (oom_file_same(file, oom_folder_find(now, file->name)))
+            continue;
+        FILE *out = fopen(file->name, "wb");
+        if (!out || fwrite(file->bytes, 1, file->size, out) != file->size || fclose(out) != 0)
+            die(file->name);
+    }
+}

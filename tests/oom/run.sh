@@ -1,0 +1,70 @@
+# Every request for memory of a tool made to fail in turn, in each of its modes: run.sh BIN SOURCES TOOL.
+# OOM_EVERY=K takes each K-th request only (the standard is below; 1: all of them).
+. "$2/tests/cli/lib.sh"
+
+tool=$3
+every=${OOM_EVERY:-16}
+OOM_LOGS=$logs
+export OOM_LOGS
+# A leak or a wrong access ends with a code of its own.
+export ASAN_OPTIONS="exitcode=99:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
+
+# survives [--output FILE]... -- ARGUMENT...: no run with these arguments breaks a promise.
+survives() {
+    checks=$((checks + 1))
+    echo "$tool $*"
+    "$bin/oom_$tool" --every "$every" "$@" >"$logs/report" 2>&1 || {
+        failures=$((failures + 1))
+        cat "$logs/report"
+    }
+    tail -1 "$logs/report"
+}
+
+cat >net.cfg <<'CFG'
+image = input(height=28, width=28, channels=1)
+conv1 = conv(image, out=8, kernel=5, stride=2, bias=0)
+bn1 = bn(conv1)
+relu1 = relu(bn1)
+conv2 = conv(relu1, out=8, kernel=3, pad=1)
+sum = add(conv2, relu1)
+relu2 = relu(sum)
+pool2 = maxpool(relu2, kernel=2)
+fc1 = linear(pool2, out=10)
+CFG
+"$make_model" net.cfg synth model.cnn
+mkdir data
+files mnist data
+echo "old" >old
+
+case $tool in
+cnn-train)
+    short="--model net.cfg --data synth --epochs 0.03 --threads 1 --quiet"
+    survives --output model.cnn --output model.cnn.ckpt -- $short
+    survives --output old --output old.ckpt --output run.jsonl -- $short --amp --schedule one-cycle --augment 1 --json \
+        --label-smoothing 0.1 --nesterov --clip-norm 1 --ema 0.9 --log run.jsonl -o old
+    survives --output model.cnn --output model.cnn.ckpt -- --model net.cfg --data mnist --data-dir data --epochs 0.5 \
+        --threads 2 --quiet
+    # A run whose last words could not be written keeps its checkpoint: one to go on from.
+    "$train" $short --epochs 2 --checkpoint kept.ckpt -o resumed.cnn >/dev/full 2>"$logs/err"
+    [ -f kept.ckpt ] || fail "no checkpoint to go on from"
+    survives --output resumed.cnn --output kept.ckpt -- $short --epochs 2 --checkpoint kept.ckpt --resume -o resumed.cnn
+    ;;
+cnn-opt)
+    survives --output old -- --int8 --data synth --threads 1 --json -o old
+    survives --output model-opt.cnn -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data --threads 1 --verbose
+    ;;
+cnn-infer)
+    files png seven seven.png
+    files png plus plus.png
+    ln -s old link
+    survives -- -m model.cnn --threads 1 plus.png seven.png
+    survives -- -m model.cnn --threads 1 --topk 4 --json seven.png
+    survives --output old -- -m model.cnn --threads 1 --test --logits link
+    survives -- -m model.cnn --threads 2 --test --data mnist --data-dir data --device ref --batch 7
+    survives -- -m model.cnn --threads 1 --compare ref
+    survives -- -m model.cnn --threads 1 --dump-program
+    survives -- -m model.cnn --threads 1 --bench --device cpu,ref --quiet
+    survives -- --help
+    ;;
+esac
+finish

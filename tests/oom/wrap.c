@@ -1,0 +1,78 @@
+/* The functions through which the tools ask for memory, each with a chance to fail: the linker (--wrap) sends calls of
+ * f() to __wrap_f() and calls of __real_f() to f(). */
+#define _XOPEN_SOURCE 700
+#include "tests/oom/oom.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <zlib.h>
+
+oom_state *oom_shared;
+
+static bool refused(const char *function)
+{
+    if (!oom_shared || atomic_fetch_add(&oom_shared->count, 1) + 1 != atomic_load(&oom_shared->fail_at))
+        return false;
+    snprintf(oom_shared->failed, sizeof oom_shared->failed, "%s", function);
+    errno = ENOMEM;
+    return true;
+}
+
+bool oom_is_tolerable(const char *function)
+{
+    return strcmp(function, "pthread_create") == 0 || strcmp(function, "mmap64") == 0;
+}
+
+#define WRAP(type, name, parameters, arguments)                 \
+    type __real_##name parameters;                              \
+    type __wrap_##name parameters;                              \
+    type __wrap_##name parameters                               \
+    {                                                           \
+        return refused(#name) ? NULL : __real_##name arguments; \
+    }
+
+WRAP(void *, malloc, (size_t bytes), (bytes))
+WRAP(void *, calloc, (size_t count, size_t size), (count, size))
+WRAP(void *, realloc, (void *memory, size_t bytes), (memory, bytes))
+WRAP(void *, aligned_alloc, (size_t align, size_t bytes), (align, bytes))
+WRAP(char *, strdup, (const char *text), (text))
+WRAP(char *, strndup, (const char *text, size_t length), (text, length))
+WRAP(char *, realpath, (const char *path, char *resolved), (path, resolved))
+WRAP(FILE *, fopen64, (const char *path, const char *mode), (path, mode))
+WRAP(FILE *, fdopen, (int fd, const char *mode), (fd, mode))
+WRAP(DIR *, opendir, (const char *path), (path))
+WRAP(gzFile, gzdopen, (int fd, const char *mode), (fd, mode))
+WRAP(FILE *, open_memstream, (char **text, size_t *bytes), (text, bytes))
+
+void *__real_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    return refused("mmap64") ? MAP_FAILED : __real_mmap64(at, bytes, protection, flags, fd, offset);
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context)
+{
+    return refused("pthread_create") ? EAGAIN : __real_pthread_create(thread, attributes, run, context);
+}
+
+/* A clock that runs ahead, so that what measures for a second is done in a hundredth. */
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    const long long ahead = 100, second = 1000000000;
+    int code = __real_clock_gettime(clock, now);
+    long long ns = now->tv_nsec * ahead;
+    now->tv_sec = (time_t)(now->tv_sec * ahead + ns / second);
+    now->tv_nsec = (long)(ns % second);
+    return code;
+}
