@@ -4,6 +4,7 @@
 #include "cli/completion.h"
 #include "cli/exit.h"
 #include "cli/help.h"
+#include "cli/hints.h"
 #include "cli/interrupt.h"
 #include "cli/message.h"
 #include "core/backends.h"
@@ -69,13 +70,16 @@ cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool s
     }
 }
 
-static cnn_status check_usage(const cnn_cli *cli)
+static cnn_status check_usage(const cnn_cli *cli, const cnn_option_table *tables)
 {
+    char hint[CNN_HINT_BYTES];
     if (cli->common.quiet && cli->common.verbose)
         return cnn_error(CNN_ERR_USAGE, "options --quiet and --verbose contradict each other");
     int most = cli->tool->max_operands;
     if (most >= 0 && cli->operands.count > most) {
         const char *extra = cli->operands.list[most];
+        if (most == 0 && *cnn_hint_operand(tables, TABLES, extra, hint))
+            return cnn_error(CNN_ERR_USAGE, "'%.100s' is not an option (did you mean %s?)", extra, hint);
         if (most == 0)
             return cnn_error(CNN_ERR_USAGE, "'%.100s' is not an option, and %s takes nothing else", extra,
                              cli->tool->name);
@@ -108,7 +112,7 @@ bool cnn_cli_begin(cnn_cli *cli, const cnn_tool *tool, void *settings, int argc,
         print_version(tool);
     else if (status == CNN_OK && cli->common.completion >= 0)
         cnn_completion_print(stdout, tool, tables, TABLES);
-    else if (status == CNN_OK && (status = check_usage(cli)) == CNN_OK)
+    else if (status == CNN_OK && (status = check_usage(cli, tables)) == CNN_OK)
         return true;
     *code = cnn_cli_end(cli, status);
     return false;

@@ -1,6 +1,7 @@
 /* Parsing of option tables with getopt_long, and the sentences about what is wrong. */
 #include "cli/options.h"
 
+#include "cli/hints.h"
 #include "core/error.h"
 
 #include <assert.h>
@@ -122,6 +123,8 @@ static const char *allowed(const cnn_option *option, char text[TEXT_BYTES])
         append_integers(text, option);
     else if (option->kind == CNN_OPTION_DOUBLE)
         append_doubles(text, option);
+    else if (option->complete == CNN_COMPLETE_DEVICE)
+        append(text, "a device, such as cpu or ref");
     else
         append(text, "%s", option->argument);
     if (option->word)
@@ -135,7 +138,9 @@ static cnn_status refuse(const cnn_option *option, const char *value)
     if (!*value)
         return cnn_error(CNN_ERR_USAGE, "option --%s needs a value that is not empty: %s", option->name,
                          allowed(option, text));
-    return cnn_error(CNN_ERR_USAGE, "option --%s takes %s, not '%.100s'", option->name, allowed(option, text), value);
+    char hint[CNN_HINT_BYTES];
+    return cnn_error(CNN_ERR_USAGE, "option --%s takes %s, not '%.100s'%s", option->name, allowed(option, text), value,
+                     cnn_hint_value(option, value, hint));
 }
 
 /* A number starts with a digit, a sign or a point: strtod would also take spaces, "inf", "nan" and hexadecimals. */
@@ -237,6 +242,9 @@ static cnn_status refuse_unknown(const option_parser *parser, const char *word)
     const char *near = cnn_suggest(name, names);
     if (near)
         return cnn_error(CNN_ERR_USAGE, "there is no option --%s (did you mean --%s?)", name, near);
+    const cnn_option *related = cnn_hint_option(parser->option, parser->count, name);
+    if (related)
+        return cnn_error(CNN_ERR_USAGE, "there is no option --%s; perhaps you mean --%s", name, related->name);
     return cnn_error(CNN_ERR_USAGE, "there is no option --%s", name);
 }
 

@@ -56,14 +56,15 @@ static void format_cells(double share, int room, char text[LINE_BYTES])
     snprintf(text + cells + 1, LINE_BYTES - (size_t)cells - 1, "]  ");
 }
 
-/* On a narrow terminal the bar shrinks first; what then does not fit is cut off at the end, the note before the rest.
- */
+/* On a narrow terminal the bar shrinks first, then the rate goes; what then does not fit is cut off at the end. */
 static void draw_bar(cnn_progress *progress, double share, double left_s)
 {
     char cells[LINE_BYTES], rest[LINE_BYTES], rate[RATE_BYTES], left[CNN_UNIT_BYTES];
     int room = terminal_columns() - 1; /* a full line would scroll */
     format_rate(progress, share * progress->total, "  ", rate);
     int length = snprintf(rest, sizeof rest, "%3.0f %%  %s%s left", 100 * share, rate, cnn_format_time(left, left_s));
+    if (room < (int)strlen(progress->label) + 2 + length)
+        length = snprintf(rest, sizeof rest, "%3.0f %%  %s left", 100 * share, left);
     format_cells(share, room - (int)strlen(progress->label) - 2 - length, cells);
     snprintf(rest + length, sizeof rest - (size_t)length, "%s%s", *progress->note ? "  " : "", progress->note);
     int label = (int)strlen(progress->label) < room ? (int)strlen(progress->label) : room;

@@ -137,7 +137,7 @@ static cnn_status check_file(const char *path, FILE *file)
     if (fstat(fileno(file), &info) != 0)
         return cnn_error(CNN_ERR_IO, "%s: %s", path, strerror(errno));
     if (S_ISDIR(info.st_mode))
-        return cnn_error(CNN_ERR_IO, "%s: is a folder, not a picture", path);
+        return cnn_error(CNN_ERR_IO, "%s: is a folder; name the pictures in it, such as %s/*.png", path, path);
     if (info.st_size > MAX_FILE_BYTES)
         return cnn_error(CNN_ERR_FORMAT, "%s: %lld bytes are too many for a picture; the limit is %d", path,
                          (long long)info.st_size, MAX_FILE_BYTES);
@@ -162,7 +162,7 @@ cnn_status cnn_picture_read(const char *path, cnn_picture *picture)
     cnn_status status = CNN_OK;
     png_reader reader = {.path = path, .file = fopen(path, "rb")};
     if (!reader.file)
-        CNN_FAIL(CNN_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        CNN_FAIL(CNN_ERR_IO, "%s: cannot be opened: %s; check its name", path, strerror(errno));
     CNN_TRY(check_file(path, reader.file));
     reader.png =
         png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning, &reader, on_alloc, on_free);

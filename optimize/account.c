@@ -3,6 +3,7 @@
 #include "optimize/job.h"
 
 #include "cli/message.h"
+#include "cli/progress.h"
 #include "cli/units.h"
 #include "core/file.h"
 #include "core/layers.h"
@@ -74,6 +75,11 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count)
     }
 }
 
+static void show_measuring(void *context, int32_t done)
+{
+    cnn_progress_update(context, done, NULL);
+}
+
 cnn_status opt_measure(opt_job *job, const char *format, ...)
 {
     opt_stage *stage = &job->account->stages[job->account->stage_count];
@@ -83,8 +89,11 @@ cnn_status opt_measure(opt_job *job, const char *format, ...)
     va_end(args);
     /* The model as it was given stands for the file it came from, not for one packed anew. */
     cnn_pack pack = job->account->stage_count == 0 ? CNN_PACK_AUTO : (cnn_pack)job->settings->pack;
+    cnn_progress progress;
+    cnn_progress_begin(&progress, job->cli, "measure", job->split.validation_count, "images");
     cnn_status status = cnn_measure(job->model, pack, job->data, job->split.validation, job->split.validation_count,
-                                    job->cli->common.device, &stage->figures);
+                                    job->cli->common.device, show_measuring, &progress, &stage->figures);
+    cnn_progress_end(&progress);
     if (status != CNN_OK)
         return status;
     job->account->stage_count++;

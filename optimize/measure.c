@@ -6,22 +6,16 @@
 #include "optimize/measure.h"
 
 #include "cnn/session.h"
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
+enum { CHUNK_IMAGES = 512 }; /* evaluated between two looks at the progress; whole batches */
 enum { WARM_UP_RUNS = 3, LEAST_RUNS = 15, MOST_RUNS = 1000 };
 static const double enough_s = 0.5;
-
-static double clock_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static int compare_doubles(const void *left, const void *right)
 {
@@ -43,9 +37,9 @@ static cnn_status measure_latency(cnn_session *session, const cnn_dataset *data,
     for (int i = 0; i < WARM_UP_RUNS; i++)
         CNN_TRY(cnn_session_infer(session, data->images, 1, logits));
     while (runs < MOST_RUNS && (runs < LEAST_RUNS || total < enough_s)) {
-        double start = clock_s();
+        double start = cnn_clock();
         CNN_TRY(cnn_session_infer(session, data->images + (size_t)(runs % data->count) * image_bytes, 1, logits));
-        seconds[runs] = clock_s() - start;
+        seconds[runs] = cnn_clock() - start;
         total += seconds[runs++];
     }
     qsort(seconds, (size_t)runs, sizeof *seconds, compare_doubles);
@@ -57,7 +51,7 @@ out:
 }
 
 cnn_status cnn_measure(cnn_model *model, cnn_pack pack, const cnn_dataset *data, const int32_t *index, int32_t count,
-                       const char *device, cnn_measurement *measurement)
+                       const char *device, cnn_measure_fn progress, void *context, cnn_measurement *measurement)
 {
     cnn_status status = CNN_OK;
     cnn_session *session = NULL;
@@ -71,10 +65,18 @@ cnn_status cnn_measure(cnn_model *model, cnn_pack pack, const cnn_dataset *data,
     CNN_TRY(cnn_session_open(model, &(cnn_session_options){.device = device}, &session));
     CNN_TRY(measure_latency(session, data, cnn_model_output(model).c, &made.ms_per_image));
     if (count > 0) {
-        int64_t correct;
-        double start = clock_s();
-        CNN_TRY(cnn_session_evaluate(session, data, index, count, &correct, NULL));
-        made.images_per_s = count / (clock_s() - start);
+        int64_t correct = 0;
+        double start = cnn_clock();
+        for (int32_t done = 0; done < count;) {
+            int32_t chunk = count - done < CHUNK_IMAGES ? count - done : CHUNK_IMAGES;
+            int64_t right;
+            CNN_TRY(cnn_session_evaluate(session, data, index + done, chunk, &right, NULL));
+            correct += right;
+            done += chunk;
+            if (progress)
+                progress(context, done);
+        }
+        made.images_per_s = count / (cnn_clock() - start);
         made.accuracy = (double)correct / count;
     }
     *measurement = made;

@@ -13,8 +13,12 @@ typedef struct cnn_measurement {
     double images_per_s;   /* throughput: the images of `index` in batches of 64; NaN when there are none */
 } cnn_measurement;
 
-/* Measures the model on images index[0..count) of `data`; the file's size is that of a file packed like this. */
+/* Called now and then with how many images are done. */
+typedef void (*cnn_measure_fn)(void *context, int32_t done);
+
+/* Measures the model on images index[0..count) of `data`; the file's size is that of a file packed like this. progress
+ * may be NULL. */
 cnn_status cnn_measure(cnn_model *model, cnn_pack pack, const cnn_dataset *data, const int32_t *index, int32_t count,
-                       const char *device, cnn_measurement *measurement);
+                       const char *device, cnn_measure_fn progress, void *context, cnn_measurement *measurement);
 
 #endif

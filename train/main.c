@@ -1,6 +1,7 @@
 /* cnn-train: trains a network and saves it after every epoch. */
 #include "cli/interrupt.h"
 #include "cli/message.h"
+#include "cli/progress.h"
 #include "cnn/session.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+
+enum { TEST_CHUNK = 512 }; /* images between two looks at the bar; whole batches */
 
 /* Remembers the sentence of a failure in the callback, which can only ask training to stop. */
 static bool keep_going(train_run *run, cnn_status status)
@@ -61,6 +64,29 @@ static bool show_progress(void *context, const cnn_train_progress *progress)
     return keep_going(run, status);
 }
 
+/* Right answers on the test set, chunk by chunk behind a bar. */
+static cnn_status evaluate(train_run *run, cnn_session *session, const cnn_dataset *test, int64_t *correct)
+{
+    cnn_status status = CNN_OK;
+    cnn_progress progress;
+    int32_t index[TEST_CHUNK];
+    *correct = 0;
+    cnn_progress_begin(&progress, run->cli, "test", test->count, "images");
+    for (int32_t done = 0; done < test->count;) {
+        int32_t chunk = test->count - done < TEST_CHUNK ? test->count - done : TEST_CHUNK;
+        int64_t right;
+        for (int32_t i = 0; i < chunk; i++)
+            index[i] = done + i;
+        CNN_TRY(cnn_session_evaluate(session, test, index, chunk, &right, NULL));
+        *correct += right;
+        done += chunk;
+        cnn_progress_update(&progress, done, NULL);
+    }
+out:
+    cnn_progress_end(&progress);
+    return status;
+}
+
 /* Accuracy of the file just written, so that anyone who reads it gets the same. */
 static cnn_status test_saved(train_run *run, const cnn_dataset *test, int64_t *correct)
 {
@@ -70,7 +96,7 @@ static cnn_status test_saved(train_run *run, const cnn_dataset *test, int64_t *c
     const cnn_session_options inference = {.device = run->cli->common.device};
     CNN_TRY(cnn_model_load(run->set->output, &model));
     CNN_TRY(cnn_session_open(model, &inference, &session));
-    CNN_TRY(cnn_session_evaluate(session, test, NULL, test->count, correct, NULL));
+    CNN_TRY(evaluate(run, session, test, correct));
 out:
     cnn_session_close(session);
     cnn_model_free(model);

@@ -109,6 +109,15 @@ refuses 2 "--logits|--test" "$infer" --logits scores plus.png
 refuses 2 "--logits|FILE" "$infer" --test --logits ""
 refuses 2 "--tset|--test" "$infer" --tset
 refuses 2 "-Z" "$infer" -Z
+refuses 2 "did you mean --data mnist" "$train" mnist
+refuses 2 "did you mean --model lenet5" "$train" lenet5
+refuses 2 "did you mean --amp=bf16" "$train" --amp bf16
+refuses 2 "--lr|'0,01'|point" "$train" --lr 0,01
+refuses 2 "--prune|'50'|write 0.5" "$opt" --prune 50
+refuses 2 "--prune|'30%'|write 0.3" "$opt" --prune 30%
+refuses 2 "--quantize|perhaps you mean --int8" "$opt" --quantize
+refuses 2 "--learning-rate|perhaps you mean --lr" "$train" --learning-rate 1
+refuses 2 "--compare|such as cpu or ref" "$infer" --compare
 refuses 2 "--quiet|--verbose" "$infer" --quiet --verbose --test
 refuses 2 "--json" "$infer" --json=yes --test
 refuses 2 "'nonsense'|mnist" "$infer" --test --data nonsense
