@@ -174,7 +174,6 @@ static const cnn_option table[] = {
      .kind = CNN_OPTION_CHOICE,
      .choices = cnn_schedule_names,
      .offset = offsetof(train_settings, schedule),
-     .basic = true,
      .help = "learning rate over the run: constant; cosine, which falls to 0; step, which falls at once every so many "
              "epochs; one-cycle, which rises from R/25 to R and falls to R/10000",
      .standard = "constant"},
@@ -223,6 +222,7 @@ static const cnn_option table[] = {
      .standard = "what suits the data; --verbose shows it"},
     {.group = "Interruptions",
      .name = "resume",
+     .basic = true,
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(train_settings, resume),
      .help = "go on with the run that was interrupted: the same options and data end with the same bits as if it had "
