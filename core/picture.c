@@ -161,6 +161,8 @@ cnn_status cnn_picture_read(const char *path, cnn_picture *picture)
 {
     cnn_status status = CNN_OK;
     png_reader reader = {.path = path, .file = fopen(path, "rb")};
+    if (!reader.file && errno == ENOMEM)
+        CNN_FAIL(CNN_ERR_MEMORY, "%s: out of memory while opening it", path);
     if (!reader.file)
         CNN_FAIL(CNN_ERR_IO, "%s: cannot be opened: %s; check its name", path, strerror(errno));
     CNN_TRY(check_file(path, reader.file));

@@ -13,8 +13,8 @@ typedef struct oom_state {
 
 extern oom_state *oom_shared; /* NULL: nothing is counted */
 
-/* True when a tool may go on without what this function gives: with fewer threads, with a file read in place of mapped.
- */
+/* True when a tool may go on without what this function gives: with fewer threads, with a file that is read in place of
+ * mapped, without a look at how large a picture is. What it writes must be the same. */
 bool oom_is_tolerable(const char *function);
 
 int tool_main(int argc, char **argv);

@@ -44,6 +44,9 @@ cnn-train)
         --label-smoothing 0.1 --nesterov --clip-norm 1 --ema 0.9 --log run.jsonl -o old
     survives --output model.cnn --output model.cnn.ckpt -- --model net.cfg --data mnist --data-dir data --epochs 0.5 \
         --threads 2 --quiet
+    files shapes shapes 12
+    survives --output own.cnn --output own.cnn.ckpt -- --model lenet300 --data png:shapes --image-size 8 --threads 1 --quiet \
+        -o own.cnn
     # A run whose last words could not be written keeps its checkpoint: one to go on from.
     "$train" $short --epochs 2 --checkpoint kept.ckpt -o resumed.cnn >/dev/full 2>"$logs/err"
     [ -f kept.ckpt ] || fail "no checkpoint to go on from"
@@ -52,6 +55,8 @@ cnn-train)
 cnn-opt)
     survives --output old -- --int8 --data synth --threads 1 --json -o old
     survives --output model-opt.cnn -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data --threads 1 --verbose
+    survives --output old -- --prune 0.5 --structure weight --criterion taylor --prune-schedule cubic --prune-steps 2 \
+        --finetune 0.5 --pack smallest --data mnist --data-dir data --threads 1 -o old
     ;;
 cnn-infer)
     files png seven seven.png

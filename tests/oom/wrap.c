@@ -26,7 +26,11 @@ static bool refused(const char *function)
 
 bool oom_is_tolerable(const char *function)
 {
-    return strcmp(function, "pthread_create") == 0 || strcmp(function, "mmap64") == 0;
+    static const char *const functions[] = {"pthread_create", "mmap64", "fopen64"};
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+        if (strcmp(function, functions[i]) == 0)
+            return true;
+    return false;
 }
 
 #define WRAP(type, name, parameters, arguments)                 \
