@@ -6,15 +6,20 @@
 #include "cnn/picture.h"
 
 enum {
-    CNN_DIGIT_BOX = 20,     /* longest side of the drawing in CNN_DIGIT_SIDE */
-    CNN_PICTURE_WORK = 512, /* longest side that preparation works on */
-    CNN_MOST_DIGITS = 64
+    CNN_DIGIT_BOX = 20,    /* longest side of the drawing in CNN_DIGIT_SIDE */
+    CNN_PICTURE_WORK = 512 /* longest side that preparation works on */
 };
 
 /* Half-open box: x0 <= x < x1, y0 <= y < y1. */
 typedef struct cnn_box {
     int32_t x0, y0, x1, y1;
 } cnn_box;
+
+static inline int32_t cnn_box_longest(const cnn_box *box)
+{
+    int32_t width = box->x1 - box->x0, height = box->y1 - box->y0;
+    return width > height ? width : height;
+}
 
 /* ---- Colours ---- */
 
@@ -68,9 +73,23 @@ void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch);
 /* Takes uneven light out of ink [height,width]; even light is left as it is. */
 cnn_status cnn_ink_flatten(float *ink, int32_t height, int32_t width);
 
-/* Splits ink from paper (Otsu): mask [count] = 1 where ink; ink becomes soft, 0 at a quarter and 1 at three quarters of
- * the way from the median paper to the median ink. False when there is only one side. */
-bool cnn_ink_threshold(float *ink, size_t count, uint8_t *mask);
+/* Leaves of ink [height,width] what is narrower than `side`: strokes, also under shadows with hard edges.
+ * scratch: [height,width] */
+cnn_status cnn_ink_tophat(float *ink, int32_t height, int32_t width, int32_t side, float *scratch);
+
+/* 1, or -1 when what differs most from the median of ink [count] lies below it. */
+float cnn_ink_sign(const float *ink, size_t count);
+
+/* Where ink and paper are split: by Otsu's threshold, or at half the highest contrast. */
+typedef enum cnn_cut { CNN_CUT_OTSU, CNN_CUT_HALF } cnn_cut;
+
+/* Splits ink from paper: mask [count] = 1 where ink; ink becomes soft, 0 at a quarter and 1 at three quarters of the
+ * way from the median paper to the median ink. False when there is only one side. */
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask);
+
+/* Erases the lines of ruled or checkered paper that the mask holds, two and more in a direction, from ink and mask
+ * [height,width]; strokes that cross them stay. */
+cnn_status cnn_lines_erase(float *ink, uint8_t *mask, int32_t height, int32_t width);
 
 /* ---- Parts ---- */
 
@@ -78,9 +97,12 @@ enum { CNN_NO_DIGIT = -1 };
 
 typedef struct cnn_part {
     cnn_box box;
-    int32_t size;  /* pixels */
-    int32_t digit; /* that it belongs to, from left to right, or CNN_NO_DIGIT */
-    bool kept;     /* it is no dust and no line */
+    int32_t size;      /* pixels */
+    int32_t edge;      /* of them on the picture's border */
+    int32_t outline;   /* of them close to a side of the box */
+    int32_t digit;     /* that it belongs to, from left to right, or CNN_NO_DIGIT */
+    bool kept;         /* it was written, as far as one can tell */
+    bool surroundings; /* of the paper, or a line on it */
 } cnn_part;
 
 typedef struct cnn_parts {
@@ -94,9 +116,16 @@ typedef struct cnn_parts {
 cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts);
 void cnn_parts_free(cnn_parts *parts);
 
-/* Sets `kept`: parts of at least 5 % of the largest one's pixels, and 3 pixels; but no long thin ones that come in from
- * the border, unless hardly anything remains without them. */
+/* Sets `kept`: parts of at least 5 % of the largest one's pixels, and 3 pixels; but none that come in from the border
+ * along much of it or as a thin line, unless hardly anything remains without them. */
 void cnn_parts_select(cnn_parts *parts);
+
+/* Whether a part lies along the picture's border, as a table under a sheet or a shadow does. */
+bool cnn_part_lies_along_border(const cnn_part *part);
+
+/* How doubtful it is that what is kept was written; 0: not at all. Writing is thin, does not run along the picture's
+ * border, has sharp edges and few parts, and is more than what lies scattered around it. ink, mask: [height,width] */
+cnn_status cnn_parts_doubt(const cnn_parts *parts, const float *ink, const uint8_t *mask, double *doubt);
 
 static inline int32_t cnn_parts_digit_at(const cnn_parts *parts, int32_t x, int32_t y)
 {

@@ -10,7 +10,7 @@ enum {
 
 static const double near_gap = 0.5; /* what is too small for a digit belongs to one that is not farther than this
                                        share of the digit's height */
-static const double touching = 1.4; /* wider than so many heights: more than one digit in one part, perhaps */
+static const double touching = 1.3; /* wider than so many heights are 2 % of MNIST's digits, but 70 % of pairs */
 
 typedef struct group {
     cnn_box box;

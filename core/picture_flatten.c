@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { TERMS = 6, GRID = 96, ROUNDS = 4, LEAST_SAMPLES = 30 };
 
@@ -140,7 +141,40 @@ static void fit_end(light_fit *fit)
     free(fit->inked);
 }
 
-/* Finds the light's surface; false when the light is even or no surface explains it. */
+/* How much the paper deviates, as a share of the step from paper to ink on both sides of Otsu's threshold. */
+static double unevenness(const float *values, size_t count)
+{
+    double sums[2] = {0}, squares = 0, counts[2] = {0};
+    float cut = cnn_otsu(values, count);
+    for (size_t i = 0; i < count; i++) {
+        sums[values[i] > cut] += (double)values[i];
+        counts[values[i] > cut]++;
+        squares += values[i] > cut ? 0 : (double)values[i] * (double)values[i];
+    }
+    if (!(counts[0] > 0) || !(counts[1] > 0))
+        return INFINITY;
+    double paper = sums[0] / counts[0], variance = squares / counts[0] - paper * paper;
+    return variance > 0 ? sqrt(variance) / (sums[1] / counts[1] - paper) : 0;
+}
+
+/* Fits in rounds from the samples that are marked as paper; *left says how uneven the paper still is. False when no
+ * surface explains the light. */
+static bool fit_rounds(light_fit *fit, double *left)
+{
+    size_t count = (size_t)fit->rows * (size_t)fit->columns;
+    for (int round = 0; round < ROUNDS; round++) {
+        fit_surface(fit);
+        if (find_paper(fit) < LEAST_SAMPLES)
+            return false;
+    }
+    *left = unevenness(fit->rest, count);
+    return cnn_deviation(fit->rest, count, fit->paper, 1) <=
+           useful_fit * cnn_deviation(fit->value, count, fit->paper, 1);
+}
+
+/* Finds the light's surface; false when the light is even or no surface explains it. The rounds begin with what is
+ * below Otsu's threshold, which is right where the ink is much, and with everything, which is right where it is little.
+ */
 static bool find_light(light_fit *fit)
 {
     size_t count = (size_t)fit->rows * (size_t)fit->columns;
@@ -149,13 +183,15 @@ static bool find_light(light_fit *fit)
         fit->paper[i] = fit->value[i] <= cut;
     if (cnn_deviation(fit->value, count, fit->paper, 1) < even_light)
         return false;
-    for (int round = 0; round < ROUNDS; round++) {
-        fit_surface(fit);
-        if (find_paper(fit) < LEAST_SAMPLES)
-            return false;
-    }
-    return cnn_deviation(fit->rest, count, fit->paper, 1) <=
-           useful_fit * cnn_deviation(fit->value, count, fit->paper, 1);
+    double first[TERMS], first_left = INFINITY, second_left = INFINITY;
+    bool found = fit_rounds(fit, &first_left);
+    memcpy(first, fit->coefficient, sizeof first);
+    memset(fit->paper, 1, count);
+    double bound = found ? first_left : useful_fit * unevenness(fit->value, count);
+    if (fit_rounds(fit, &second_left) && second_left < bound)
+        return true;
+    memcpy(fit->coefficient, first, sizeof first);
+    return found;
 }
 
 cnn_status cnn_ink_flatten(float *ink, int32_t height, int32_t width)

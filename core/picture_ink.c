@@ -141,7 +141,23 @@ void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch)
 
 /* ---- Threshold ---- */
 
-bool cnn_ink_threshold(float *ink, size_t count, uint8_t *mask)
+static const double nearly_all = 0.9995; /* share of the pixels below the highest value, noise left out */
+
+float cnn_ink_sign(const float *ink, size_t count)
+{
+    float middle = cnn_median(ink, count, 1, NULL, 0);
+    float above = cnn_quantile(ink, count, 1, NULL, 0, nearly_all) - middle;
+    float below = middle - cnn_quantile(ink, count, 1, NULL, 0, 1 - nearly_all);
+    return above >= below ? 1 : -1;
+}
+
+/* Half of the way from the median to nearly the highest value. */
+static float half_contrast(const float *ink, size_t count)
+{
+    return 0.5f * (cnn_median(ink, count, 1, NULL, 0) + cnn_quantile(ink, count, 1, NULL, 0, nearly_all));
+}
+
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask)
 {
     float low = ink[0], high = ink[0];
     size_t inked = 0;
@@ -151,7 +167,7 @@ bool cnn_ink_threshold(float *ink, size_t count, uint8_t *mask)
     }
     if (high - low < least_contrast)
         return false;
-    float cut = cnn_otsu(ink, count);
+    float cut = kind == CNN_CUT_OTSU ? cnn_otsu(ink, count) : half_contrast(ink, count);
     for (size_t i = 0; i < count; i++) {
         mask[i] = ink[i] > cut;
         inked += mask[i];

@@ -11,8 +11,15 @@ enum {
     TINY_DRAWING = 20, /* ...unless the largest part has no more than this many */
     LEAST_SHARE = 20,  /* one part in so many of the largest */
     LINE_ASPECT = 4,   /* a line is so many times longer than thick */
-    LINE_REST = 5      /* what is left without the lines has one part in so many of the largest */
+    OUTLINE_BAND = 12  /* a printed box lies in bands of one in so many of its shorter side */
 };
+
+/* A part lies along the border when so much of its longest side is on it. */
+static const double edge_share = 0.6;
+/* A printed box has at least this share of its pixels in these bands, and at most this share of the area is ink. */
+static const double outline_share = 0.9, hollow_share = 0.4;
+/* The surroundings are dropped when the longest other part has this share of the picture's shorter side. */
+static const double rest_share = 0.15;
 
 /* Starts another part; CNN_ERR_MEMORY when there is no room. */
 static cnn_status add_part(cnn_parts *parts, int32_t *capacity)
@@ -25,13 +32,14 @@ static cnn_status add_part(cnn_parts *parts, int32_t *capacity)
         parts->part = grown;
         *capacity = more;
     }
-    parts->part[parts->count++] = (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}};
+    parts->part[parts->count++] = (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}, .digit = CNN_NO_DIGIT};
     return CNN_OK;
 }
 
-static void include(cnn_part *part, int32_t x, int32_t y)
+static void include(cnn_parts *parts, cnn_part *part, int32_t x, int32_t y)
 {
     part->size++;
+    part->edge += x == 0 || y == 0 || x == parts->width - 1 || y == parts->height - 1;
     part->box.x0 = x < part->box.x0 ? x : part->box.x0;
     part->box.y0 = y < part->box.y0 ? y : part->box.y0;
     part->box.x1 = x >= part->box.x1 ? x + 1 : part->box.x1;
@@ -46,7 +54,7 @@ static void flood(cnn_parts *parts, const uint8_t *mask, int32_t height, int32_t
     parts->label[start] = number;
     while (depth > 0) {
         int32_t at = stack[--depth], x = at % width, y = at / width;
-        include(&parts->part[number - 1], x, y);
+        include(parts, &parts->part[number - 1], x, y);
         for (int32_t v = y > 0 ? y - 1 : 0; v <= y + 1 && v < height; v++)
             for (int32_t u = x > 0 ? x - 1 : 0; u <= x + 1 && u < width; u++) {
                 int32_t next = v * width + u;
@@ -84,16 +92,6 @@ void cnn_parts_free(cnn_parts *parts)
     *parts = (cnn_parts){0};
 }
 
-static void keep_large(cnn_parts *parts)
-{
-    int32_t largest = 0;
-    for (int32_t i = 0; i < parts->count; i++)
-        largest = parts->part[i].size > largest ? parts->part[i].size : largest;
-    int32_t least = largest > TINY_DRAWING ? LEAST_PIXELS : 1;
-    for (int32_t i = 0; i < parts->count; i++)
-        parts->part[i].kept = parts->part[i].size >= least && (int64_t)parts->part[i].size * LEAST_SHARE >= largest;
-}
-
 /* A line that comes in from the picture's border: across half of the picture, or up and down nearly all of it at its
  * left or right side. */
 static bool is_ruled_line(const cnn_parts *parts, const cnn_box *box)
@@ -106,26 +104,68 @@ static bool is_ruled_line(const cnn_parts *parts, const cnn_box *box)
     return border && (across || (down && side));
 }
 
-/* Lines are dropped where something of a digit's size remains. */
-static void drop_lines(cnn_parts *parts)
+bool cnn_part_lies_along_border(const cnn_part *part)
 {
-    int32_t largest = 0, rest = 0;
+    return part->edge > edge_share * cnn_box_longest(&part->box);
+}
+
+/* Counts the pixels of each part that lie close to a side of its own box. */
+static void count_outline(cnn_parts *parts)
+{
+    for (int32_t y = 0; y < parts->height; y++)
+        for (int32_t x = 0; x < parts->width; x++) {
+            int32_t label = parts->label[(size_t)y * (size_t)parts->width + (size_t)x];
+            if (label == 0)
+                continue;
+            cnn_part *part = &parts->part[label - 1];
+            int32_t width = part->box.x1 - part->box.x0, height = part->box.y1 - part->box.y0;
+            int32_t band = (width < height ? width : height) / OUTLINE_BAND;
+            part->outline += x - part->box.x0 <= band || part->box.x1 - 1 - x <= band || y - part->box.y0 <= band ||
+                             part->box.y1 - 1 - y <= band;
+        }
+}
+
+/* A printed box around the digit: a hollow part, all of it beside the sides of its own box, half as large as the
+ * picture at least. */
+static bool is_printed_box(const cnn_parts *parts, const cnn_part *part)
+{
+    int32_t width = part->box.x1 - part->box.x0, height = part->box.y1 - part->box.y0;
+    double area = (double)width * height;
+    return 2 * width > parts->width && 2 * height > parts->height && part->outline > outline_share * part->size &&
+           part->size < hollow_share * area;
+}
+
+static bool is_surroundings(const cnn_parts *parts, const cnn_part *part)
+{
+    return cnn_part_lies_along_border(part) || is_ruled_line(parts, &part->box) || is_printed_box(parts, part);
+}
+
+/* The surroundings are dropped where something of a digit's size remains. */
+static void drop_surroundings(cnn_parts *parts)
+{
+    int32_t shorter = parts->height < parts->width ? parts->height : parts->width, rest = 0;
     for (int32_t i = 0; i < parts->count; i++) {
         const cnn_part *part = &parts->part[i];
-        if (!part->kept)
-            continue;
-        largest = part->size > largest ? part->size : largest;
-        if (!is_ruled_line(parts, &part->box))
-            rest = part->size > rest ? part->size : rest;
+        if (!is_surroundings(parts, part) && cnn_box_longest(&part->box) > rest)
+            rest = cnn_box_longest(&part->box);
     }
-    if ((int64_t)rest * LINE_REST < largest)
+    if (rest < rest_share * shorter)
         return;
     for (int32_t i = 0; i < parts->count; i++)
-        parts->part[i].kept = parts->part[i].kept && !is_ruled_line(parts, &parts->part[i].box);
+        parts->part[i].surroundings = is_surroundings(parts, &parts->part[i]);
 }
 
 void cnn_parts_select(cnn_parts *parts)
 {
-    keep_large(parts);
-    drop_lines(parts);
+    int32_t largest = 0;
+    count_outline(parts);
+    drop_surroundings(parts);
+    for (int32_t i = 0; i < parts->count; i++)
+        if (!parts->part[i].surroundings && parts->part[i].size > largest)
+            largest = parts->part[i].size;
+    int32_t least = largest > TINY_DRAWING ? LEAST_PIXELS : 1;
+    for (int32_t i = 0; i < parts->count; i++) {
+        cnn_part *part = &parts->part[i];
+        part->kept = !part->surroundings && part->size >= least && (int64_t)part->size * LEAST_SHARE >= largest;
+    }
 }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,17 +23,43 @@ typedef struct sketch {
     int32_t height, width; /* of the planes: at most CNN_PICTURE_WORK a side */
     float *rgb;            /* [height,width,3] */
     float *ink, *scratch;  /* [height,width] */
+    float *plain;          /* [height,width] ink as it was projected and smoothed */
     uint8_t *mask;         /* [height,width] */
+    cnn_parts parts;       /* of the mask */
 } sketch;
+
+/* Ways to tell ink from paper, tried in this order until one leaves little doubt. The later ones are for shadows with
+ * hard edges. */
+typedef struct ink_way {
+    enum { AS_IT_IS, FIT_LIGHT, TOPHAT } light;
+    double tophat_share; /* side of the square, as a share of the longest side */
+    cnn_cut cut;
+    /* Ink is what is less of the picture, or what differs most from the median (a shadow may lie on most of it), or the
+     * other side. */
+    enum { LESS, MOST, OTHER } ink;
+} ink_way;
+
+static const ink_way ink_ways[] = {
+    {FIT_LIGHT, 0, CNN_CUT_OTSU, LESS},  {AS_IT_IS, 0, CNN_CUT_HALF, MOST},  {FIT_LIGHT, 0, CNN_CUT_HALF, MOST},
+    {TOPHAT, 0.4, CNN_CUT_OTSU, MOST},   {TOPHAT, 0.12, CNN_CUT_OTSU, MOST}, {TOPHAT, 0.12, CNN_CUT_HALF, MOST},
+    {AS_IT_IS, 0, CNN_CUT_HALF, OTHER},  {TOPHAT, 0.4, CNN_CUT_OTSU, OTHER}, {TOPHAT, 0.12, CNN_CUT_OTSU, OTHER},
+    {TOPHAT, 0.12, CNN_CUT_HALF, OTHER},
+};
+
+enum { LEAST_TOPHAT = 24 }; /* a smaller square takes strokes away, too */
+
+static const double little_doubt = 0.1, clearly_less = 0.05;
 
 static void free_planes(sketch *s)
 {
     free(s->rgb);
     free(s->ink);
     free(s->scratch);
+    free(s->plain);
     free(s->mask);
-    s->rgb = s->ink = s->scratch = NULL;
+    s->rgb = s->ink = s->scratch = s->plain = NULL;
     s->mask = NULL;
+    cnn_parts_free(&s->parts);
 }
 
 static int32_t working_size(int32_t side, int32_t longest)
@@ -54,23 +81,65 @@ static cnn_status alloc_planes(sketch *s)
     s->rgb = cnn_calloc(count, 3 * sizeof(float));
     s->ink = cnn_calloc(count, sizeof(float));
     s->scratch = cnn_calloc(count, sizeof(float));
+    s->plain = cnn_calloc(count, sizeof(float));
     s->mask = cnn_calloc(count, 1);
-    return s->rgb && s->ink && s->scratch && s->mask ? CNN_OK : CNN_ERR_MEMORY;
+    return s->rgb && s->ink && s->scratch && s->plain && s->mask ? CNN_OK : CNN_ERR_MEMORY;
 }
 
-/* Fills ink and mask with what is drawn in the view. */
-static cnn_status find_ink(sketch *s, bool flatten)
+static int32_t tophat_side(const sketch *s, const ink_way *way)
+{
+    return (int32_t)(way->tophat_share * (s->height > s->width ? s->height : s->width));
+}
+
+/* Splits ink from paper in one way, and the ink into parts. *found is false when the way finds no ink. */
+static cnn_status split(sketch *s, const ink_way *way, bool *found)
 {
     cnn_status status = CNN_OK;
-    bool drawn = cnn_ink_project(s->rgb, s->height, s->width, s->mask, s->ink);
-    if (drawn) {
-        cnn_ink_smooth(s->ink, s->height, s->width, s->scratch);
-        if (flatten)
-            CNN_TRY(cnn_ink_flatten(s->ink, s->height, s->width));
-        drawn = cnn_ink_threshold(s->ink, (size_t)s->height * (size_t)s->width, s->mask);
+    size_t count = (size_t)s->height * (size_t)s->width;
+    cnn_parts_free(&s->parts);
+    float sign = way->ink == LESS ? 1 : cnn_ink_sign(s->plain, count) * (way->ink == MOST ? 1.0f : -1.0f);
+    for (size_t i = 0; i < count; i++)
+        s->ink[i] = sign * s->plain[i];
+    if (way->light == TOPHAT)
+        CNN_TRY(cnn_ink_tophat(s->ink, s->height, s->width, tophat_side(s, way), s->scratch));
+    else if (way->light == FIT_LIGHT)
+        CNN_TRY(cnn_ink_flatten(s->ink, s->height, s->width));
+    *found = cnn_ink_threshold(s->ink, count, way->cut, s->mask);
+    if (!*found)
+        goto out;
+    CNN_TRY(cnn_lines_erase(s->ink, s->mask, s->height, s->width));
+    CNN_TRY(cnn_parts_find(s->mask, s->height, s->width, &s->parts));
+    cnn_parts_select(&s->parts);
+out:
+    return status;
+}
+
+/* Splits ink from paper in the way that leaves the least doubt. */
+static cnn_status split_best(sketch *s)
+{
+    enum { WAYS = sizeof ink_ways / sizeof *ink_ways };
+    cnn_status status = CNN_OK;
+    double least = INFINITY;
+    int best = -1, last = 0;
+    bool found;
+    for (int i = 0; i < WAYS && least > little_doubt; i++) {
+        double doubt;
+        if (ink_ways[i].light == TOPHAT && tophat_side(s, &ink_ways[i]) < LEAST_TOPHAT)
+            continue;
+        last = i;
+        CNN_TRY(split(s, &ink_ways[i], &found));
+        if (!found)
+            continue;
+        CNN_TRY(cnn_parts_doubt(&s->parts, s->ink, s->mask, &doubt));
+        if (doubt < least - clearly_less) {
+            least = doubt;
+            best = i;
+        }
     }
-    if (!drawn)
+    if (best < 0)
         CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
+    if (last != best)
+        CNN_TRY(split(s, &ink_ways[best], &found));
 out:
     return status;
 }
@@ -88,22 +157,26 @@ static cnn_box in_picture(const sketch *s, cnn_box box)
 /* Narrows the view to a sheet of paper in it; *found says whether there is one. */
 static cnn_status look_at_sheet(sketch *s, bool *found)
 {
-    cnn_parts parts = {0};
     cnn_box sheet;
-    cnn_status status = find_ink(s, false);
-    if (status == CNN_OK)
-        status = cnn_parts_find(s->mask, s->height, s->width, &parts);
-    *found = status == CNN_OK && cnn_sheet_find(&parts, s->rgb, s->scratch, &sheet);
+    const ink_way plain = {AS_IT_IS, 0, CNN_CUT_OTSU, LESS};
+    cnn_status status = split(s, &plain, found);
+    *found = *found && status == CNN_OK && cnn_sheet_find(&s->parts, s->rgb, s->scratch, &sheet);
     if (*found)
         s->view = in_picture(s, sheet);
-    cnn_parts_free(&parts);
     return status;
 }
 
+/* Fills the planes from what the view shows of the picture. */
 static cnn_status look(sketch *s)
 {
-    cnn_status status = alloc_planes(s);
-    return status == CNN_OK ? cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb) : status;
+    cnn_status status = CNN_OK;
+    CNN_TRY(alloc_planes(s));
+    CNN_TRY(cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb));
+    if (!cnn_ink_project(s->rgb, s->height, s->width, s->mask, s->plain))
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
+    cnn_ink_smooth(s->plain, s->height, s->width, s->scratch);
+out:
+    return status;
 }
 
 /* Looks at the picture, at a sheet in it and at a sheet on that one. */
@@ -120,16 +193,16 @@ static cnn_status draw_sketch(sketch *s)
         if (found)
             CNN_TRY(look(s));
     }
-    CNN_TRY(find_ink(s, true));
+    CNN_TRY(split_best(s));
 out:
     return status;
 }
 
-static cnn_status prepare_glyph(const sketch *s, const cnn_parts *parts, int32_t index, cnn_box box, cnn_digit *digit)
+static cnn_status prepare_glyph(const sketch *s, int32_t index, cnn_box box, cnn_digit *digit)
 {
     cnn_glyph glyph = {0};
     cnn_status status = CNN_OK;
-    CNN_TRY(cnn_glyph_cut(s->ink, parts, index, box, &glyph));
+    CNN_TRY(cnn_glyph_cut(s->ink, &s->parts, index, box, &glyph));
     CNN_TRY(cnn_glyph_resize(&glyph));
     CNN_TRY(cnn_glyph_set_stroke(&glyph));
     status = cnn_glyph_place(&glyph, digit->pixels);
@@ -150,25 +223,21 @@ static cnn_status prepare(const cnn_picture *picture, const char *path, bool one
 {
     cnn_status status = CNN_OK;
     sketch s = {.picture = picture, .path = path, .view = {0, 0, picture->width, picture->height}};
-    cnn_parts parts = {0};
     cnn_digits made = {0};
     cnn_box boxes[CNN_MOST_DIGITS];
     CNN_TRY(draw_sketch(&s));
-    CNN_TRY(cnn_parts_find(s.mask, s.height, s.width, &parts));
-    cnn_parts_select(&parts);
-    made.count = cnn_digits_group(&parts, one, boxes);
+    made.count = cnn_digits_group(&s.parts, one, boxes);
     made.digit = cnn_calloc((size_t)made.count, sizeof *made.digit);
     if (!made.digit) {
         status = CNN_ERR_MEMORY;
         goto out;
     }
     for (int32_t i = 0; i < made.count; i++)
-        CNN_TRY(prepare_glyph(&s, &parts, i, boxes[i], &made.digit[i]));
+        CNN_TRY(prepare_glyph(&s, i, boxes[i], &made.digit[i]));
     *digits = made;
     made.digit = NULL;
 out:
     cnn_digits_free(&made);
-    cnn_parts_free(&parts);
     free_planes(&s);
     return status;
 }

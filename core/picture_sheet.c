@@ -1,9 +1,10 @@
-/* A sheet of paper in a frame or on a table: the part of the picture to look at. */
+/* A sheet of paper in a frame or on a table: the part of the picture to look at. Its surroundings are seen on three
+ * sides at least; what has them on fewer may be one half of the paper, the other one in a shadow. */
 #include "core/picture.h"
 
 #include <math.h>
 
-enum { LEAST_HEIGHT = 16, LEAST_WIDTH = 8, LEAST_INSET = 2 };
+enum { LEAST_SIDES = 3, LEAST_HEIGHT = 16, LEAST_WIDTH = 8, LEAST_INSET = 2 };
 
 static const double least_area = 0.35, most_area = 0.995; /* of the sheet's box, as shares of the picture */
 static const double least_fill = 0.7;                     /* of that box */
@@ -23,7 +24,9 @@ static bool is_sheet(const cnn_parts *parts, const cnn_part *part)
 {
     double area = (double)(part->box.x1 - part->box.x0) * (part->box.y1 - part->box.y0);
     double share = area / ((double)parts->height * parts->width);
-    return share >= least_area && share <= most_area && part->size >= least_fill * area;
+    int inside =
+        (part->box.x0 > 0) + (part->box.y0 > 0) + (part->box.x1 < parts->width) + (part->box.y1 < parts->height);
+    return inside >= LEAST_SIDES && share >= least_area && share <= most_area && part->size >= least_fill * area;
 }
 
 /* Whether luma differs inside the box. rgb: [height,width,3]; scratch: [height,width] */

@@ -118,10 +118,11 @@ END_TEST
 START_TEST(lines_and_dust_are_dropped)
 {
     static const char *const rows[] = {
-        "#.......................", "#.........####......#...", "#.........#..#..........",
-        "#.........####..........", "#.........#..#..........", "#.........####..........",
-        "#.......................", "#.######################", "#......................."};
-    cnn_parts parts = find_parts(rows, 9);
+        "#.......................", "#.........#####.....#...", "#.........#...#.........", "#.........#...#.........",
+        "#.........#####.........", "#.........#...#.........", "#.........#...#.........", "#.........#####.........",
+        "#.......................", "#.######################", "#.......................",
+    };
+    cnn_parts parts = find_parts(rows, 11);
     ck_assert_int_eq(parts.count, 4); /* line down at the side, digit, dust, line across */
     cnn_parts_select(&parts);
     ck_assert(!parts.part[0].kept);
@@ -135,6 +136,90 @@ START_TEST(lines_and_dust_are_dropped)
     cnn_parts_select(&parts);
     ck_assert(parts.part[0].kept);
     cnn_parts_free(&parts);
+}
+END_TEST
+
+/* Two lines through a bar: the lines go, the bar and a short stroke stay; also when all is turned by 90 degrees. */
+START_TEST(ruled_lines_are_erased)
+{
+    enum { SIDE = 120 };
+    static float ink[SIDE * SIDE];
+    static uint8_t mask[SIDE * SIDE];
+    for (int turned = 0; turned < 2; turned++)
+        for (int lines = 1; lines <= 2; lines++) {
+            int32_t left = 0;
+            for (int32_t i = 0; i < SIDE * SIDE; i++) {
+                int32_t x = turned ? i / SIDE : i % SIDE, y = turned ? i % SIDE : i / SIDE;
+                bool bar = x >= 50 && x < 58 && y >= 10 && y < 110, stroke = y >= 80 && y < 82 && x >= 58 && x < 90;
+                bool line =
+                    (y - x / 40 >= 30 && y - x / 40 < 32) || (lines == 2 && y - x / 40 >= 60 && y - x / 40 < 62);
+                mask[i] = bar || stroke || line;
+                ink[i] = mask[i];
+            }
+            ck_assert_int_eq(cnn_lines_erase(ink, mask, SIDE, SIDE), CNN_OK);
+            for (int32_t i = 0; i < SIDE * SIDE; i++) {
+                ck_assert_int_eq(ink[i] > 0, mask[i]);
+                left += mask[i];
+            }
+            int32_t drawing = 8 * 100 + 32 * 2;
+            if (lines == 2)
+                ck_assert_int_eq(left, drawing);
+            else
+                ck_assert_int_gt(left, drawing + 150); /* a single line may be a stroke */
+        }
+}
+END_TEST
+
+/* A hard shadow over half of the paper: only the stroke is left of it. */
+START_TEST(tophat_leaves_strokes)
+{
+    enum { HEIGHT = 90, WIDTH = 140 };
+    static float ink[HEIGHT * WIDTH], scratch[HEIGHT * WIDTH];
+    for (int32_t i = 0; i < HEIGHT * WIDTH; i++) {
+        int32_t x = i % WIDTH, y = i / WIDTH;
+        bool stroke = x >= 20 && x < 120 && y >= 40 && y < 46;
+        ink[i] = (x < 70 ? 0.0f : 0.4f) + (stroke ? 0.5f : 0.0f);
+    }
+    ck_assert_int_eq(cnn_ink_tophat(ink, HEIGHT, WIDTH, 30, scratch), CNN_OK);
+    for (int32_t i = 0; i < HEIGHT * WIDTH; i++) {
+        int32_t x = i % WIDTH, y = i / WIDTH;
+        bool stroke = x >= 20 && x < 120 && y >= 40 && y < 46;
+        ck_assert_float_eq_tol(ink[i], stroke ? 0.5f : 0.0f, 1e-6f);
+    }
+}
+END_TEST
+
+static double doubt_about(const char *const *rows, int32_t height)
+{
+    cnn_parts parts = find_parts(rows, height);
+    size_t count = (size_t)parts.height * (size_t)parts.width;
+    uint8_t *mask = calloc(count, 1);
+    float *ink = calloc(count, sizeof *ink);
+    double doubt;
+    for (size_t i = 0; i < count; i++)
+        ink[i] = mask[i] = parts.label[i] > 0;
+    cnn_parts_select(&parts);
+    ck_assert_int_eq(cnn_parts_doubt(&parts, ink, mask, &doubt), CNN_OK);
+    cnn_parts_free(&parts);
+    free(mask);
+    free(ink);
+    return doubt;
+}
+
+START_TEST(doubts)
+{
+    static const char *const digit[] = {"............", "...######...", "......##....", ".....##.....",
+                                        "....##......", "....##......", "....##......", "............"};
+    static const char *const solid[] = {"............", "..#######...", "..########..", "..########..",
+                                        "..########..", "..########..", "..#######...", "............"};
+    static const char *const shadow[] = {"........####", ".......#####", ".......#####", "......######",
+                                         "......######", ".....#######", ".....#######", "....########"};
+    static const char *const hole[] = {"........####", "...#.#######", "..#..#######", ".##.########",
+                                       ".##.########", ".##..#######", "..#..#######", "........####"};
+    ck_assert_double_eq(doubt_about(digit, 8), 0);
+    ck_assert_double_ge(doubt_about(solid, 8), 1);
+    ck_assert_double_ge(doubt_about(shadow, 8), 1);
+    ck_assert_double_eq(doubt_about(hole, 8), 0); /* beside the wide part, not in its box */
 }
 END_TEST
 
@@ -283,6 +368,9 @@ int main(void)
     tcase_add_test(tests, light_is_flattened);
     tcase_add_test(tests, parts_are_8_connected);
     tcase_add_test(tests, lines_and_dust_are_dropped);
+    tcase_add_test(tests, ruled_lines_are_erased);
+    tcase_add_test(tests, tophat_leaves_strokes);
+    tcase_add_test(tests, doubts);
     tcase_add_test(tests, sheet);
     tcase_add_test(tests, digits_from_parts);
     tcase_add_test(tests, strokes_get_the_width_of_mnist);

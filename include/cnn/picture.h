@@ -11,7 +11,7 @@ extern "C" {
 /* How a picture becomes the image that a network reads. Ids are part of the .cnn format: append only. */
 typedef enum cnn_preparation {
     CNN_PREPARE_UNKNOWN = 0, /* nothing is said */
-    CNN_PREPARE_DIGIT = 1,   /* one digit as MNIST has it: cnn_picture_prepare_digit */
+    CNN_PREPARE_DIGIT = 1,   /* digits as MNIST has them: cnn_picture_prepare_digits */
     CNN_PREPARE_RESIZE = 2   /* the whole picture: cnn_picture_resize */
 } cnn_preparation;
 
@@ -25,7 +25,7 @@ typedef struct cnn_picture {
 CNN_API cnn_status cnn_picture_read(const char *path, cnn_picture *picture);
 CNN_API void cnn_picture_free(cnn_picture *picture);
 
-enum { CNN_DIGIT_SIDE = 28 };
+enum { CNN_DIGIT_SIDE = 28, CNN_MOST_DIGITS = 64 /* of one picture */ };
 
 /* One digit of a picture, prepared as MNIST was: ink bright on black, the drawing's longest side 20 pixels, its centre
  * of mass in the middle of 28x28, strokes of MNIST's width. */
@@ -38,7 +38,7 @@ typedef struct cnn_digit {
 /* From left to right. */
 typedef struct cnn_digits {
     cnn_digit *digit; /* [count] */
-    int32_t count;    /* 1 at least, 64 at most */
+    int32_t count;    /* 1 to CNN_MOST_DIGITS */
 } cnn_digits;
 
 /* Finds the digits of a picture and prepares each one. The picture may have any size, colours and polarity; uneven
