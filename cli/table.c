@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CELL_BYTES = 256, GAP = 2 };
+enum { GAP = 2 };
 
 /* Takes over `text`. */
 static void add_cell(cnn_table *table, char *text)
@@ -43,12 +43,17 @@ void cnn_table_begin(cnn_table *table, const char *columns)
 
 void cnn_table_cell(cnn_table *table, const char *format, ...)
 {
-    char text[CELL_BYTES];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int length = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    add_cell(table, cnn_strdup(text));
+    char *text = length < 0 ? NULL : cnn_calloc((size_t)length + 1, 1);
+    if (text) {
+        va_start(args, format);
+        vsnprintf(text, (size_t)length + 1, format, args);
+        va_end(args);
+    }
+    add_cell(table, text);
 }
 
 static void print_row(const cnn_table *table, const int *width, int row, FILE *out)

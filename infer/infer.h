@@ -15,6 +15,7 @@ typedef struct infer_settings {
     const char *logits;  /* file, or NULL */
     int batch;           /* 0: not given */
     int topk;            /* 0: not given */
+    bool show;
 } infer_settings;
 
 enum { INFER_MAX_DEVICES = 8, INFER_DEVICE_BYTES = 256, INFER_COMPARE_IMAGES = 16 };

@@ -58,6 +58,11 @@ static const cnn_option options[] = {
      .offset = offsetof(infer_settings, topk),
      .basic = true,
      .help = "show the N likeliest labels of each picture"},
+    {.letter = 's',
+     .name = "show",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, show),
+     .help = "draw what the network saw of each picture"},
     {.name = "images",
      .argument = "N",
      .kind = CNN_OPTION_INT,
@@ -87,6 +92,7 @@ static const char *const usage[] = {"[OPTION]... PICTURE...", "[OPTION]... --tes
 static const cnn_example examples[] = {
     {"cnn-infer digit.png", "say which digit the picture shows, with the smallest model in this folder"},
     {"cnn-infer -m model.cnn --topk 3 *.png", "use another model and show three guesses for each picture"},
+    {"cnn-infer --show number.png", "draw what the network saw above what it read"},
     {"cnn-infer --test --json", "test accuracy, for scripts"},
     {"cnn-infer --bench --batch 64 --threads 2", "milliseconds for 64 images with two threads"},
     {NULL, NULL}};
@@ -96,8 +102,10 @@ static const cnn_tool tool = {
     .usage = usage,
     .summary = "Run a trained or compressed model on pictures or on a test set.",
     .description =
-        "Each PICTURE is a PNG file of any size; a digit may be dark on light or light on dark. For each one "
-        "the label and its probability are printed; under 0.9 the tool says that it is unsure.",
+        "Each PICTURE is a PNG file of any size; digits may be dark on light or light on dark, drawn or "
+        "photographed. For each one the label and its probability are printed; under 0.9 the tool says that it is "
+        "unsure. Several digits side by side are read as a number; its probability is the product of theirs. "
+        "Digits that touch are not cut: the tool says where there may be some.",
     .options = options,
     .examples = examples,
     .max_operands = -1,
@@ -129,6 +137,10 @@ static cnn_status check_settings(const cnn_cli *cli, const infer_settings *setti
         return cnn_error(CNN_ERR_USAGE, "option --logits writes the scores of a test set: give --test too");
     if (settings->topk && !cli->operands.count)
         return cnn_error(CNN_ERR_USAGE, "option --topk is for pictures: name at least one");
+    if (settings->show && !cli->operands.count)
+        return cnn_error(CNN_ERR_USAGE, "option --show is for pictures: name at least one");
+    if (settings->show && cli->common.json)
+        return cnn_error(CNN_ERR_USAGE, "--show draws for people: leave it out with --json");
     return settings->compare ? cnn_cli_check_devices("--compare", settings->compare, false) : CNN_OK;
 }
 

@@ -1,182 +1,102 @@
-/* Pictures: read, prepare, run, print label and probability. */
-#include "infer/infer.h"
+/* Pictures: read, prepare, run. */
+#include "infer/pictures.h"
 
-#include "cli/json.h"
 #include "cli/message.h"
-#include "cli/table.h"
 #include "cnn/picture.h"
-#include "core/error.h"
 #include "core/memory.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { JSON_TOPK = 3, LABEL_BYTES = 32, NOTE_BYTES = 200 };
+/* Makes room for `more` images. */
+static cnn_status reserve(const infer_run *run, picture_batch *batch, int more)
+{
+    int capacity = batch->capacity ? batch->capacity : 16;
+    while (capacity < batch->images + more)
+        capacity *= 2;
+    if (capacity == batch->capacity)
+        return CNN_OK;
+    uint8_t *pixels = cnn_realloc(batch->pixels, (size_t)capacity, infer_image_bytes(run));
+    if (!pixels)
+        return CNN_ERR_MEMORY;
+    batch->pixels = pixels;
+    picture_place *place = cnn_realloc(batch->place, (size_t)capacity, sizeof *place);
+    if (!place)
+        return CNN_ERR_MEMORY;
+    batch->place = place;
+    batch->capacity = capacity;
+    return CNN_OK;
+}
 
-static const double sure = 0.9;
+static cnn_status add_digits(const infer_run *run, const cnn_picture *picture, picture_entry *entry,
+                             picture_batch *batch)
+{
+    cnn_digits digits;
+    cnn_status status = cnn_picture_prepare_digits(picture, entry->file, &digits);
+    if (status != CNN_OK)
+        return status;
+    status = reserve(run, batch, digits.count);
+    for (int i = 0; status == CNN_OK && i < digits.count; i++) {
+        const cnn_digit *digit = &digits.digit[i];
+        int to = batch->images + i;
+        memcpy(batch->pixels + (size_t)to * infer_image_bytes(run), digit->pixels, infer_image_bytes(run));
+        batch->place[to] = (picture_place){digit->x, digit->y, digit->width, digit->height};
+        entry->touching = entry->touching || digit->touching;
+    }
+    entry->count = digits.count;
+    cnn_digits_free(&digits);
+    return status;
+}
 
-/* The pictures that could be read, in order. */
-typedef struct picture_batch {
-    uint8_t *pixels;     /* [count,H,W,C] */
-    const char **files;  /* [count] */
-    float *logits;       /* [count,classes] */
-    double *probability; /* [classes] of the picture that is being printed */
-    int *order;          /* [classes] most likely first */
-    int count;
-} picture_batch;
+static cnn_status add_image(const infer_run *run, const cnn_picture *picture, const cnn_image_form *form,
+                            picture_entry *entry, picture_batch *batch)
+{
+    cnn_status status = reserve(run, batch, 1);
+    if (status != CNN_OK)
+        return status;
+    entry->count = 1;
+    batch->place[batch->images] = (picture_place){0, 0, picture->width, picture->height};
+    return cnn_picture_prepare(picture, entry->file, form,
+                               batch->pixels + (size_t)batch->images * infer_image_bytes(run));
+}
 
-static cnn_status prepare_picture(const infer_run *run, const char *path, uint8_t *pixels)
+/* Adds a picture and its images to the batch, or leaves both out. */
+static cnn_status add_picture(const infer_run *run, const char *path, picture_batch *batch)
 {
     cnn_picture picture;
+    picture_entry entry = {.file = path, .first = batch->images};
     cnn_status status = cnn_picture_read(path, &picture);
     if (status != CNN_OK)
         return status;
     const cnn_image_form form = cnn_model_form(run->model);
-    status = cnn_picture_prepare(&picture, path, &form, pixels);
+    status = form.preparation == CNN_PREPARE_DIGIT ? add_digits(run, &picture, &entry, batch)
+                                                   : add_image(run, &picture, &form, &entry, batch);
     cnn_picture_free(&picture);
-    return status;
-}
-
-static void prepare_all(const infer_run *run, picture_batch *batch)
-{
-    const cnn_operands *operands = &run->cli->operands;
-    for (int i = 0; i < operands->count; i++) {
-        uint8_t *pixels = batch->pixels + (size_t)batch->count * infer_image_bytes(run);
-        if (prepare_picture(run, operands->list[i], pixels) == CNN_OK)
-            batch->files[batch->count++] = operands->list[i];
-        else
-            cnn_message_error(run->cli, "%s", cnn_last_error());
-    }
-}
-
-/* softmax(logits) in double, and the order of the classes by it: equal ones by number. */
-static cnn_status rank(const infer_run *run, picture_batch *batch, int image)
-{
-    const float *logits = batch->logits + (size_t)image * (size_t)run->classes;
-    double highest = logits[infer_best(logits, run->classes)], sum = 0;
-    for (int k = 0; k < run->classes; k++)
-        sum += batch->probability[k] = exp(logits[k] - highest);
-    if (!isfinite(sum) || !isfinite(highest))
-        return cnn_error(CNN_ERR_NUMERIC, "%s: the scores that %s gives are not all finite: train it again",
-                         batch->files[image], run->path);
-    for (int k = 0; k < run->classes; k++) {
-        batch->probability[k] /= sum;
-        int at = k;
-        for (; at > 0 && batch->probability[batch->order[at - 1]] < batch->probability[k]; at--)
-            batch->order[at] = batch->order[at - 1];
-        batch->order[at] = k;
-    }
-    return CNN_OK;
-}
-
-/* The class's name, or its number where the model has no names. */
-static const char *label_name(const infer_run *run, int label, char text[LABEL_BYTES])
-{
-    const char *name = cnn_model_class_name(run->model, label);
-    if (name)
-        return name;
-    snprintf(text, LABEL_BYTES, "%d", label);
-    return text;
-}
-
-static int shown_labels(const infer_run *run, int standard)
-{
-    int topk = run->settings->topk ? run->settings->topk : standard;
-    return topk < run->classes ? topk : run->classes;
-}
-
-static void write_json(const infer_run *run, const picture_batch *batch, int image, cnn_json *json)
-{
-    char text[LABEL_BYTES];
-    cnn_json_object(json, NULL);
-    cnn_json_string(json, "file", batch->files[image]);
-    cnn_json_string(json, "label", label_name(run, batch->order[0], text));
-    cnn_json_number(json, "probability", batch->probability[batch->order[0]]);
-    cnn_json_array(json, "topk");
-    for (int i = 0; i < shown_labels(run, JSON_TOPK); i++) {
-        cnn_json_object(json, NULL);
-        cnn_json_string(json, "label", label_name(run, batch->order[i], text));
-        cnn_json_number(json, "probability", batch->probability[batch->order[i]]);
-        cnn_json_close(json);
-    }
-    cnn_json_close(json);
-    cnn_json_close(json);
-}
-
-/* "unsure, or 5 (0.310)"; with --topk the other labels follow. */
-static void describe(const infer_run *run, const picture_batch *batch, char note[NOTE_BYTES])
-{
-    char text[LABEL_BYTES];
-    bool unsure = batch->probability[batch->order[0]] < sure;
-    int shown = shown_labels(run, unsure ? 2 : 1);
-    int length = snprintf(note, NOTE_BYTES, "%s", unsure ? "unsure" : "");
-    for (int i = 1; i < shown && length < NOTE_BYTES; i++)
-        length += snprintf(note + length, (size_t)(NOTE_BYTES - length), "%s%s (%.3f)",
-                           length == 0 ? "or "
-                           : i == 1    ? ", or "
-                                       : ", ",
-                           label_name(run, batch->order[i], text), batch->probability[batch->order[i]]);
-}
-
-static void write_row(const infer_run *run, const picture_batch *batch, int image, cnn_table *table)
-{
-    char text[LABEL_BYTES], note[NOTE_BYTES];
-    describe(run, batch, note);
-    cnn_table_cell(table, "%s", batch->files[image]);
-    cnn_table_cell(table, "%s", label_name(run, batch->order[0], text));
-    cnn_table_cell(table, "%.3f", batch->probability[batch->order[0]]);
-    cnn_table_cell(table, "%s", note);
-}
-
-static cnn_status print_results(const infer_run *run, picture_batch *batch)
-{
-    cnn_json json;
-    cnn_table table;
-    bool as_json = run->cli->common.json;
-    if (as_json) {
-        cnn_json_begin(&json, stdout);
-        cnn_json_array(&json, "results");
-    } else {
-        cnn_table_begin(&table, "<file|<label|>probability|<");
-    }
-    for (int i = 0; i < batch->count; i++) {
-        if (rank(run, batch, i) != CNN_OK)
-            cnn_message_error(run->cli, "%s", cnn_last_error());
-        else if (as_json)
-            write_json(run, batch, i, &json);
-        else
-            write_row(run, batch, i, &table);
-    }
-    if (!as_json)
-        return cnn_table_end(&table, stdout);
-    cnn_json_close(&json);
-    cnn_json_end(&json);
+    if (status != CNN_OK)
+        return status;
+    batch->entry[batch->count++] = entry;
+    batch->images += entry.count;
     return CNN_OK;
 }
 
 cnn_status infer_pictures(infer_run *run)
 {
-    size_t most = (size_t)run->cli->operands.count, classes = (size_t)run->classes;
-    picture_batch batch = {.count = 0};
-    cnn_status status = CNN_ERR_MEMORY;
-    if ((batch.pixels = cnn_calloc(most, infer_image_bytes(run))) == NULL ||
-        (batch.files = cnn_calloc(most, sizeof *batch.files)) == NULL ||
-        (batch.logits = cnn_calloc(most * classes, sizeof *batch.logits)) == NULL ||
-        (batch.probability = cnn_calloc(classes, sizeof *batch.probability)) == NULL ||
-        (batch.order = cnn_calloc(classes, sizeof *batch.order)) == NULL)
-        goto out;
-    prepare_all(run, &batch);
-    status = CNN_OK;
-    if (batch.count > 0)
-        CNN_TRY(cnn_session_infer(run->session, batch.pixels, batch.count, batch.logits));
-    if (batch.count > 0 || run->cli->common.json)
-        CNN_TRY(print_results(run, &batch));
-out:
+    const cnn_operands *operands = &run->cli->operands;
+    picture_batch batch = {.entry = cnn_calloc((size_t)operands->count, sizeof *batch.entry)};
+    cnn_status status = batch.entry ? CNN_OK : CNN_ERR_MEMORY;
+    for (int i = 0; status == CNN_OK && i < operands->count; i++)
+        if (add_picture(run, operands->list[i], &batch) != CNN_OK)
+            cnn_message_error(run->cli, "%s", cnn_last_error());
+    if (status == CNN_OK && batch.images > 0) {
+        batch.logits = cnn_calloc((size_t)batch.images * (size_t)run->classes, sizeof *batch.logits);
+        status =
+            batch.logits ? cnn_session_infer(run->session, batch.pixels, batch.images, batch.logits) : CNN_ERR_MEMORY;
+    }
+    if (status == CNN_OK && (batch.count > 0 || run->cli->common.json))
+        status = infer_print_results(run, &batch);
+    free(batch.entry);
     free(batch.pixels);
-    free(batch.files);
+    free(batch.place);
     free(batch.logits);
-    free(batch.probability);
-    free(batch.order);
     return status;
 }

@@ -2,7 +2,8 @@
 
     make_files.py mnist DIR                  a small data set in MNIST's files: 300 images to train, 100 to test
     make_files.py idx FILE BYTE DIM...       an IDX file of these dimensions, every byte BYTE
-    make_files.py png KIND FILE              KIND: plus, seven, white, huge (100,000 x 100,000), truncated
+    make_files.py png KIND FILE              KIND: plus, seven, sevens (two), joined (a line joins them), white,
+                                             huge (100,000 x 100,000), truncated
     make_files.py shapes DIR COUNT           COUNT pictures in each of 4 sub-folders, which tell shape and colour
     make_files.py flip FILE SHARE            inverts one bit of the byte at this share of the file
     make_files.py version FILE               raises a model's format version by one
@@ -61,8 +62,14 @@ def seven(x, y):
     return (30 <= y < 40 and 20 <= x < 80) or (40 <= y < 150 and abs(x - (80 - (y - 40) * 0.4)) < 6)
 
 
+def sevens(x, y, joined):
+    return seven(x % 100, y) or (joined and 80 <= y < 88 and 40 <= x < 160)
+
+
 def picture(kind, path):
-    if kind == "plus":
+    if kind in ("sevens", "joined"):
+        data = png(200, 180, [bytes(20 if sevens(x, y, kind == "joined") else 235 for x in range(200)) for y in range(180)])
+    elif kind == "plus":
         data = png(28, 28, [bytes(255 if plus(x, y) else 0 for x in range(28)) for y in range(28)])
     elif kind == "white":
         data = png(40, 30, [b"\xff" * 40] * 30)

@@ -55,7 +55,7 @@ succeeds "$infer" -m anywhere.cnn --compare ref --quiet
 says "random bytes"
 
 # Pictures.
-for kind in plus seven white huge truncated; do
+for kind in plus seven sevens joined white huge truncated; do
     files png $kind $kind.png
 done
 succeeds "$infer" plus.png seven.png
@@ -68,6 +68,57 @@ for r in json.load(sys.stdin)["results"]:
     p = [k["probability"] for k in r["topk"]]
     assert r["label"] == r["topk"][0]["label"] and r["label"] in list("0123456789")
     assert p == sorted(p, reverse=True) and abs(sum(p) - 1) < 1e-12' <"$logs/out" || fail "no probabilities"
+
+# Two digits: a number, each digit as if it stood alone, in its place; the probability is the product.
+succeeds "$infer" --json --topk 3 -m digits.cnn seven.png sevens.png joined.png
+checks=$((checks + 1))
+python3 -c 'import json, sys
+one, two, joined = json.load(sys.stdin)["results"]
+assert "digits" not in one and "touching" not in one
+assert two["label"] == two["topk"][0]["label"] == 2 * one["label"], two
+assert abs(two["probability"] - one["probability"] ** 2) < 1e-9
+second = one["probability"] * one["topk"][1]["probability"]
+assert abs(two["topk"][1]["probability"] - second) < 1e-9 and abs(two["topk"][2]["probability"] - second) < 1e-9
+first, last = two["digits"]
+assert first["label"] == last["label"] == one["label"] and first["probability"] == one["probability"]
+assert all(abs(a - b) <= 2 for a, b in zip(first["box"], [20, 30, 66, 120])), first
+assert all(abs(a - b) <= 2 for a, b in zip(last["box"], [120, 30, 66, 120])), last
+assert joined["touching"] is True and "digits" not in joined' <"$logs/out" || fail "the number is not read digit by digit"
+succeeds "$infer" -m digits.cnn sevens.png
+says "; digits "
+succeeds "$infer" -m digits.cnn joined.png
+says "may be touching"
+
+# An untrained network is unsure and names the two likeliest; --topk names more.
+succeeds "$infer" -m digits.cnn seven.png
+says "unsure, or "
+checks=$((checks + 1))
+[ "$(grep -o '(0\.' "$logs/out" | wc -l)" = 1 ] || fail "unsure does not name one other label"
+succeeds "$infer" -m digits.cnn --topk 4 seven.png
+checks=$((checks + 1))
+[ "$(grep -o '(0\.' "$logs/out" | wc -l)" = 3 ] || fail "--topk 4 does not name three other labels"
+
+# --show: 14 lines of 28 columns above each table, ASCII or blocks as the locale has it, no colours when not a terminal.
+for locale in C C.UTF-8; do
+    LC_ALL=$locale
+    export LC_ALL
+    succeeds "$infer" --show -m digits.cnn seven.png sevens.png
+    checks=$((checks + 1))
+    LC_ALL=C.UTF-8 python3 -c 'import sys
+lines = open(sys.argv[1], encoding="utf-8").read().split("\n")
+blocks = sys.argv[2] == "C.UTF-8"
+assert [len(line) for line in lines[:14]] == [28] * 14 and [len(line) for line in lines[16:30]] == [58] * 14
+drawn = "".join(lines[:14] + lines[16:30])
+assert ("\u2588" if blocks else "@") in drawn and "\033" not in drawn
+assert blocks or drawn.isascii()
+assert lines[14].startswith("file") and lines[15].startswith("seven.png") and lines[31].startswith("sevens.png")' \
+        "$logs/out" "$locale" || fail "--show in the locale $locale"
+done
+unset LC_ALL
+sed 's/channels=1/channels=3/' tiny.cfg >colour.cfg
+"$make_model" colour.cfg none colour.cnn
+succeeds "$infer" --show -m colour.cnn plus.png
+says "plus.png"
 
 echo "hello" >text.png
 : >empty.png
@@ -94,6 +145,8 @@ refuses 2 "--batch|'0'|from 1 to" "$infer" --test --batch 0
 refuses 2 "--batch|'64.5'" "$infer" --test --batch 64.5
 refuses 2 "--threads|'0'" "$infer" --test --threads 0
 refuses 2 "--threads|'many'" "$infer" --test --threads many
+refuses 2 "--show|--json" "$infer" --show --json plus.png
+refuses 2 "--show|pictures" "$infer" --show --test
 refuses 2 "--topk|'0'" "$infer" --topk 0 plus.png
 refuses 2 "--seed|'-1'" "$infer" --bench --seed -1
 refuses 2 "--device|'gpu'|auto, cpu or ref" "$infer" --test --device gpu
