@@ -97,10 +97,12 @@ enum { CNN_NO_DIGIT = -1 };
 
 typedef struct cnn_part {
     cnn_box box;
+    int32_t first;     /* pixel, in row order */
     int32_t size;      /* pixels */
     int32_t edge;      /* of them on the picture's border */
     int32_t outline;   /* of them close to a side of the box */
     int32_t digit;     /* that it belongs to, from left to right, or CNN_NO_DIGIT */
+    int32_t bridge;    /* the same for parts that soft ink joins */
     bool kept;         /* it was written, as far as one can tell */
     bool surroundings; /* of the paper, or a line on it */
 } cnn_part;
@@ -119,6 +121,9 @@ void cnn_parts_free(cnn_parts *parts);
 /* Sets `kept`: parts of at least 5 % of the largest one's pixels, and 3 pixels; but none that come in from the border
  * along much of it or as a thin line, unless hardly anything remains without them. */
 void cnn_parts_select(cnn_parts *parts);
+
+/* Sets `bridge`, so that strokes which are faint in places stay one. scratch: [height,width] */
+cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch);
 
 /* Whether a part lies along the picture's border, as a table under a sheet or a shadow does. */
 bool cnn_part_lies_along_border(const cnn_part *part);
@@ -139,12 +144,43 @@ bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cn
 
 /* ---- Digits ---- */
 
-/* Sets the digit of each kept part: parts above each other are one digit, small ones belong to a digit beside them or
- * to none; with `one` set everything is one digit. Returns how many there are; boxes: [CNN_MOST_DIGITS]. */
+/* Sets the digit of each kept part: joined parts and parts above each other are one digit, small ones belong to a digit
+ * beside them or to none, as does what is not in the row of the highest one; with `one` set everything is one digit.
+ * Returns how many there are; boxes: [CNN_MOST_DIGITS]. */
 int32_t cnn_digits_group(cnn_parts *parts, bool one, cnn_box *boxes);
 
 /* Whether a digit is so wide that it may be two that touch. */
 bool cnn_digit_touches(const cnn_box *box);
+
+/* ---- What is drawn in a picture ---- */
+
+/* The part of a picture that is looked at, and the planes of that. */
+typedef struct cnn_sketch {
+    const cnn_picture *picture;
+    const char *path;
+    float paper[3];
+    cnn_box view;          /* in the picture */
+    int32_t height, width; /* of the planes: at most CNN_PICTURE_WORK a side */
+    float *rgb;            /* [height,width,3] */
+    float *ink, *scratch;  /* [height,width] */
+    float *plain;          /* [height,width] ink as it was projected and smoothed */
+    uint8_t *mask;         /* [height,width] */
+    cnn_parts parts;       /* of the mask */
+    bool one;              /* everything is one digit */
+    int32_t digits;
+    cnn_box boxes[CNN_MOST_DIGITS]; /* [digits] in the planes */
+} cnn_sketch;
+
+/* Finds what is drawn in s->picture: s->view (at first all of the picture) narrows to a sheet or to small digits in it,
+ * ink and parts are those of the view. A picture of one colour is CNN_ERR_FORMAT, named by s->path. The caller frees
+ * the planes with cnn_sketch_free, also after a failure. */
+cnn_status cnn_sketch_draw(cnn_sketch *s);
+void cnn_sketch_free(cnn_sketch *s);
+
+/* A box of the planes, in pixels of the picture. */
+cnn_box cnn_sketch_to_picture(const cnn_sketch *s, cnn_box box);
+
+/* ---- One digit ---- */
 
 /* A digit on planes of its own. */
 typedef struct cnn_glyph {

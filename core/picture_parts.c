@@ -18,11 +18,13 @@ enum {
 static const double edge_share = 0.6;
 /* A printed box has at least this share of its pixels in these bands, and at most this share of the area is ink. */
 static const double outline_share = 0.9, hollow_share = 0.4;
+/* Ink of this softness joins parts. */
+static const float soft_ink = 0.15f;
 /* The surroundings are dropped when the longest other part has this share of the picture's shorter side. */
 static const double rest_share = 0.15;
 
-/* Starts another part; CNN_ERR_MEMORY when there is no room. */
-static cnn_status add_part(cnn_parts *parts, int32_t *capacity)
+/* Starts another part with its first pixel; CNN_ERR_MEMORY when there is no room. */
+static cnn_status add_part(cnn_parts *parts, int32_t first, int32_t *capacity)
 {
     if (parts->count == *capacity) {
         int32_t more = *capacity ? 2 * *capacity : 64;
@@ -32,7 +34,8 @@ static cnn_status add_part(cnn_parts *parts, int32_t *capacity)
         parts->part = grown;
         *capacity = more;
     }
-    parts->part[parts->count++] = (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}, .digit = CNN_NO_DIGIT};
+    parts->part[parts->count++] =
+        (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}, .digit = CNN_NO_DIGIT, .first = first, .bridge = parts->count};
     return CNN_OK;
 }
 
@@ -75,7 +78,7 @@ cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cn
     for (int32_t i = 0; status == CNN_OK && i < (int32_t)count; i++) {
         if (!mask[i] || parts->label[i])
             continue;
-        status = add_part(parts, &capacity);
+        status = add_part(parts, i, &capacity);
         if (status == CNN_OK)
             flood(parts, mask, height, width, i, stack);
     }
@@ -168,4 +171,19 @@ void cnn_parts_select(cnn_parts *parts)
         cnn_part *part = &parts->part[i];
         part->kept = !part->surroundings && part->size >= least && (int64_t)part->size * LEAST_SHARE >= largest;
     }
+}
+
+cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch)
+{
+    cnn_parts soft;
+    for (size_t i = 0; i < (size_t)parts->height * (size_t)parts->width; i++)
+        scratch[i] = ink[i] > soft_ink || (parts->label[i] && parts->part[parts->label[i] - 1].kept);
+    cnn_status status = cnn_parts_find(scratch, parts->height, parts->width, &soft);
+    if (status != CNN_OK)
+        return status;
+    for (int32_t i = 0; i < parts->count; i++)
+        if (parts->part[i].kept)
+            parts->part[i].bridge = soft.label[parts->part[i].first];
+    cnn_parts_free(&soft);
+    return CNN_OK;
 }

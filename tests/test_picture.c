@@ -1,6 +1,8 @@
 /* What preparation does to drawings of a digit, and resizing. */
 #include "cnn/picture.h"
 
+#include "core/hash.h"
+
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +196,103 @@ START_TEST(small_pictures)
 }
 END_TEST
 
+/* Whatever the size and the content: digits or a refusal, and each box inside the picture. */
+START_TEST(odd_pictures)
+{
+    static const int32_t sizes[][2] = {{1, 1},   {1, 7},   {7, 1},     {2, 2},     {3, 900},   {900, 3},
+                                       {28, 28}, {64, 48}, {300, 200}, {1, 65536}, {65536, 1}, {700, 900}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int kind = 0; kind < 4; kind++) {
+            cnn_picture picture = {sizes[k][0], sizes[k][1], NULL};
+            int32_t count = picture.width * picture.height;
+            picture.rgba = calloc((size_t)count * 4, sizeof *picture.rgba);
+            for (int32_t i = 0; i < 4 * count; i++) {
+                uint16_t noise = (uint16_t)(cnn_splitmix64((uint64_t)i) >> 48);
+                uint16_t speck = cnn_splitmix64((uint64_t)(i / 4)) % 50 == 0 ? 0 : 65535;
+                picture.rgba[i] = kind == 0 ? noise : kind == 1 ? speck : kind == 2 ? (uint16_t)i : 40000;
+                if (i % 4 == 3 && kind > 0)
+                    picture.rgba[i] = 65535;
+            }
+            cnn_digits digits;
+            cnn_status status = cnn_picture_prepare_digits(&picture, "odd.png", &digits);
+            if (status == CNN_OK) {
+                ck_assert_int_ge(digits.count, 1);
+                ck_assert_int_le(digits.count, CNN_MOST_DIGITS);
+                for (int32_t i = 0; i < digits.count; i++) {
+                    const cnn_digit *digit = &digits.digit[i];
+                    ck_assert(digit->x >= 0 && digit->width > 0 && digit->x + digit->width <= picture.width);
+                    ck_assert(digit->y >= 0 && digit->height > 0 && digit->y + digit->height <= picture.height);
+                }
+                cnn_digits_free(&digits);
+            } else {
+                ck_assert_int_eq(status, CNN_ERR_FORMAT);
+                ck_assert_ptr_nonnull(strstr(cnn_last_error(), "odd.png"));
+            }
+            ck_assert(status != CNN_OK || kind != 3); /* one colour is always refused */
+            cnn_picture_free(&picture);
+        }
+}
+END_TEST
+
+/* Two digits: the same pixels as each alone, boxes where they stand. */
+START_TEST(several_digits)
+{
+    uint8_t expected[784];
+    prepare(&plain, expected);
+    cnn_picture one = draw(&plain), picture = {600, 260, calloc(600 * 260 * 4, sizeof(uint16_t))};
+    for (int32_t y = 0; y < 260; y++)
+        for (int half = 0; half < 2; half++)
+            memcpy(picture.rgba + ((size_t)y * 600 + (size_t)(half * 300)) * 4, one.rgba + (size_t)y * 1200,
+                   1200 * sizeof(uint16_t));
+    cnn_digits digits;
+    ck_assert_int_eq(cnn_picture_prepare_digits(&picture, "two", &digits), CNN_OK);
+    ck_assert_int_eq(digits.count, 2);
+    for (int32_t i = 0; i < 2; i++) {
+        ck_assert_double_lt(mean_difference(digits.digit[i].pixels, expected), 4);
+        ck_assert_int_le(abs(digits.digit[i].x - (i * 300 + 76)), 3);
+        ck_assert_int_le(abs(digits.digit[i].y - 29), 3);
+        ck_assert_int_le(abs(digits.digit[i].height - 202), 4);
+        ck_assert(!digits.digit[i].touching);
+    }
+    cnn_digits_free(&digits);
+    uint8_t pixels[784]; /* known to be one digit: both halves belong to it */
+    ck_assert_int_eq(cnn_picture_prepare_digit(&picture, "one", pixels), CNN_OK);
+    ck_assert_double_gt(mean_difference(pixels, expected), 10);
+    cnn_picture_free(&picture);
+    cnn_picture_free(&one);
+}
+END_TEST
+
+/* A small digit in a large picture is looked at closely: as sharp as if it filled the picture. */
+START_TEST(small_digit_in_a_large_picture)
+{
+    drawing far = {2400, 2000, 1900, 300, 180, {1, 1, 1}, {0, 0, 0}, 1};
+    uint8_t expected[784], pixels[784];
+    prepare(&plain, expected);
+    prepare(&far, pixels);
+    ck_assert_double_lt(mean_difference(pixels, expected), 3);
+}
+END_TEST
+
+/* The shadow of a straight edge across the drawing. */
+START_TEST(hard_shadow)
+{
+    uint8_t expected[784], pixels[784];
+    prepare(&plain, expected);
+    for (int edge = 60; edge <= 240; edge += 60) {
+        cnn_picture picture = draw(&plain);
+        for (int32_t i = 0; i < picture.width * picture.height; i++)
+            if (i % picture.width > edge)
+                for (int c = 0; c < 3; c++)
+                    picture.rgba[4 * i + c] = (uint16_t)(picture.rgba[4 * i + c] * 0.6);
+        ck_assert_int_eq(cnn_picture_prepare_digit(&picture, "shadow", pixels), CNN_OK);
+        ck_assert_msg(mean_difference(pixels, expected) < 16, "shadow from %d differs by %g", edge,
+                      mean_difference(pixels, expected));
+        cnn_picture_free(&picture);
+    }
+}
+END_TEST
+
 START_TEST(one_colour_is_refused)
 {
     for (int i = 0; i < 6; i++) {
@@ -294,6 +393,10 @@ int main(void)
     tcase_add_test(tests, specks_are_dropped);
     tcase_add_test(tests, bold_drawing);
     tcase_add_test(tests, small_pictures);
+    tcase_add_test(tests, odd_pictures);
+    tcase_add_test(tests, several_digits);
+    tcase_add_test(tests, small_digit_in_a_large_picture);
+    tcase_add_test(tests, hard_shadow);
     tcase_add_test(tests, one_colour_is_refused);
     tcase_add_test(tests, resize);
     tcase_add_test(tests, fits_with_its_proportions);

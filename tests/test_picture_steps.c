@@ -253,7 +253,7 @@ static int32_t group(const cnn_box *boxes, int32_t count, cnn_part *part, cnn_bo
 {
     cnn_parts parts = {.height = 100, .width = 300, .part = part, .count = count};
     for (int32_t i = 0; i < count; i++)
-        part[i] = (cnn_part){.box = boxes[i], .size = 100, .kept = true};
+        part[i] = (cnn_part){.box = boxes[i], .size = 100, .bridge = i, .kept = true};
     return cnn_digits_group(&parts, false, digits);
 }
 
@@ -276,6 +276,10 @@ START_TEST(digits_from_parts)
     ck_assert_int_eq(part[1].digit, 0);
     ck_assert_int_eq(part[2].digit, CNN_NO_DIGIT);
     ck_assert_int_eq(digits[0].x1, 70);
+    static const cnn_box rows[] = {{20, 60, 50, 108}, {60, 62, 80, 107}, {15, 0, 40, 26}, {70, 5, 80, 10}};
+    ck_assert_int_eq(group(rows, 4, part, digits), 2); /* what stands above is not part of the number */
+    ck_assert_int_eq(part[2].digit, CNN_NO_DIGIT);
+    ck_assert_int_eq(digits[0].y0, 60);
     cnn_box many[80];
     for (int32_t i = 0; i < 80; i++)
         many[i] = (cnn_box){3 * i, 10, 3 * i + 2, 30};
