@@ -159,21 +159,21 @@ typedef struct cnn_sketch {
     const cnn_picture *picture;
     const char *path;
     float paper[3];
-    cnn_box view;          /* in the picture */
-    int32_t height, width; /* of the planes: at most CNN_PICTURE_WORK a side */
-    float *rgb;            /* [height,width,3] */
-    float *ink, *scratch;  /* [height,width] */
-    float *plain;          /* [height,width] ink as it was projected and smoothed */
-    uint8_t *mask;         /* [height,width] */
-    cnn_parts parts;       /* of the mask */
-    bool one;              /* everything is one digit */
-    int32_t digits;
+    cnn_box view;                   /* in the picture */
+    int32_t height, width;          /* of the planes: at most CNN_PICTURE_WORK a side */
+    float *rgb;                     /* [height,width,3] */
+    float *ink, *scratch;           /* [height,width] */
+    float *plain;                   /* [height,width] ink as it was projected and smoothed */
+    uint8_t *mask;                  /* [height,width] */
+    cnn_parts parts;                /* of the mask */
+    bool one;                       /* everything is one digit */
+    int32_t digits;                 /* 1 at least */
     cnn_box boxes[CNN_MOST_DIGITS]; /* [digits] in the planes */
 } cnn_sketch;
 
 /* Finds what is drawn in s->picture: s->view (at first all of the picture) narrows to a sheet or to small digits in it,
- * ink and parts are those of the view. A picture of one colour is CNN_ERR_FORMAT, named by s->path. The caller frees
- * the planes with cnn_sketch_free, also after a failure. */
+ * ink and parts are those of the view. A picture of one colour, or of lines alone, is CNN_ERR_FORMAT, named by s->path.
+ * The caller frees the planes with cnn_sketch_free, also after a failure. */
 cnn_status cnn_sketch_draw(cnn_sketch *s);
 void cnn_sketch_free(cnn_sketch *s);
 

@@ -99,6 +99,7 @@ static cnn_status split(cnn_sketch *s, const ink_way *way, bool *found)
     CNN_TRY(cnn_lines_erase(s->ink, s->mask, s->height, s->width));
     CNN_TRY(cnn_parts_find(s->mask, s->height, s->width, &s->parts));
     cnn_parts_select(&s->parts);
+    *found = s->parts.count > 0; /* else there were lines and nothing else */
 out:
     return status;
 }
@@ -109,7 +110,7 @@ static cnn_status split_best(cnn_sketch *s)
     enum { WAYS = sizeof ink_ways / sizeof *ink_ways };
     cnn_status status = CNN_OK;
     double least = INFINITY;
-    int best = -1, last = 0;
+    int best = 0, last = 0;
     bool found;
     for (int i = 0; i < WAYS && least > little_doubt; i++) {
         double doubt;
@@ -117,6 +118,8 @@ static cnn_status split_best(cnn_sketch *s)
             continue;
         last = i;
         CNN_TRY(split(s, &ink_ways[i], &found));
+        if (!found && i == 0)
+            CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it that could be a digit", s->path);
         if (!found)
             continue;
         CNN_TRY(cnn_parts_doubt(&s->parts, s->ink, s->mask, &doubt));
@@ -125,8 +128,6 @@ static cnn_status split_best(cnn_sketch *s)
             best = i;
         }
     }
-    if (best < 0)
-        CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
     if (last != best)
         CNN_TRY(split(s, &ink_ways[best], &found));
 out:

@@ -293,6 +293,19 @@ START_TEST(hard_shadow)
 }
 END_TEST
 
+/* Ruled paper without a digit. */
+START_TEST(lines_alone_are_refused)
+{
+    cnn_picture picture = {200, 160, calloc(200 * 160 * 4, sizeof(uint16_t))};
+    cnn_digits digits;
+    for (int32_t i = 0; i < 200 * 160 * 4; i++)
+        picture.rgba[i] = i % 4 < 3 && i / 800 % 40 >= 38 ? 20000 : 65535;
+    ck_assert_int_eq(cnn_picture_prepare_digits(&picture, "ruled.png", &digits), CNN_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(cnn_last_error(), "ruled.png: nothing is drawn in it"));
+    cnn_picture_free(&picture);
+}
+END_TEST
+
 START_TEST(one_colour_is_refused)
 {
     for (int i = 0; i < 6; i++) {
@@ -397,6 +410,7 @@ int main(void)
     tcase_add_test(tests, several_digits);
     tcase_add_test(tests, small_digit_in_a_large_picture);
     tcase_add_test(tests, hard_shadow);
+    tcase_add_test(tests, lines_alone_are_refused);
     tcase_add_test(tests, one_colour_is_refused);
     tcase_add_test(tests, resize);
     tcase_add_test(tests, fits_with_its_proportions);

@@ -43,8 +43,8 @@ typedef struct cnn_digits {
 
 /* Finds the digits of a picture and prepares each one. The picture may have any size, colours and polarity; uneven
  * light, a sheet's surroundings, ruled lines and specks are left out. Digits are told apart where paper lies between
- * them; they are not cut where they touch. A picture of one colour is CNN_ERR_FORMAT ("nothing is drawn in it"), named
- * by `path`. The caller frees with cnn_digits_free. */
+ * them; they are not cut where they touch. A picture of one colour, or of lines alone, is CNN_ERR_FORMAT ("nothing is
+ * drawn in it"), named by `path`. The caller frees with cnn_digits_free. */
 CNN_API cnn_status cnn_picture_prepare_digits(const cnn_picture *picture, const char *path, cnn_digits *digits);
 CNN_API void cnn_digits_free(cnn_digits *digits);
 
