@@ -5,12 +5,12 @@
  * or, where UTF-8 is not read, ASCII. */
 #include "infer/pictures.h"
 
+#include "cli/style.h"
+
 #include <langinfo.h>
 #include <locale.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MOST_COLUMNS = 64, LINE_COLUMNS = 80, GAP = 2 };
 
@@ -24,12 +24,6 @@ typedef struct gallery {
     int step;          /* pixels of the image beside each other that make one here */
     int rows, columns; /* of an image here */
 } gallery;
-
-static bool terminal_has_colours(void)
-{
-    const char *term = getenv("TERM"), *no_colour = getenv("NO_COLOR");
-    return isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0 && !(no_colour && *no_colour);
-}
 
 /* Mean of a channel over a block of the image; 0 below the last row. */
 static int block_mean(const gallery *g, int image, int row, int column, int channel)
@@ -74,7 +68,7 @@ static void draw_colours(const gallery *g, int image, int line)
     for (int x = 0; x < g->columns; x++)
         printf("\033[38;5;%dm\033[48;5;%dm\u2580", colour_number(g, image, 2 * line, x),
                colour_number(g, image, 2 * line + 1, x));
-    printf("\033[0m");
+    fputs(cnn_style_on(stdout, CNN_STYLE_PLAIN), stdout);
 }
 
 static void draw_shades(const gallery *g, int image, int line, const char *const *ramp, int levels)
@@ -88,7 +82,7 @@ static void draw_shades(const gallery *g, int image, int line, const char *const
 /* Draws images first..last-1 side by side. */
 static void draw_row(const gallery *g, int first, int last, bool unicode)
 {
-    bool colours = unicode && terminal_has_colours();
+    bool colours = unicode && *cnn_style_on(stdout, CNN_STYLE_PLAIN);
     for (int line = 0; line < (g->rows + 1) / 2; line++) {
         for (int image = first; image < last; image++) {
             if (image > first)
