@@ -157,13 +157,15 @@ static int shown_guesses(const infer_run *run, int standard)
 
 /* ---- JSON ---- */
 
-static void write_guess(const infer_run *run, const ranking *ranks, int n, cnn_json *json)
+static cnn_status write_guess(const infer_run *run, const ranking *ranks, int n, cnn_json *json)
 {
     cnn_text label = {0};
     append_guess(run, ranks, n, &label);
     cnn_json_string(json, "label", label.data);
     cnn_json_number(json, "probability", whole(ranks)[n].probability);
+    cnn_status status = label.failed ? CNN_ERR_MEMORY : CNN_OK;
     cnn_text_free(&label);
+    return status;
 }
 
 /* Each digit of a number, with the place where it stands. */
@@ -189,16 +191,18 @@ static void write_digits(const infer_run *run, const picture_batch *batch, const
     cnn_json_close(json);
 }
 
-static void write_json(const infer_run *run, const picture_batch *batch, const picture_entry *entry,
-                       const ranking *ranks, cnn_json *json)
+/* Writes the picture's object, whole also when it fails: a label that there is no memory for is null. */
+static cnn_status write_json(const infer_run *run, const picture_batch *batch, const picture_entry *entry,
+                             const ranking *ranks, cnn_json *json)
 {
     cnn_json_object(json, NULL);
     cnn_json_string(json, "file", entry->file);
-    write_guess(run, ranks, 0, json);
+    cnn_status status = write_guess(run, ranks, 0, json);
     cnn_json_array(json, "topk");
     for (int n = 0; n < whole_count(ranks); n++) {
         cnn_json_object(json, NULL);
-        write_guess(run, ranks, n, json);
+        cnn_status written = write_guess(run, ranks, n, json);
+        status = status == CNN_OK ? written : status;
         cnn_json_close(json);
     }
     cnn_json_close(json);
@@ -207,6 +211,7 @@ static void write_json(const infer_run *run, const picture_batch *batch, const p
     if (entry->touching)
         cnn_json_bool(json, "touching", true);
     cnn_json_close(json);
+    return status;
 }
 
 /* ---- Table ---- */
@@ -236,17 +241,21 @@ static void describe(const infer_run *run, const picture_entry *entry, const ran
         cnn_text_append(note, "%sdigits may be touching: leave paper between them", note->length ? "; " : "");
 }
 
-static void write_row(const infer_run *run, const picture_entry *entry, const ranking *ranks, cnn_table *table)
+static cnn_status write_row(const infer_run *run, const picture_entry *entry, const ranking *ranks, cnn_table *table)
 {
     cnn_text label = {0}, note = {0};
     append_guess(run, ranks, 0, &label);
     describe(run, entry, ranks, &note);
-    cnn_table_cell(table, "%s", entry->file);
-    cnn_table_cell(table, "%s", label.data ? label.data : "");
-    cnn_table_cell(table, "%.3f", whole(ranks)[0].probability);
-    cnn_table_cell(table, "%s", note.data ? note.data : "");
+    cnn_status status = label.failed || note.failed ? CNN_ERR_MEMORY : CNN_OK;
+    if (status == CNN_OK) {
+        cnn_table_cell(table, "%s", entry->file);
+        cnn_table_cell(table, "%s", label.data ? label.data : "");
+        cnn_table_cell(table, "%.3f", whole(ranks)[0].probability);
+        cnn_table_cell(table, "%s", note.data ? note.data : "");
+    }
     cnn_text_free(&label);
     cnn_text_free(&note);
+    return status;
 }
 
 /* ---- Printing ---- */
@@ -260,8 +269,8 @@ static cnn_status show_entry(const infer_run *run, const picture_batch *batch, c
     cnn_table table;
     infer_show(run, batch->pixels + (size_t)entry->first * infer_image_bytes(run), entry->count);
     cnn_table_begin(&table, columns);
-    write_row(run, entry, ranks, &table);
-    return cnn_table_end(&table, stdout);
+    cnn_status status = write_row(run, entry, ranks, &table), printed = cnn_table_end(&table, stdout);
+    return status != CNN_OK ? status : printed;
 }
 
 /* Calls for each picture whose scores make sense: its row in the table, its object, or its images. */
@@ -279,9 +288,9 @@ static cnn_status print_entries(const infer_run *run, const picture_batch *batch
             continue;
         }
         if (json)
-            write_json(run, batch, entry, &ranks, json);
+            status = write_json(run, batch, entry, &ranks, json);
         else if (table)
-            write_row(run, entry, &ranks, table);
+            status = write_row(run, entry, &ranks, table);
         else
             status = show_entry(run, batch, entry, &ranks);
         ranking_free(&ranks);
