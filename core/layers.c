@@ -8,6 +8,7 @@
 #include "core/quantized.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- Shapes ---- */
@@ -185,10 +186,16 @@ static cnn_status forward_gemm(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
+/* A frozen batch norm normalizes with its running statistics in training too. */
+static bool normalizes_by_batch(const cnn_lowering *lowering, const cnn_node *node)
+{
+    return lowering->goal == CNN_GOAL_TRAIN && !node->frozen;
+}
+
 static cnn_status forward_bn(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
-    bool train = lowering->goal == CNN_GOAL_TRAIN;
+    bool train = normalizes_by_batch(lowering, node);
     cnn_place statistics = train ? CNN_PLACE_BATCH : CNN_PLACE_RUNNING;
     if (lowering->int8)
         return cnn_error(CNN_ERR_UNSUPPORTED, "layer %s: a quantized model cannot hold batch norms; fold them first",
@@ -271,9 +278,11 @@ static cnn_status backward_gemm(cnn_lowering *lowering, int index)
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
     args.buffer[CNN_ARG_SRC2] = dy;
-    args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
-    args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_GRAD);
-    set_window(cnn_lower_op(lowering, gemm_op(node, CNN_OP_CONV_WGRAD, CNN_OP_LINEAR_WGRAD), index, &args), node);
+    if (!node->frozen) {
+        args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
+        args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_GRAD);
+        set_window(cnn_lower_op(lowering, gemm_op(node, CNN_OP_CONV_WGRAD, CNN_OP_LINEAR_WGRAD), index, &args), node);
+    }
 
     int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
     if (dx < 0)
@@ -287,11 +296,36 @@ static cnn_status backward_gemm(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
+/* Of fixed statistics y is linear in x: dx = dy*gamma/sqrt(var + eps), which is BN_INFER with mean and beta of 0. */
+static cnn_status backward_frozen_bn(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    const cnn_tensor_desc vector = node->param[CNN_PARAM_BETA].desc;
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    if (dx < 0)
+        return lowering->status;
+    void *zeros = cnn_calloc(cnn_desc_bytes(&vector), 1);
+    if (!zeros)
+        return CNN_ERR_MEMORY;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_GAMMA] = cnn_lower_param(lowering, index, CNN_PARAM_GAMMA, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_VAR] = cnn_lower_param(lowering, index, CNN_PARAM_RUNNING_VAR, CNN_PLACE_RUNNING);
+    args.buffer[CNN_ARG_MEAN] = args.buffer[CNN_ARG_BETA] = cnn_lower_constant(lowering, vector, zeros);
+    args.buffer[CNN_ARG_DST] = dx;
+    free(zeros);
+    cnn_lower_op(lowering, CNN_OP_BN_INFER, index, &args)->desc.eps = (float)cnn_node_attr(node, "eps");
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
 static cnn_status backward_bn(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
+    if (node->frozen)
+        return backward_frozen_bn(lowering, index);
     int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
-    /* Directly behind the input there is nobody to hand dx to, but the op computes it all the same. */
+    /* In front of the first layer that trains there is nobody to hand dx to, but the op computes it all the same. */
     int target = dx >= 0 ? dx : cnn_lower_value(lowering, node->input[0], lowering->storage);
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
@@ -345,7 +379,7 @@ static cnn_status backward_add(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
     for (int i = 0; i < 2; i++)
-        if (node->input[i] != 0)
+        if (lowering->needs[node->input[i]])
             cnn_lower_gradient_done(lowering, node->input[i], cnn_lower_gradient(lowering, index));
     return lowering->status;
 }

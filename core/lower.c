@@ -180,7 +180,7 @@ int cnn_lower_gradient(cnn_lowering *lowering, int node)
 
 int cnn_lower_gradient_begin(cnn_lowering *lowering, int node)
 {
-    if (node == 0)
+    if (!lowering->needs[node])
         return -1;
     cnn_tensor_desc desc = lowering->model->nodes[node].out;
     desc.dtype = lowering->storage;
@@ -229,7 +229,7 @@ static void lower_bn_updates(cnn_lowering *lowering)
 {
     const cnn_model *model = lowering->model;
     for (int i = 0; i < model->node_count; i++) {
-        if (model->nodes[i].type->id != CNN_LAYER_BN)
+        if (model->nodes[i].type->id != CNN_LAYER_BN || model->nodes[i].frozen)
             continue;
         for (int role = CNN_PARAM_RUNNING_MEAN; role <= CNN_PARAM_RUNNING_VAR; role++) {
             cnn_args args = cnn_args_none();
@@ -242,7 +242,7 @@ static void lower_bn_updates(cnn_lowering *lowering)
     }
 }
 
-/* The average of a whole memory follows it; nothing when the memory is empty. */
+/* The averages of a memory follow it; nothing when it is empty. */
 static void lower_average(cnn_lowering *lowering, cnn_place values, cnn_place averages, int64_t elements)
 {
     if (elements == 0)
@@ -318,9 +318,27 @@ static void lower_optimizer(cnn_lowering *lowering)
     cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args);
 }
 
+static bool trains(const cnn_node *node)
+{
+    return !node->frozen && cnn_node_has_params(node);
+}
+
+/* Says which gradients lead to a parameter that trains; that of the logits is there in any case. */
+static void find_needs(cnn_lowering *lowering)
+{
+    const cnn_model *model = lowering->model;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        lowering->needs[i] = trains(node) || i == model->node_count - 1;
+        for (int input = 0; input < node->input_count; input++)
+            lowering->needs[i] |= lowering->needs[node->input[input]];
+    }
+}
+
 static cnn_status lower_nodes(cnn_lowering *lowering)
 {
     const cnn_model *model = lowering->model;
+    find_needs(lowering);
     for (int i = 0; i < model->node_count && lowering->status == CNN_OK; i++)
         fail(lowering, model->nodes[i].type->forward(lowering, i));
     if (lowering->goal != CNN_GOAL_TRAIN || lowering->status != CNN_OK)
@@ -351,8 +369,9 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
     size_t nodes = (size_t)model->node_count;
     lowering.program = cnn_calloc(1, sizeof *lowering.program);
     lowering.gradient = cnn_calloc(nodes, sizeof *lowering.gradient);
+    lowering.needs = cnn_calloc(nodes, sizeof *lowering.needs);
     int *value = cnn_calloc(nodes, sizeof *value);
-    if (!lowering.program || !lowering.gradient || !value) {
+    if (!lowering.program || !lowering.gradient || !lowering.needs || !value) {
         free(value);
         status = CNN_ERR_MEMORY;
         goto out;
@@ -370,6 +389,7 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
     lowering.program = NULL;
 out:
     free(lowering.gradient);
+    free(lowering.needs);
     cnn_program_free(lowering.program, options->backend, options->device);
     return status;
 }

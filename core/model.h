@@ -5,6 +5,7 @@
 #define CNN_CORE_MODEL_H
 
 #include "cnn/model.h"
+#include "core/memory.h"
 
 enum {
     CNN_MAX_INPUTS = 2,
@@ -58,6 +59,7 @@ typedef struct cnn_node {
     cnn_param param[CNN_PARAM_COUNT];
     float out_scale; /* INT8: scale of this node's output; 0 for logits and unquantized models */
     int line;        /* of the .cfg; 0 when unknown */
+    bool frozen;     /* training leaves its parameters and statistics as they are; not stored in files */
 } cnn_node;
 
 /* Normalization of input bytes: (x/255 - mean[c]) / std[c]. */
@@ -108,12 +110,25 @@ bool cnn_model_has_masks(const cnn_model *model);
 
 /* Whether a node has weights or other parameters. */
 bool cnn_node_has_params(const cnn_node *node);
+int64_t cnn_node_weight_count(const cnn_node *node); /* stored values, as cnn_model_weight_count */
 
 /* Makes `model` start from a trained one: each layer whose namesake in `from` has parameters of the same shapes takes
  * those, with their masks, and the normalization of images and the split of the data come along. Other layers, among
  * them a last one with another number of outputs, keep what they have. taken [node_count] says which took. Refused
  * before anything is changed: a `from` in INT8, a namesake of another shape before the last layer, nothing to take. */
 cnn_status cnn_model_transfer(cnn_model *model, const cnn_model *from, bool *taken);
+
+/* Freezes the layers that `names` lists, "conv1,bn1", and no others; "all" is every layer with parameters but the last
+ * one with weights; NULL: none. Refused, with nothing changed: unknown names, layers without parameters, and a
+ * list that leaves nothing to train. */
+cnn_status cnn_model_freeze(cnn_model *model, const char *names);
+void cnn_model_thaw(cnn_model *model);
+/* "conv1, bn1", those that are frozen; "none". Free with free(). */
+cnn_status cnn_model_frozen(const cnn_model *model, char **names);
+
+/* Appends "conv1, bn1", the layers with parameters for which which[i] is `value`, or all when `which` is NULL; "none".
+ */
+void cnn_model_list(const cnn_model *model, const bool *which, bool value, cnn_text *text);
 
 /* Number of the node with this name, or -1. */
 int cnn_model_find(const cnn_model *model, const char *name);

@@ -60,13 +60,20 @@ cnn_tensor_desc cnn_model_output(const cnn_model *model)
     return model->nodes[model->node_count - 1].out;
 }
 
+int64_t cnn_node_weight_count(const cnn_node *node)
+{
+    int64_t count = 0;
+    for (int role = 0; role < CNN_PARAM_COUNT; role++)
+        if (node->param[role].desc.dtype != CNN_NONE)
+            count += cnn_desc_elements(&node->param[role].desc);
+    return count;
+}
+
 int64_t cnn_model_weight_count(const cnn_model *model)
 {
     int64_t count = 0;
     for (int i = 0; i < model->node_count; i++)
-        for (int role = 0; role < CNN_PARAM_COUNT; role++)
-            if (model->nodes[i].param[role].desc.dtype != CNN_NONE)
-                count += cnn_desc_elements(&model->nodes[i].param[role].desc);
+        count += cnn_node_weight_count(&model->nodes[i]);
     return count;
 }
 

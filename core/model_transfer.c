@@ -28,6 +28,18 @@ bool cnn_node_has_params(const cnn_node *node)
     return false;
 }
 
+void cnn_model_list(const cnn_model *model, const bool *which, bool value, cnn_text *text)
+{
+    bool first = true;
+    for (int i = 0; i < model->node_count; i++)
+        if (cnn_node_has_params(&model->nodes[i]) && (!which || which[i] == value)) {
+            cnn_text_append(text, "%s%s", first ? "" : ", ", model->nodes[i].name);
+            first = false;
+        }
+    if (first)
+        cnn_text_append(text, "none");
+}
+
 static const char *print_shape(const cnn_tensor_desc *desc, char text[64])
 {
     if (desc->dtype == CNN_NONE)

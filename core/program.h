@@ -17,11 +17,11 @@ typedef enum cnn_place {
     CNN_PLACE_ARENA,       /* temporary, planned */
     CNN_PLACE_CONST,       /* made by lowering from host bytes: tables, multipliers */
     CNN_PLACE_PARAM,       /* a parameter: f32 master, or i8 / i32 of a quantized model */
-    CNN_PLACE_HALF,        /* f16/bf16 copy of a trainable parameter */
-    CNN_PLACE_GRAD,        /* f32 gradient of a trainable parameter */
+    CNN_PLACE_HALF,        /* f16/bf16 copy of a parameter in training */
+    CNN_PLACE_GRAD,        /* f32 gradient of a parameter that trains */
     CNN_PLACE_MOMENTUM,    /* f32 */
     CNN_PLACE_SQUARES,     /* f32 means of squared gradients */
-    CNN_PLACE_EMA,         /* average of PARAM */
+    CNN_PLACE_EMA,         /* average of those in PARAM that train */
     CNN_PLACE_RUNNING,     /* running BN statistics: of one node mean, then variance, each padded to 16 */
     CNN_PLACE_EMA_RUNNING, /* average of RUNNING */
     CNN_PLACE_BATCH,       /* BN statistics of the batch, laid out likewise */
@@ -30,7 +30,7 @@ typedef enum cnn_place {
     CNN_PLACE_LABELS,      /* u8 */
     CNN_PLACE_STATE,       /* cnn_train_state */
     CNN_PLACE_RATES,       /* f32 learning rates */
-    CNN_PLACE_SEGMENTS,    /* i32 segment offsets of the trainable parameters */
+    CNN_PLACE_SEGMENTS,    /* i32 offsets of the segments */
     CNN_PLACE_FLAGS,       /* i32 nonfinite flag a segment */
     CNN_PLACE_LOGITS,      /* bound at run: f32 [N,1,1,K] */
     CNN_PLACE_RESULT,      /* f32 [2] loss and correct answers */
@@ -89,6 +89,8 @@ typedef struct cnn_lowering {
     cnn_device *device; /* for channel_align */
     int data_count;
     int rate_count;
+    bool *needs;           /* [node_count] whether the gradient of the node's value is needed: it or a node before it
+                              trains (training) */
     int *gradient;         /* [node_count] buffer of the gradient of each node's value, -1: none yet (training) */
     cnn_status status;     /* first failure; the functions below then do nothing that matters */
     cnn_instruction spare; /* what cnn_lower_op returns after a failure */
@@ -139,18 +141,22 @@ int cnn_lower_input(const cnn_lowering *lowering, int node, int i);
 
 /* ---- For sessions ---- */
 
-/* Trainable parameters lie in one contiguous f32 memory, in order of nodes and roles, each padded to 16 elements. A
- * segment is one parameter. */
+/* Parameters lie in one contiguous f32 memory, in order of nodes and roles, each padded to 16 elements: first those
+ * that train, behind them those of frozen layers. What belongs to training, gradients and what optimizers remember, is
+ * as long as the first part, so that no optimizer reaches the second. A segment is one parameter that trains. */
 enum { CNN_SEGMENT_ALIGN = 16 };
 typedef struct cnn_segments {
     int count;
-    int64_t elements; /* of all, padding included; lowering for training refuses more than INT32_MAX */
+    int64_t elements; /* of all segments, padding included; lowering for training refuses more than INT32_MAX */
+    int64_t all;      /* the same with the parameters of frozen layers */
 } cnn_segments;
 cnn_segments cnn_model_segments(const cnn_model *model);
-/* Number of the segment of a parameter and where it begins; -1 when the node has no such trainable parameter. */
+/* Number of the segment of a parameter and where it begins; -1 when the node has no such parameter that trains. */
 int cnn_model_segment(const cnn_model *model, int node, cnn_param_role role, int64_t *offset);
 /* The node of segment number `segment`; -1 when out of range. */
 int cnn_model_segment_node(const cnn_model *model, int segment);
+/* Where a parameter begins, frozen or not, in elements, or -1 when the node has none in this memory. */
+int64_t cnn_model_param(const cnn_model *model, int node, cnn_param_role role);
 /* Where a running statistic begins, in elements, or -1; with node = node_count, the length of all. */
 int64_t cnn_model_statistic(const cnn_model *model, int node, cnn_param_role role);
 

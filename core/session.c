@@ -235,13 +235,11 @@ static void *at(void *base, int64_t elements, size_t size)
  * is handed out, the averages when there are any; observation sees what is trained. */
 static void *training_pointer(const cnn_session *session, const cnn_buffer *buffer, cnn_goal goal)
 {
-    cnn_place place = goal == CNN_GOAL_INFER ? cnn_session_handed_out(session, buffer->place) : buffer->place;
+    cnn_place place =
+        goal == CNN_GOAL_INFER ? cnn_session_handed_out(session, buffer->place, buffer->node) : buffer->place;
     bool statistic = buffer->role >= CNN_PARAM_RUNNING_MEAN;
-    int64_t offset = 0;
-    if (statistic)
-        offset = cnn_model_statistic(session->model, buffer->node, buffer->role);
-    else
-        cnn_model_segment(session->model, buffer->node, buffer->role, &offset);
+    int64_t offset = statistic ? cnn_model_statistic(session->model, buffer->node, buffer->role)
+                               : cnn_model_param(session->model, buffer->node, buffer->role);
     return at(session->memory[place], offset, place == CNN_PLACE_HALF ? 2 : 4);
 }
 

@@ -84,16 +84,17 @@ cnn_status cnn_session_push_masks(cnn_session *session);
 /* Forward, loss and backward of a training step without what follows them: parameters, statistics and state stay.
  * Needs what cnn_session_step needs; the state's loss_scale multiplies the gradients. */
 cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2]);
-/* The gradient of a trainable parameter as the last step or backward left it, in the parameter's shape. */
+/* The gradient of a parameter that trains as the last step or backward left it, in the parameter's shape. */
 cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient);
 
 /* Allocates and fills what a training session needs; called once by open. */
 cnn_status cnn_session_open_training(cnn_session *session);
 
-/* Where the values of PARAM or RUNNING lie that evaluation uses and the model receives. */
-static inline cnn_place cnn_session_handed_out(const cnn_session *session, cnn_place place)
+/* Where the values of PARAM or RUNNING of a node lie that evaluation uses and the model receives: frozen ones have no
+ * averages. */
+static inline cnn_place cnn_session_handed_out(const cnn_session *session, cnn_place place, int node)
 {
-    if (!session->step.ema)
+    if (!session->step.ema || session->model->nodes[node].frozen)
         return place;
     return place == CNN_PLACE_PARAM ? CNN_PLACE_EMA : place == CNN_PLACE_RUNNING ? CNN_PLACE_EMA_RUNNING : place;
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A byte for each trainable value, 0 where it is pruned; padding is live. */
+/* A byte for each value that trains, 0 where it is pruned; padding is live. */
 static uint8_t *gather_masks(const cnn_model *model, size_t elements)
 {
     uint8_t *masks = cnn_calloc(elements, 1);
@@ -44,15 +44,13 @@ out:
 static cnn_status clear_memories(cnn_session *session, const uint8_t *masks, size_t elements)
 {
     cnn_status status = CNN_OK;
-    cnn_session_memory kept[CNN_SESSION_MAX_KEPT];
-    int count = cnn_session_kept(session, kept);
+    static const cnn_place places[] = {CNN_PLACE_PARAM, CNN_PLACE_MOMENTUM, CNN_PLACE_SQUARES, CNN_PLACE_EMA};
     float *values = cnn_calloc(elements, sizeof *values);
     if (!values)
         return CNN_ERR_MEMORY;
-    for (int i = 0; i < count; i++)
-        if (kept[i].bytes == elements * sizeof *values && kept[i].data != session->memory[CNN_PLACE_RUNNING] &&
-            kept[i].data != session->memory[CNN_PLACE_EMA_RUNNING])
-            CNN_TRY(clear_pruned(session, kept[i].data, masks, values, elements));
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (session->memory[places[i]])
+            CNN_TRY(clear_pruned(session, session->memory[places[i]], masks, values, elements));
 out:
     free(values);
     return status;

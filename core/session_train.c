@@ -49,21 +49,22 @@ typedef struct training_memory {
 enum { TRAINING_MEMORIES = 15 };
 
 /* What a training session allocates. The rows with a name and the training state are all that a run needs to go on
- * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. */
+ * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. One
+ * with a value for each parameter that trains is to be cleared of pruned ones too: clear_memories, session_mask.c. */
 static void list_memories(const cnn_session *session, training_memory list[TRAINING_MEMORIES])
 {
     cnn_segments segments = cnn_model_segments(session->model);
-    size_t elements = (size_t)segments.elements;
+    size_t elements = (size_t)segments.elements, all_params = (size_t)segments.all;
     size_t statistics = (size_t)cnn_model_statistic(session->model, session->model->node_count, CNN_PARAM_WEIGHT);
     size_t classes = (size_t)session->model->nodes[session->model->node_count - 1].out.c;
     size_t half = session->storage == CNN_F32 ? 0 : 2;
     size_t squares = cnn_optimizer_get(session->step.optimizer)->squares ? 4 : 0;
     size_t average = session->step.ema ? 4 : 0;
     const training_memory all[TRAINING_MEMORIES] = {
-        {CNN_PLACE_PARAM, elements * 4, "parameters"},
+        {CNN_PLACE_PARAM, all_params * 4, "parameters"},
         {CNN_PLACE_GRAD, elements * 4, NULL},
         {CNN_PLACE_MOMENTUM, elements * 4, "momentum"},
-        {CNN_PLACE_HALF, elements * half, "working weights"},
+        {CNN_PLACE_HALF, all_params * half, "working weights"},
         {CNN_PLACE_SQUARES, elements * squares, "squares of gradients"},
         {CNN_PLACE_EMA, elements * average, "averages"},
         {CNN_PLACE_RUNNING, statistics * 4, "running statistics"},
@@ -111,14 +112,12 @@ out:
 /* Where a parameter is trained, or the average of it. */
 static void *device_param(const cnn_session *session, int node, cnn_param_role role, bool handed_out)
 {
-    int64_t offset = cnn_model_statistic(session->model, node, role);
-    cnn_place place = CNN_PLACE_RUNNING;
-    if (role < CNN_PARAM_RUNNING_MEAN) {
-        cnn_model_segment(session->model, node, role, &offset);
-        place = CNN_PLACE_PARAM;
-    }
+    bool statistic = role >= CNN_PARAM_RUNNING_MEAN;
+    int64_t offset =
+        statistic ? cnn_model_statistic(session->model, node, role) : cnn_model_param(session->model, node, role);
+    cnn_place place = statistic ? CNN_PLACE_RUNNING : CNN_PLACE_PARAM;
     if (handed_out)
-        place = cnn_session_handed_out(session, place);
+        place = cnn_session_handed_out(session, place, node);
     return (float *)session->memory[place] + offset;
 }
 
@@ -147,11 +146,11 @@ static cnn_status copy_params(cnn_session *session, param_copy copy, bool handed
     return status;
 }
 
-/* Writes the f16 or bf16 copy of every trainable parameter. */
+/* Writes the f16 or bf16 copy of every parameter, frozen or not. */
 static cnn_status push_half(cnn_session *session)
 {
     cnn_status status = CNN_OK;
-    size_t elements = (size_t)cnn_model_segments(session->model).elements;
+    size_t elements = (size_t)cnn_model_segments(session->model).all;
     uint16_t *half = cnn_calloc(elements, sizeof *half);
     if (!half)
         return CNN_ERR_MEMORY;
@@ -159,8 +158,8 @@ static cnn_status push_half(cnn_session *session)
         for (int role = 0; role < CNN_PARAM_COUNT; role++) {
             const cnn_param *param = &session->model->nodes[node].param[role];
             const float *values = param->data;
-            int64_t offset;
-            if (cnn_model_segment(session->model, node, (cnn_param_role)role, &offset) < 0)
+            int64_t offset = cnn_model_param(session->model, node, (cnn_param_role)role);
+            if (offset < 0)
                 continue;
             for (int64_t i = 0; i < cnn_desc_elements(&param->desc); i++)
                 half[offset + i] =
@@ -328,7 +327,7 @@ cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role r
 {
     int64_t offset;
     if (cnn_model_segment(session->model, node, role, &offset) < 0)
-        return cnn_error(CNN_ERR_USAGE, "layer '%s' has no trainable %s", session->model->nodes[node].name,
+        return cnn_error(CNN_ERR_USAGE, "layer '%s' has no %s that trains", session->model->nodes[node].name,
                          cnn_param_role_name(role));
     return cnn_session_download(session, gradient, (const float *)session->memory[CNN_PLACE_GRAD] + offset,
                                 cnn_desc_bytes(&session->model->nodes[node].param[role].desc));

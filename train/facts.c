@@ -116,9 +116,9 @@ static const struct {
     {"--seed", print_u64, OPTION(seed)},
 };
 
-/* Told apart: augmentation. Not told: device (the fact "device" is more), progress, progress_context, checkpoint,
- * checkpoint_every, resume, and edit with its kin, which exclude checkpoints. */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 216,
+/* Told apart: augmentation, freeze. Not told: device (the fact "device" is more), progress, progress_context,
+ * checkpoint, checkpoint_every, resume, and edit with its kin, which exclude checkpoints. */
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 224,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */
@@ -162,6 +162,21 @@ static cnn_status tell_augmentation(cnn_facts *facts, const cnn_dataset *data, c
     return CNN_OK;
 }
 
+/* Names of the frozen layers in the order of the network, however the option wrote them. */
+static cnn_status tell_frozen(cnn_facts *facts, const cnn_model *model)
+{
+    char *names;
+    cnn_status status = cnn_model_frozen(model, &names);
+    if (status != CNN_OK)
+        return status;
+    if (strlen(names) < CNN_CHECKPOINT_VALUE_BYTES)
+        tell(facts, "--freeze", "%s", names);
+    else
+        tell(facts, "--freeze", "%.80s... (checksum %08" PRIx32 ")", names, cnn_crc32c(0, names, strlen(names)));
+    free(names);
+    return CNN_OK;
+}
+
 /* The checksum of the model as a file: metadata, names and weights at the start. */
 static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
 {
@@ -190,6 +205,8 @@ cnn_status cnn_facts_of_run(const cnn_model *model, const cnn_dataset *data, con
         tell(facts, options_told[i].name, "%s", value);
     }
     cnn_status status = tell_augmentation(facts, data, options);
+    if (status == CNN_OK)
+        status = tell_frozen(facts, model);
     if (status != CNN_OK)
         return status;
     cnn_session_level(session, level);

@@ -33,6 +33,12 @@ static const cnn_option table[] = {
      .help =
          "start from this trained model: layers of equal name and shape take its weights; when the data has another "
          "number of classes, the last layer starts anew"},
+    {.name = "freeze",
+     .argument = "LAYER,...|all",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(train_settings, freeze),
+     .help = "with --init: leave these layers exactly as they are, batch norms with their statistics; all: every layer "
+             "but the last one with weights"},
     {.letter = 'o',
      .name = "output",
      .argument = "FILE",
@@ -387,6 +393,11 @@ cnn_status train_settings_check(const train_settings *settings)
     if (start_given && scale_given && settings->loss_scale != TRAIN_SCALE_DYNAMIC)
         return cnn_error(CNN_ERR_USAGE, "--loss-scale %.8g stays fixed, so --loss-scale-start has no meaning",
                          settings->loss_scale);
+    if (settings->freeze && !settings->init)
+        return cnn_error(CNN_ERR_USAGE,
+                         "--freeze %s: a new network would keep random weights; start from a trained "
+                         "model with --init",
+                         settings->freeze);
     if (settings->augmentation && settings->augment == TRAIN_NOT_GIVEN)
         return cnn_error(CNN_ERR_USAGE,
                          "--augmentation says how images are changed; say how many too: --augment 0.5 is every second");
@@ -459,6 +470,7 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
         options->loss_scale = (float)settings->loss_scale_start;
     options->augment = settings->augment == TRAIN_NOT_GIVEN ? 0.0 : settings->augment;
     options->augmentation = settings->augmentation;
+    options->freeze = settings->freeze;
     options->seed = (uint64_t)common->seed;
     options->checkpoint_every = settings->checkpoint_every;
     options->resume = settings->resume;

@@ -11,8 +11,9 @@
 enum { TRAIN_AMP_OFF = -1, TRAIN_SCALE_DYNAMIC = 0, TRAIN_NOT_GIVEN = -1 };
 
 typedef struct train_settings {
-    const char *model; /* or NULL: see train_network */
-    const char *init;  /* a trained model to start from, or NULL */
+    const char *model;  /* or NULL: see train_network */
+    const char *init;   /* a trained model to start from, or NULL */
+    const char *freeze; /* layers, or NULL */
     const char *output;
     const char *image_size; /* of pictures: "32", "24x48"; NULL: not given */
     int prepare;            /* 0: digit, 1: resize, or TRAIN_NOT_GIVEN */
@@ -89,7 +90,8 @@ bool train_starts_as(const train_settings *settings);
 
 /* ---- start.c ---- */
 
-/* Makes run->model without values, and loads run->init. Then, when the model suits the data, fills it. */
+/* Makes run->model without values, and loads run->init. Then, when the model suits the data, fills it. Both refuse a
+ * --freeze that does not suit the model. */
 cnn_status train_make_model(train_run *run);
 cnn_status train_init_model(train_run *run);
 

@@ -333,6 +333,7 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
     trainer t = {.model = model, .data = data, .options = options};
     CNN_TRY(cnn_train_check_options(options));
     CNN_TRY(check_data(model, data));
+    CNN_TRY(cnn_model_freeze(model, options->freeze));
     CNN_TRY(prepare(&t));
     CNN_TRY(cnn_model_set_data(model, data));
     CNN_TRY(cnn_keeper_begin(&t.keeper, t.session, model, data, options));
@@ -341,6 +342,7 @@ out:
     if (result && (status == CNN_OK || status == CNN_ERR_CANCELLED))
         write_result(&t, result);
     cnn_session_close(t.session);
+    cnn_model_thaw(model);
     cnn_staging_close(&t.staging);
     free(t.rates);
     free(t.order);

@@ -75,6 +75,9 @@ typedef struct cnn_train_options {
      * NULL for what suits the data. */
     double augment;
     const char *augmentation;
+    /* Layers that training leaves exactly as they are, "conv1,bn1", or "all" for all but the last one with weights; a
+     * frozen batch norm normalizes with its running statistics. NULL: none. */
+    const char *freeze;
     uint64_t seed;         /* order of images, augmentation */
     cnn_train_fn progress; /* may be NULL; called before the first step, after every step and after every epoch */
     void *progress_context;

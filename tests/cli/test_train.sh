@@ -94,6 +94,15 @@ sed 's/out=4/out=6/' tiny.cfg >wide.cfg
 refuses 1 "--init base.cnn|conv1|6x5x5x1|4x5x5x1" "$@" --init base.cnn --model wide.cfg
 refuses 1 "none.cnn" "$@" --init none.cnn
 
+# Freezing layers of it.
+succeeds "$train" --data synth --init base.cnn --freeze all --epochs 0.1 -o frozen.cnn
+says "frozen: conv1, bn1; 1,450 of 1,570 weights are trained"
+succeeds "$train" --data synth --init base.cnn --freeze bn1 --ema 0.9 --amp --epochs 0.1 -o frozen.cnn
+refuses 2 "--freeze|'conv2'|conv1, bn1, fc1" "$train" --data synth --init base.cnn --freeze conv1,conv2
+refuses 2 "--freeze|nothing of tiny to train" "$train" --data synth --init base.cnn --freeze all,fc1
+refuses 2 "--freeze|head|base.cnn" "$train" --data synth --init base.cnn --model other.cfg --freeze conv1,head
+refuses 2 "--freeze conv1|--init" "$@" --freeze conv1
+
 # Schedules, and options of one that another has no use for.
 for schedule in "cosine --warmup 0.1" "step --lr-step 0.1 --lr-gamma 0.5" "one-cycle --warmup 0.05"; do
     succeeds "$@" --schedule $schedule --quiet --json
