@@ -55,7 +55,8 @@ hides "$escape"
 run terminal 80 "left" "$train" --model tiny.cfg --data synth --epochs 1e6 -o long.cnn
 checks=$((checks + 1))
 [ "$code" = 130 ] || fail "Ctrl-C ended it with $code"
-shows "${escape}[K${escape}[1;31mcnn-train: ${escape}[0minterrupted"
+shows "${escape}[Kstopping after this step"
+shows "${escape}[1;31mcnn-train: ${escape}[0minterrupted"
 
 # Colour.
 succeeds terminal 80 "" "$infer" --help
