@@ -58,6 +58,8 @@ const char *cnn_status_name(cnn_status status)
         return "numeric failure";
     case CNN_ERR_CANCELLED:
         return "cancelled";
+    case CNN_ERR_DEVICE:
+        return "device error";
     }
     return "unknown status";
 }

@@ -118,7 +118,7 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
     opened->storage = options->storage == CNN_NONE ? CNN_F32 : options->storage;
     opened->step = options->step;
     CNN_TRY(cnn_backend_find(options->device, &opened->backend, &variant));
-    CNN_TRY(opened->backend->open(cnn_host_get(), variant, &opened->device));
+    CNN_TRY(opened->backend->open(cnn_host_get(), &(cnn_device_options){.variant = variant}, &opened->device));
     snprintf(opened->description, sizeof opened->description, "%s: %s", opened->backend->name,
              opened->backend->describe(opened->device));
     CNN_TRY(opened->train ? cnn_session_open_training(opened) : place_params(opened));

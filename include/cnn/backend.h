@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-enum { CNN_BACKEND_VERSION = 1, CNN_ALIGN = 64, CNN_REASON_BYTES = 256 };
+enum { CNN_BACKEND_VERSION = 2, CNN_ALIGN = 64, CNN_REASON_BYTES = 256, CNN_MARKS = 8 };
 
 /* Work that a parallel region splits: called once for each task in [0, tasks), on any thread. `worker` is in
  * [0, threads) and unique among calls that run at the same time: it names scratch space, never results. */
@@ -48,6 +48,15 @@ struct cnn_kernel {
     void (*destroy)(cnn_kernel *kernel); /* frees the kernel and what it packed */
 };
 
+/* What a device is opened with; NULL stands for all of it zero. */
+typedef struct cnn_device_options {
+    const char *variant; /* one of the backend's `variants`; NULL: the device decides */
+    bool tf32;           /* products of f32 tensors may be rounded to TF32 (10 bits of mantissa) */
+    bool autotune;       /* measure implementations instead of choosing by rules: results may differ from run to run */
+} cnn_device_options;
+
+typedef struct cnn_recording cnn_recording; /* a sequence of runs that can be replayed; defined by each backend */
+
 typedef enum cnn_copy { CNN_COPY_TO_DEVICE, CNN_COPY_TO_HOST, CNN_COPY_ON_DEVICE } cnn_copy;
 
 typedef struct cnn_backend {
@@ -60,8 +69,7 @@ typedef struct cnn_backend {
      * the last, or NULL when there is nothing to choose. */
     const char *const *variants;
 
-    /* variant: one of `variants`, or NULL: the device decides. */
-    cnn_status (*open)(const cnn_host *host, const char *variant, cnn_device **device);
+    cnn_status (*open)(const cnn_host *host, const cnn_device_options *options, cnn_device **device);
     void (*close)(cnn_device *device);
     const char *(*describe)(cnn_device *device); /* "AMD EPYC 9B14, avx512vnni, 2 threads" */
     const char *(*level)(cnn_device *device);    /* "avx512vnni": all of the machine that the bits depend on */
@@ -71,6 +79,23 @@ typedef struct cnn_backend {
     cnn_status (*copy)(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind);
     cnn_status (*sync)(cnn_device *device);
 
+    /* Optional (NULL where run() returns when the work is done). mark() notes a place in the device's work, in one of
+     * CNN_MARKS slots; wait() returns when all that was enqueued before the last mark() of that slot is done. */
+    cnn_status (*mark)(cnn_device *device, int slot);
+    cnn_status (*wait)(cnn_device *device, int slot);
+
+    /* Optional: host memory that kernels may write; a host pointer that is also a device pointer. NULL: alloc and free
+     * do. */
+    void *(*alloc_host)(cnn_device *device, size_t bytes);
+    void (*free_host)(cnn_device *device, void *memory);
+
+    /* Optional: between record_begin() and record_end() runs are noted instead of done; replay() enqueues them all at
+     * once, with the pointers of then. */
+    cnn_status (*record_begin)(cnn_device *device);
+    cnn_status (*record_end)(cnn_device *device, cnn_recording **recording);
+    cnn_status (*replay)(cnn_device *device, cnn_recording *recording);
+    void (*recording_free)(cnn_device *device, cnn_recording *recording); /* NULL is allowed */
+
     /* Channels of activations are padded to a multiple of this. */
     int (*channel_align)(cnn_device *device, cnn_dtype dtype);
 
@@ -78,6 +103,10 @@ typedef struct cnn_backend {
      * With kernel = NULL it only answers whether it could: that is how fusion asks. */
     cnn_status (*prepare)(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why);
 } cnn_backend;
+
+/* What a plug-in exports under the name CNN_PLUGIN_SYMBOL: its backend, whose `version` the library checks. */
+typedef const cnn_backend *cnn_plugin_fn(void);
+#define CNN_PLUGIN_SYMBOL "cnn_plugin"
 
 /* The backends inside libcnn. */
 extern const cnn_backend cnn_backend_ref;

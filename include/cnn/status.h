@@ -32,7 +32,8 @@ typedef enum cnn_status {
     CNN_ERR_MEMORY,      /* an allocation failed */
     CNN_ERR_UNSUPPORTED, /* this build, CPU, backend or kernel cannot do it */
     CNN_ERR_NUMERIC,     /* infinities, NaN, a range that INT8 cannot hold */
-    CNN_ERR_CANCELLED    /* a progress callback asked to stop */
+    CNN_ERR_CANCELLED,   /* a progress callback asked to stop */
+    CNN_ERR_DEVICE       /* a call of a device's driver or library failed */
 } cnn_status;
 
 /* The last failure of this thread, one sentence without a newline; "" when nothing failed yet. */

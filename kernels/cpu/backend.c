@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static cnn_status cpu_open(const cnn_host *host, const char *variant, cnn_device **device)
+static cnn_status cpu_open(const cnn_host *host, const cnn_device_options *options, cnn_device **device)
 {
     cnn_cpu_isa isa;
-    cnn_status status = cnn_cpu_isa_choose(host, variant, &isa);
+    cnn_status status = cnn_cpu_isa_choose(host, options ? options->variant : NULL, &isa);
     if (status != CNN_OK)
         return status;
     cnn_device *opened = host->alloc(sizeof *opened);

@@ -49,9 +49,9 @@ static const ref_row rows[CNN_OP_COUNT] = {
 
 /* ---- Device ---- */
 
-static cnn_status ref_open(const cnn_host *host, const char *variant, cnn_device **device)
+static cnn_status ref_open(const cnn_host *host, const cnn_device_options *options, cnn_device **device)
 {
-    (void)variant;
+    (void)options;
     if (host->version != CNN_BACKEND_VERSION)
         return host->error(CNN_ERR_UNSUPPORTED,
                            "device ref: the library speaks version %u of the backend interface and ref %d",

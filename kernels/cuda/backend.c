@@ -1,0 +1,176 @@
+/* The CUDA backend: opens a GPU and chooses an implementation for each op from the tables. */
+#include "kernels/cuda/device.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const cnn_cuda_impl *const cnn_cuda_tables[] = {cnn_cuda_tensor_impls, cnn_cuda_cudnn_impls, cnn_cuda_blas_impls,
+                                                cnn_cuda_kernel_impls, NULL};
+
+bool cnn_cuda_refuse(char *why, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, CNN_REASON_BYTES, format, args);
+    va_end(args);
+    return false;
+}
+
+bool cnn_cuda_unpadded(const cnn_op_desc *desc, char *why)
+{
+    for (int i = 0; i < CNN_ARG_COUNT; i++)
+        if (desc->arg[i].dtype != CNN_NONE && desc->arg[i].c_pad != desc->arg[i].c)
+            return cnn_cuda_refuse(why, "%s has %d padding channels", cnn_arg_name((cnn_arg)i),
+                                   (int)(desc->arg[i].c_pad - desc->arg[i].c));
+    return true;
+}
+
+cnn_status cnn_cuda_check(const cnn_device *device, cudaError_t error, const char *call)
+{
+    if (error == cudaSuccess)
+        return CNN_OK;
+    return device->host->error(error == cudaErrorMemoryAllocation ? CNN_ERR_MEMORY : CNN_ERR_DEVICE,
+                               "device " CNN_CUDA_NAME ": %s failed: %s (%s)", call, cudaGetErrorString(error),
+                               cudaGetErrorName(error));
+}
+
+/* ---- Kernels ---- */
+
+cnn_status cnn_cuda_kernel_new(cnn_device *device, const cnn_op_desc *desc, size_t struct_bytes, void *kernel_out)
+{
+    cnn_cuda_kernel *kernel = device->host->alloc(struct_bytes);
+    if (!kernel)
+        return device->host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory for a kernel");
+    memset(kernel, 0, struct_bytes);
+    kernel->base.desc = *desc;
+    kernel->base.destroy = cnn_cuda_kernel_destroy;
+    kernel->device = device;
+    memcpy(kernel_out, &kernel, sizeof kernel);
+    return CNN_OK;
+}
+
+void cnn_cuda_kernel_destroy(cnn_kernel *base)
+{
+    cnn_cuda_kernel *kernel = (cnn_cuda_kernel *)base;
+    if (!kernel)
+        return;
+    const cnn_host *host = kernel->device->host;
+    (void)cudaFree(kernel->packed);
+    host->free(kernel);
+}
+
+static cnn_status launch(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const cnn_cuda_kernel *kernel = (const cnn_cuda_kernel *)base;
+    cudaError_t error = kernel->impl->launch(&base->desc, args, workspace, kernel->device->stream);
+    return error == cudaSuccess ? CNN_OK : cnn_cuda_check(kernel->device, error, kernel->impl->name);
+}
+
+/* Appends "name: reason" to the list of reasons, cut off where it is full. */
+static void add_reason(char *why, const char *name, const char *reason)
+{
+    size_t length = strlen(why);
+    snprintf(why + length, CNN_REASON_BYTES - length, "%s%s: %s", length ? "; " : "", name, reason);
+}
+
+/* The first implementation that suits, or NULL with the reasons of those that do not. */
+static const cnn_cuda_impl *choose(const cnn_device *device, const cnn_op_desc *desc, char *why)
+{
+    for (int table = 0; cnn_cuda_tables[table]; table++)
+        for (const cnn_cuda_impl *impl = cnn_cuda_tables[table]; impl->op != CNN_OP_NONE; impl++) {
+            char reason[CNN_REASON_BYTES] = "";
+            if (impl->op != desc->op)
+                continue;
+            if (!impl->suits || impl->suits(desc, device, reason))
+                return impl;
+            add_reason(why, impl->name, reason);
+        }
+    if (!*why)
+        snprintf(why, CNN_REASON_BYTES, "there is no implementation of this op");
+    return NULL;
+}
+
+static cnn_status make_launched(cnn_device *device, const cnn_op_desc *desc, const cnn_cuda_impl *impl,
+                                cnn_kernel **kernel)
+{
+    cnn_status status = cnn_cuda_kernel_new(device, desc, sizeof(cnn_cuda_kernel), kernel);
+    if (status == CNN_OK) {
+        (*kernel)->run = launch;
+        (*kernel)->workspace_bytes = impl->workspace ? impl->workspace(desc) : 0;
+    }
+    return status;
+}
+
+static cnn_status cuda_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
+{
+    char reasons[CNN_REASON_BYTES] = "";
+    const cnn_cuda_impl *impl = choose(device, desc, reasons);
+    if (why)
+        memcpy(why, reasons, sizeof reasons);
+    if (!kernel) /* only asked: a no is not a failure to record */
+        return impl ? CNN_OK : CNN_ERR_UNSUPPORTED;
+    if (!impl)
+        return device->host->error(CNN_ERR_UNSUPPORTED, "device " CNN_CUDA_NAME " cannot run this op: %s", reasons);
+    cnn_status status = impl->make ? impl->make(device, desc, kernel) : make_launched(device, desc, impl, kernel);
+    if (status == CNN_OK) {
+        ((cnn_cuda_kernel *)*kernel)->impl = impl;
+        if (!(*kernel)->name)
+            (*kernel)->name = impl->name;
+    }
+    return status;
+}
+
+/* ---- The table ---- */
+
+static const char *cuda_describe(cnn_device *device)
+{
+    return device->description;
+}
+
+static const char *cuda_level(cnn_device *device)
+{
+    return device->level;
+}
+
+/* cuDNN and cuBLASLt read INT8 in vectors of 16 channels; float tensors are as wide as they are. */
+static int cuda_channel_align(cnn_device *device, cnn_dtype dtype)
+{
+    (void)device;
+    return dtype == CNN_I8 ? 16 : 1;
+}
+
+static const char *const ordinals[] = {"0", "1", "2", "3", "4", "5", "6", "7", NULL};
+
+static const cnn_backend backend = {
+    .version = CNN_BACKEND_VERSION,
+    .name = CNN_CUDA_NAME,
+    .summary = "an NVIDIA GPU",
+    .host_memory = false,
+    .variants = ordinals,
+    .open = cnn_cuda_open,
+    .close = cnn_cuda_close,
+    .describe = cuda_describe,
+    .level = cuda_level,
+    .alloc = cnn_cuda_alloc,
+    .free = cnn_cuda_free,
+    .copy = cnn_cuda_copy,
+    .sync = cnn_cuda_sync,
+    .mark = cnn_cuda_mark,
+    .wait = cnn_cuda_wait,
+    .alloc_host = cnn_cuda_alloc_host,
+    .free_host = cnn_cuda_free_host,
+    .record_begin = cnn_cuda_record_begin,
+    .record_end = cnn_cuda_record_end,
+    .replay = cnn_cuda_replay,
+    .recording_free = cnn_cuda_recording_free,
+    .channel_align = cuda_channel_align,
+    .prepare = cuda_prepare,
+};
+
+CNN_API cnn_plugin_fn cnn_plugin;
+
+const cnn_backend *cnn_plugin(void)
+{
+    return &backend;
+}

@@ -1,0 +1,262 @@
+/* The device: one GPU, one stream, its events, memory, copies and recordings (CUDA graphs). */
+#include "kernels/cuda/device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct cnn_recording {
+    cudaGraphExec_t graph;
+};
+
+/* ---- Opening ---- */
+
+static cnn_status no_device(const cnn_host *host, cudaError_t error, int count)
+{
+    if (error == cudaErrorInsufficientDriver)
+        return host->error(CNN_ERR_UNSUPPORTED,
+                           "device " CNN_CUDA_NAME
+                           ": the NVIDIA driver is missing or older than CUDA %d.%d needs; install "
+                           "or update it, or use --device cpu",
+                           CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (error != cudaSuccess && error != cudaErrorNoDevice)
+        return host->error(CNN_ERR_DEVICE,
+                           "device " CNN_CUDA_NAME ": cudaGetDeviceCount failed: %s (%s); use --device cpu",
+                           cudaGetErrorString(error), cudaGetErrorName(error));
+    (void)count;
+    return host->error(CNN_ERR_UNSUPPORTED, "device " CNN_CUDA_NAME
+                                            ": the driver sees no NVIDIA GPU; is one passed through to this machine or "
+                                            "container (nvidia-smi)? use --device cpu");
+}
+
+static cnn_status choose_ordinal(const cnn_host *host, const char *variant, int *ordinal)
+{
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count < 1)
+        return no_device(host, error, count);
+    *ordinal = variant ? variant[0] - '0' : 0;
+    if (*ordinal >= count)
+        return host->error(CNN_ERR_USAGE, "device " CNN_CUDA_NAME ":%d: there %s; use %s", *ordinal,
+                           count == 1 ? "is one GPU, number 0" : "are fewer GPUs", "a lower number");
+    return CNN_OK;
+}
+
+static cnn_status describe(cnn_device *device)
+{
+    struct cudaDeviceProp prop;
+    int driver = 0;
+    cnn_status status =
+        cnn_cuda_check(device, cudaGetDeviceProperties(&prop, device->ordinal), "cudaGetDeviceProperties");
+    if (status == CNN_OK)
+        status = cnn_cuda_check(device, cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+    if (status != CNN_OK)
+        return status;
+    if (prop.major < 8)
+        return device->host->error(CNN_ERR_UNSUPPORTED,
+                                   "device " CNN_CUDA_NAME
+                                   ": %s has compute capability %d.%d; 8.0 (A100, RTX 30) is the "
+                                   "least; use --device cpu",
+                                   prop.name, prop.major, prop.minor);
+    snprintf(device->description, sizeof device->description, "%.60s, sm_%d%d, %.0f GB, CUDA %d.%d, driver for %d.%d",
+             prop.name, prop.major, prop.minor, (double)prop.totalGlobalMem / 1e9, CUDART_VERSION / 1000,
+             CUDART_VERSION % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    snprintf(device->level, sizeof device->level, "sm_%d%d cudnn %zu", prop.major, prop.minor, cudnnGetVersion());
+    return CNN_OK;
+}
+
+static cnn_status make_events(cnn_device *device)
+{
+    cnn_status status =
+        cnn_cuda_check(device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    for (int i = 0; i < CNN_MARKS && status == CNN_OK; i++)
+        status = cnn_cuda_check(device, cudaEventCreateWithFlags(&device->marks[i], cudaEventDisableTiming),
+                                "cudaEventCreate");
+    return status;
+}
+
+cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options, cnn_device **device)
+{
+    int ordinal = 0;
+    if (host->version != CNN_BACKEND_VERSION)
+        return host->error(CNN_ERR_UNSUPPORTED, "device " CNN_CUDA_NAME
+                                                ": the plug-in is of another version of cnnkit; install both together");
+    cnn_status status = choose_ordinal(host, options ? options->variant : NULL, &ordinal);
+    if (status != CNN_OK)
+        return status;
+    cnn_device *opened = host->alloc(sizeof *opened);
+    if (!opened)
+        return host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory");
+    memset(opened, 0, sizeof *opened);
+    opened->host = host;
+    opened->ordinal = ordinal;
+    opened->tf32 = options && options->tf32;
+    opened->autotune = options && options->autotune;
+    status = cnn_cuda_check(opened, cudaSetDevice(ordinal), "cudaSetDevice");
+    if (status == CNN_OK)
+        status = describe(opened);
+    if (status == CNN_OK)
+        status = make_events(opened);
+    if (status != CNN_OK) {
+        cnn_cuda_close(opened);
+        return status;
+    }
+    *device = opened;
+    return CNN_OK;
+}
+
+/* Errors of teardown are not reported: there is nobody to act on them. */
+void cnn_cuda_close(cnn_device *device)
+{
+    if (!device)
+        return;
+    if (device->stream)
+        (void)cudaStreamSynchronize(device->stream);
+    if (device->cudnn)
+        (void)cudnnDestroy(device->cudnn);
+    if (device->blas)
+        (void)cublasLtDestroy(device->blas);
+    for (int i = 0; i < CNN_MARKS; i++)
+        if (device->marks[i])
+            (void)cudaEventDestroy(device->marks[i]);
+    if (device->stream)
+        (void)cudaStreamDestroy(device->stream);
+    device->host->free(device);
+}
+
+/* ---- Memory ---- */
+
+void *cnn_cuda_alloc(cnn_device *device, size_t bytes)
+{
+    void *memory = NULL;
+    size_t left = 0, all = 0;
+    cudaError_t error = cudaMalloc(&memory, bytes);
+    if (error == cudaSuccess)
+        return memory;
+    (void)cudaGetLastError(); /* the error is not sticky; the next launch must not see it */
+    (void)cudaMemGetInfo(&left, &all);
+    device->host->error(CNN_ERR_MEMORY,
+                        "device " CNN_CUDA_NAME ": out of memory: %.1f MB were asked for, %.1f of %.1f MB are free",
+                        (double)bytes / 1e6, (double)left / 1e6, (double)all / 1e6);
+    return NULL;
+}
+
+void cnn_cuda_free(cnn_device *device, void *memory)
+{
+    (void)device;
+    (void)cudaFree(memory);
+}
+
+void *cnn_cuda_alloc_host(cnn_device *device, size_t bytes)
+{
+    void *memory = NULL;
+    if (cudaHostAlloc(&memory, bytes, cudaHostAllocMapped) == cudaSuccess) {
+        memset(memory, 0, bytes);
+        return memory;
+    }
+    (void)cudaGetLastError();
+    device->host->error(CNN_ERR_MEMORY,
+                        "device " CNN_CUDA_NAME ": %zu bytes of pinned host memory could not be allocated", bytes);
+    return NULL;
+}
+
+void cnn_cuda_free_host(cnn_device *device, void *memory)
+{
+    (void)device;
+    (void)cudaFreeHost(memory);
+}
+
+/* To the host it waits; to the device it returns when src may be overwritten (cudaMemcpyAsync of pageable memory stages
+ * it first). */
+cnn_status cnn_cuda_copy(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind)
+{
+    static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
+                                                cudaMemcpyDeviceToDevice};
+    if (bytes == 0)
+        return CNN_OK;
+    cnn_status status =
+        cnn_cuda_check(device, cudaMemcpyAsync(dst, src, bytes, kinds[kind], device->stream), "cudaMemcpyAsync");
+    return status == CNN_OK && kind == CNN_COPY_TO_HOST ? cnn_cuda_sync(device) : status;
+}
+
+cnn_status cnn_cuda_sync(cnn_device *device)
+{
+    return cnn_cuda_check(device, cudaStreamSynchronize(device->stream), "cudaStreamSynchronize");
+}
+
+cnn_status cnn_cuda_mark(cnn_device *device, int slot)
+{
+    return cnn_cuda_check(device, cudaEventRecord(device->marks[slot], device->stream), "cudaEventRecord");
+}
+
+cnn_status cnn_cuda_wait(cnn_device *device, int slot)
+{
+    return cnn_cuda_check(device, cudaEventSynchronize(device->marks[slot]), "cudaEventSynchronize");
+}
+
+/* ---- Recordings ---- */
+
+cnn_status cnn_cuda_record_begin(cnn_device *device)
+{
+    return cnn_cuda_check(device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
+                          "cudaStreamBeginCapture");
+}
+
+cnn_status cnn_cuda_record_end(cnn_device *device, cnn_recording **recording)
+{
+    cudaGraph_t graph = NULL;
+    cnn_recording *made = device->host->alloc(sizeof *made);
+    cnn_status status = cnn_cuda_check(device, cudaStreamEndCapture(device->stream, &graph), "cudaStreamEndCapture");
+    if (status == CNN_OK && !made)
+        status = device->host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory for a CUDA graph");
+    if (status == CNN_OK)
+        status = cnn_cuda_check(device, cudaGraphInstantiate(&made->graph, graph, 0), "cudaGraphInstantiate");
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    if (status == CNN_OK)
+        *recording = made;
+    else
+        device->host->free(made);
+    return status;
+}
+
+cnn_status cnn_cuda_replay(cnn_device *device, cnn_recording *recording)
+{
+    return cnn_cuda_check(device, cudaGraphLaunch(recording->graph, device->stream), "cudaGraphLaunch");
+}
+
+void cnn_cuda_recording_free(cnn_device *device, cnn_recording *recording)
+{
+    if (!recording)
+        return;
+    (void)cudaStreamSynchronize(device->stream);
+    (void)cudaGraphExecDestroy(recording->graph);
+    device->host->free(recording);
+}
+
+/* ---- Libraries ---- */
+
+cnn_status cnn_cuda_cudnn(cnn_device *device, cudnnHandle_t *handle)
+{
+    if (!device->cudnn) {
+        cudnnStatus_t made = cudnnCreate(&device->cudnn);
+        if (made == CUDNN_STATUS_SUCCESS)
+            made = cudnnSetStream(device->cudnn, device->stream);
+        if (made != CUDNN_STATUS_SUCCESS)
+            return device->host->error(CNN_ERR_DEVICE, "device " CNN_CUDA_NAME ": cudnnCreate failed: %s",
+                                       cudnnGetErrorString(made));
+    }
+    *handle = device->cudnn;
+    return CNN_OK;
+}
+
+cnn_status cnn_cuda_blas(cnn_device *device, cublasLtHandle_t *handle)
+{
+    if (!device->blas) {
+        cublasStatus_t made = cublasLtCreate(&device->blas);
+        if (made != CUBLAS_STATUS_SUCCESS)
+            return device->host->error(CNN_ERR_DEVICE, "device " CNN_CUDA_NAME ": cublasLtCreate failed: %s",
+                                       cublasLtGetStatusString(made));
+    }
+    *handle = device->blas;
+    return CNN_OK;
+}
