@@ -115,8 +115,10 @@ static cnn_status forward_input(cnn_lowering *lowering, int node)
     cnn_dtype table_dtype = lowering->int8 ? CNN_I8 : CNN_F32;
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_images(lowering);
-    if (lowering->goal == CNN_GOAL_TRAIN)
+    if (lowering->goal == CNN_GOAL_TRAIN) {
         args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
+        args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
+    }
     args.buffer[CNN_ARG_TABLE] = cnn_lower_input_table(lowering, table_dtype, out->c);
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, node, dtype);
     cnn_lower_op(lowering, CNN_OP_INPUT, node, &args);

@@ -88,7 +88,14 @@ int cnn_lower_images(cnn_lowering *lowering)
 
 int cnn_lower_index(cnn_lowering *lowering)
 {
-    return shared_buffer(lowering, cnn_desc_vector(CNN_I32, lowering->batch), CNN_PLACE_INDEX, -1, CNN_PARAM_COUNT);
+    return shared_buffer(lowering, cnn_desc_vector(CNN_I32, lowering->index_count), CNN_PLACE_INDEX, -1,
+                         CNN_PARAM_COUNT);
+}
+
+int cnn_lower_state(cnn_lowering *lowering)
+{
+    return shared_buffer(lowering, cnn_desc_vector(CNN_U8, sizeof(cnn_train_state)), CNN_PLACE_STATE, -1,
+                         CNN_PARAM_COUNT);
 }
 
 int cnn_lower_constant(cnn_lowering *lowering, cnn_tensor_desc desc, const void *bytes)
@@ -218,7 +225,7 @@ static void lower_loss(cnn_lowering *lowering)
     args.buffer[CNN_ARG_SRC] = lowering->program->value[last];
     args.buffer[CNN_ARG_LABELS] = whole(lowering, CNN_PLACE_LABELS, CNN_U8, lowering->data_count);
     args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
-    args.buffer[CNN_ARG_STATE] = whole(lowering, CNN_PLACE_STATE, CNN_U8, sizeof(cnn_train_state));
+    args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
     args.buffer[CNN_ARG_DST] = cnn_lower_gradient_begin(lowering, last);
     args.buffer[CNN_ARG_DST2] = whole(lowering, CNN_PLACE_RESULT, CNN_F32, 2);
     cnn_lower_op(lowering, CNN_OP_LOSS, last, &args)->desc.smoothing = lowering->step.label_smoothing;
@@ -235,7 +242,7 @@ static void lower_bn_updates(cnn_lowering *lowering)
             cnn_args args = cnn_args_none();
             args.buffer[CNN_ARG_SRC] = cnn_lower_param(lowering, i, (cnn_param_role)role, CNN_PLACE_BATCH);
             args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, i, (cnn_param_role)role, CNN_PLACE_RUNNING);
-            args.buffer[CNN_ARG_STATE] = whole(lowering, CNN_PLACE_STATE, CNN_U8, sizeof(cnn_train_state));
+            args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
             cnn_lower_op(lowering, CNN_OP_BN_UPDATE, i, &args)->desc.momentum =
                 (float)cnn_node_attr(&model->nodes[i], "momentum");
         }
@@ -250,7 +257,7 @@ static void lower_average(cnn_lowering *lowering, cnn_place values, cnn_place av
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = whole(lowering, values, CNN_F32, elements);
     args.buffer[CNN_ARG_DST] = whole(lowering, averages, CNN_F32, elements);
-    args.buffer[CNN_ARG_STATE] = whole(lowering, CNN_PLACE_STATE, CNN_U8, sizeof(cnn_train_state));
+    args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
     cnn_lower_op(lowering, CNN_OP_EMA, -1, &args);
 }
 
@@ -288,7 +295,7 @@ static void lower_optimizer(cnn_lowering *lowering)
                                  lowering->model->name, (long long)segments.elements, INT32_MAX));
         return;
     }
-    int state = whole(lowering, CNN_PLACE_STATE, CNN_U8, sizeof(cnn_train_state));
+    int state = cnn_lower_state(lowering);
     int gradients = whole(lowering, CNN_PLACE_GRAD, CNN_F32, segments.elements);
     int flags = whole(lowering, CNN_PLACE_FLAGS, CNN_I32, segments.count);
 
@@ -314,8 +321,11 @@ static void lower_optimizer(cnn_lowering *lowering)
 
     args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = flags;
+    args.buffer[CNN_ARG_SRC2] = whole(lowering, CNN_PLACE_RESULT, CNN_F32, 2);
     args.buffer[CNN_ARG_STATE] = state;
-    cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args);
+    args.buffer[CNN_ARG_DST] =
+        whole(lowering, CNN_PLACE_REPORTS, CNN_U8, lowering->report_count * (int64_t)sizeof(cnn_step_report));
+    cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args)->desc.advance = lowering->batch;
 }
 
 static bool trains(const cnn_node *node)
@@ -365,7 +375,9 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
                              .backend = options->backend,
                              .device = options->device,
                              .data_count = options->data_count,
-                             .rate_count = options->rate_count};
+                             .rate_count = options->rate_count,
+                             .index_count = options->index_count,
+                             .report_count = options->report_count};
     size_t nodes = (size_t)model->node_count;
     lowering.program = cnn_calloc(1, sizeof *lowering.program);
     lowering.gradient = cnn_calloc(nodes, sizeof *lowering.gradient);

@@ -26,7 +26,7 @@ typedef enum cnn_place {
     CNN_PLACE_EMA_RUNNING, /* average of RUNNING */
     CNN_PLACE_BATCH,       /* BN statistics of the batch, laid out likewise */
     CNN_PLACE_IMAGES,      /* bound at run: u8 images */
-    CNN_PLACE_INDEX,       /* i32 which images */
+    CNN_PLACE_INDEX,       /* i32 which images, in order; a batch begins at the state's cursor */
     CNN_PLACE_LABELS,      /* u8 */
     CNN_PLACE_STATE,       /* cnn_train_state */
     CNN_PLACE_RATES,       /* f32 learning rates */
@@ -34,6 +34,7 @@ typedef enum cnn_place {
     CNN_PLACE_FLAGS,       /* i32 nonfinite flag a segment */
     CNN_PLACE_LOGITS,      /* bound at run: f32 [N,1,1,K] */
     CNN_PLACE_RESULT,      /* f32 [2] loss and correct answers */
+    CNN_PLACE_REPORTS,     /* u8 ring of cnn_step_report, which the host reads */
     CNN_PLACE_MASK,        /* u8, 0 for each pruned one of the trainable values; only in models with masks */
     CNN_PLACE_COUNT
 } cnn_place;
@@ -70,7 +71,9 @@ typedef struct cnn_program {
     int buffer_count, buffer_capacity;
     uint8_t *constants; /* host bytes of CONST buffers */
     size_t constant_bytes, constant_capacity;
-    void *device_constants; /* where kernels read them; == constants on host-memory backends */
+    void *device_constants;   /* where kernels read them; == constants on host-memory backends */
+    int runs;                 /* whole ones so far */
+    cnn_recording *recording; /* of all its instructions; NULL: none yet */
     size_t arena_bytes, workspace_bytes;
     int *value; /* [node_count] buffer of each node's value, -1 where fused away */
 } cnn_program;
@@ -89,6 +92,8 @@ typedef struct cnn_lowering {
     cnn_device *device; /* for channel_align */
     int data_count;
     int rate_count;
+    int index_count;
+    int report_count;
     bool *needs;           /* [node_count] whether the gradient of the node's value is needed: it or a node before it
                               trains (training) */
     int *gradient;         /* [node_count] buffer of the gradient of each node's value, -1: none yet (training) */
@@ -122,6 +127,8 @@ int cnn_lower_constant(cnn_lowering *lowering, cnn_tensor_desc desc, const void 
 /* The images and, in training, the index that the program is run with. */
 int cnn_lower_images(cnn_lowering *lowering);
 int cnn_lower_index(cnn_lowering *lowering);
+/* The training state. */
+int cnn_lower_state(cnn_lowering *lowering);
 /* The gradient of `node`'s value, which backward() of the node reads. */
 int cnn_lower_gradient(cnn_lowering *lowering, int node);
 /* Where backward() writes its share of the gradient of input `node`; finish with cnn_lower_gradient_done, which adds
@@ -169,6 +176,8 @@ typedef struct cnn_lower_options {
     bool constant_weights; /* the session never changes parameters */
     int data_count;        /* images that an index may name (CNN_GOAL_TRAIN) */
     int rate_count;        /* learning rates in RATES (CNN_GOAL_TRAIN) */
+    int index_count;       /* images that INDEX names (CNN_GOAL_TRAIN) */
+    int report_count;      /* reports in REPORTS (CNN_GOAL_TRAIN) */
     const cnn_backend *backend;
     cnn_device *device;
 } cnn_lower_options;

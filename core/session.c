@@ -31,10 +31,27 @@ static void device_free(cnn_session *session, void *memory)
         session->backend->free(session->device, memory);
 }
 
+/* Reports lie where the host can read them while the device goes on. */
+static bool in_host_memory(const cnn_session *session, cnn_place place)
+{
+    return place == CNN_PLACE_REPORTS && session->backend->alloc_host;
+}
+
+static void place_free(cnn_session *session, cnn_place place)
+{
+    if (in_host_memory(session, place))
+        session->backend->free_host(session->device, session->memory[place]);
+    else
+        device_free(session, session->memory[place]);
+    session->memory[place] = NULL;
+}
+
 cnn_status cnn_session_alloc(cnn_session *session, cnn_place place, size_t bytes)
 {
-    device_free(session, session->memory[place]);
-    session->memory[place] = bytes ? device_alloc(session, bytes) : NULL;
+    place_free(session, place);
+    if (bytes)
+        session->memory[place] = in_host_memory(session, place) ? session->backend->alloc_host(session->device, bytes)
+                                                                : device_alloc(session, bytes);
     return bytes && !session->memory[place] ? CNN_ERR_MEMORY : CNN_OK;
 }
 
@@ -48,10 +65,26 @@ cnn_status cnn_session_download(cnn_session *session, void *dst, const void *src
     return bytes ? session->backend->copy(session->device, dst, src, bytes, CNN_COPY_TO_HOST) : CNN_OK;
 }
 
+/* Recordings hold the pointers of when they were made. */
+static void drop_recordings(cnn_session *session)
+{
+    for (int i = 0; i < session->program_count; i++) {
+        cnn_program *program = session->programs[i];
+        if (program->recording)
+            session->backend->recording_free(session->device, program->recording);
+        program->recording = NULL;
+    }
+}
+
+/* More memory for what all programs share, once what is enqueued has no more use for the old. */
 static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t need)
 {
     if (need <= *have)
         return CNN_OK;
+    cnn_status status = session->backend->sync(session->device);
+    if (status != CNN_OK)
+        return status;
+    drop_recordings(session);
     device_free(session, *memory);
     *have = 0;
     *memory = device_alloc(session, need);
@@ -107,7 +140,7 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
 {
     cnn_status status = CNN_OK;
     cnn_session *opened = NULL;
-    const char *variant;
+    cnn_device_options device = {.tf32 = options->tf32, .autotune = options->autotune};
     CNN_TRY(check_options(model, options));
     opened = cnn_calloc(1, sizeof *opened);
     if (!opened)
@@ -117,8 +150,8 @@ cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options
     opened->train = options->train;
     opened->storage = options->storage == CNN_NONE ? CNN_F32 : options->storage;
     opened->step = options->step;
-    CNN_TRY(cnn_backend_find(options->device, &opened->backend, &variant));
-    CNN_TRY(opened->backend->open(cnn_host_get(), &(cnn_device_options){.variant = variant}, &opened->device));
+    CNN_TRY(cnn_backend_find(options->device, &opened->backend, &device.variant));
+    CNN_TRY(opened->backend->open(cnn_host_get(), &device, &opened->device));
     snprintf(opened->description, sizeof opened->description, "%s: %s", opened->backend->name,
              opened->backend->describe(opened->device));
     CNN_TRY(opened->train ? cnn_session_open_training(opened) : place_params(opened));
@@ -137,7 +170,7 @@ void cnn_session_close(cnn_session *session)
         for (int i = 0; i < session->program_count; i++)
             cnn_program_free(session->programs[i], session->backend, session->device);
         for (int place = 0; place < CNN_PLACE_COUNT; place++)
-            device_free(session, session->memory[place]);
+            place_free(session, (cnn_place)place);
         if (session->param && !session->backend->host_memory)
             for (int i = 0; i < session->model->node_count * CNN_PARAM_COUNT; i++)
                 device_free(session, session->param[i]);
@@ -175,6 +208,8 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
                                        .constant_weights = !session->train,
                                        .data_count = session->data ? session->data->count : 0,
                                        .rate_count = session->rate_count,
+                                       .index_count = session->index_count,
+                                       .report_count = CNN_MARKS,
                                        .backend = session->backend,
                                        .device = session->device};
     CNN_TRY(cnn_program_lower(session->model, &options, &program));
@@ -287,9 +322,27 @@ static cnn_status trace_instruction(cnn_session *session, const cnn_program *pro
     return status == CNN_OK ? cnn_session_show(session, program, number, cnn_clock() - start) : status;
 }
 
+/* The first run makes the libraries load what they need, which a recording could not hold. */
+static cnn_status record(cnn_session *session, cnn_program *program)
+{
+    cnn_status status = session->backend->record_begin(session->device);
+    if (status != CNN_OK)
+        return status;
+    status = cnn_session_run_to(session, program, program->instruction_count - 1);
+    cnn_status ended = session->backend->record_end(session->device, &program->recording);
+    return status == CNN_OK ? ended : status;
+}
+
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program)
 {
-    return cnn_session_run_to(session, program, program->instruction_count - 1);
+    cnn_status status = CNN_OK;
+    if (!session->backend->record_begin || session->trace || program->runs == 0) {
+        program->runs = 1;
+        return cnn_session_run_to(session, program, program->instruction_count - 1);
+    }
+    if (!program->recording)
+        status = record(session, program);
+    return status == CNN_OK ? session->backend->replay(session->device, program->recording) : status;
 }
 
 cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int last)
@@ -297,7 +350,7 @@ cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int la
     cnn_status status = CNN_OK;
     for (int i = 0; i <= last && status == CNN_OK; i++)
         status = session->trace ? trace_instruction(session, program, i) : run_instruction(session, program, i);
-    return status == CNN_OK ? session->backend->sync(session->device) : status;
+    return status;
 }
 
 cnn_status cnn_session_dump(cnn_session *session, bool training, int batch, char **text)

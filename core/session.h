@@ -36,6 +36,11 @@ struct cnn_session {
 
     const cnn_dataset *data; /* of training */
     int32_t rate_count;
+    int32_t index_count; /* images that memory[CNN_PLACE_INDEX] has room for ... */
+    int32_t order_count; /* ... and of the order that it holds */
+    int32_t next;        /* place in the order where the next step begins */
+    int32_t steps;       /* of the state: number of the next report */
+    int pending;         /* steps that are enqueued and not reported */
 };
 
 /* Device memory of a place, replacing what was there. 0 bytes: none. */
@@ -47,6 +52,7 @@ cnn_status cnn_session_download(cnn_session *session, void *dst, const void *src
 cnn_status cnn_session_program(cnn_session *session, cnn_goal goal, int batch, cnn_program **program);
 /* Forgets programs of a goal, because what they were made for has changed. */
 void cnn_session_drop_programs(cnn_session *session, cnn_goal goal);
+/* Enqueues it: devices with streams compute while the host goes on. Copies to the host wait. */
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program);
 /* The same up to and including instruction number `last`. */
 cnn_status cnn_session_run_to(cnn_session *session, cnn_program *program, int last);
@@ -86,6 +92,11 @@ cnn_status cnn_session_push_masks(cnn_session *session);
 cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2]);
 /* The gradient of a parameter that trains as the last step or backward left it, in the parameter's shape. */
 cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient);
+
+/* Copies one value of the training state to the device, in the order of what is enqueued. */
+cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor);
+/* Waits for steps that are enqueued and forgets their reports. */
+cnn_status cnn_session_drain(cnn_session *session);
 
 /* Allocates and fills what a training session needs; called once by open. */
 cnn_status cnn_session_open_training(cnn_session *session);

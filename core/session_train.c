@@ -1,4 +1,5 @@
-/* Sessions: training memories, steps, and moving parameters between model and device. */
+/* Sessions: training memories, and moving parameters, data and state between host and device. Steps are in
+ * session_step.c. */
 #include "core/session.h"
 
 #include "cnn/half.h"
@@ -46,7 +47,7 @@ typedef struct training_memory {
     const char *kept; /* its name when a step reads what an earlier one left in it; else NULL */
 } training_memory;
 
-enum { TRAINING_MEMORIES = 15 };
+enum { TRAINING_MEMORIES = 16 };
 
 /* What a training session allocates. The rows with a name and the training state are all that a run needs to go on
  * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. One
@@ -76,6 +77,7 @@ static void list_memories(const cnn_session *session, training_memory list[TRAIN
         {CNN_PLACE_FLAGS, (size_t)segments.count * 4, NULL},
         {CNN_PLACE_LOGITS, (size_t)session->batch * classes * 4, NULL},
         {CNN_PLACE_RESULT, 2 * 4, NULL},
+        {CNN_PLACE_REPORTS, CNN_MARKS * sizeof(cnn_step_report), NULL},
     };
     memcpy(list, all, sizeof all);
 }
@@ -101,6 +103,7 @@ cnn_status cnn_session_open_training(cnn_session *session)
         if (list[i].bytes)
             CNN_TRY(clear(session, list[i].place, list[i].bytes));
     }
+    session->index_count = session->batch;
     CNN_TRY(upload_segments(session));
     CNN_TRY(cnn_session_push(session));
 out:
@@ -258,9 +261,13 @@ out:
 
 cnn_status cnn_session_set_state(cnn_session *session, const cnn_train_state *state)
 {
-    cnn_status status = check_training(session);
-    return status == CNN_OK ? cnn_session_upload(session, session->memory[CNN_PLACE_STATE], state, sizeof *state)
-                            : status;
+    cnn_status status = CNN_OK;
+    CNN_TRY(check_training(session));
+    CNN_TRY(cnn_session_drain(session));
+    session->steps = state->step + state->skipped;
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_STATE], state, sizeof *state));
+out:
+    return status;
 }
 
 cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *state)
@@ -268,73 +275,4 @@ cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *state)
     cnn_status status = check_training(session);
     return status == CNN_OK ? cnn_session_download(session, state, session->memory[CNN_PLACE_STATE], sizeof *state)
                             : status;
-}
-
-static cnn_status check_step(const cnn_session *session, const int32_t *index, int count)
-{
-    if (!session->train || !session->data || !session->rate_count)
-        return cnn_error(CNN_ERR_USAGE, "a training step needs a training session with data and a schedule");
-    if (count < 1 || count > session->batch)
-        return cnn_error(CNN_ERR_USAGE, "a step of %d images in a session for at most %d", count, session->batch);
-    for (int i = 0; i < count; i++)
-        if (index[i] < 0 || index[i] >= session->data->count)
-            return cnn_error(CNN_ERR_USAGE, "image %d of a data set of %d", index[i], session->data->count);
-    return CNN_OK;
-}
-
-/* The last instruction before those that use up the gradients. */
-static int backward_end(const cnn_program *program)
-{
-    int end = 0;
-    while (end < program->instruction_count && program->instructions[end].desc.op != CNN_OP_GRAD_STATS)
-        end++;
-    return end - 1;
-}
-
-/* A training step, or only its forward and backward half. */
-static cnn_status run_step(cnn_session *session, const int32_t *index, int count, bool update, float result[2])
-{
-    cnn_status status = CNN_OK;
-    cnn_program *program;
-    CNN_TRY(check_step(session, index, count));
-    CNN_TRY(cnn_session_program(session, CNN_GOAL_TRAIN, count, &program));
-    if (session->backend->host_memory) {
-        session->images = session->data->images;
-        session->labels = session->data->labels;
-    } else {
-        session->images = session->memory[CNN_PLACE_IMAGES];
-        session->labels = session->memory[CNN_PLACE_LABELS];
-    }
-    session->logits = session->memory[CNN_PLACE_LOGITS];
-    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_INDEX], index, (size_t)count * sizeof *index));
-    CNN_TRY(cnn_session_run_to(session, program, update ? program->instruction_count - 1 : backward_end(program)));
-    CNN_TRY(cnn_session_download(session, result, session->memory[CNN_PLACE_RESULT], 2 * sizeof *result));
-out:
-    return status;
-}
-
-cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2])
-{
-    return run_step(session, index, count, true, result);
-}
-
-cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2])
-{
-    return run_step(session, index, count, false, result);
-}
-
-cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient)
-{
-    int64_t offset;
-    if (cnn_model_segment(session->model, node, role, &offset) < 0)
-        return cnn_error(CNN_ERR_USAGE, "layer '%s' has no %s that trains", session->model->nodes[node].name,
-                         cnn_param_role_name(role));
-    return cnn_session_download(session, gradient, (const float *)session->memory[CNN_PLACE_GRAD] + offset,
-                                cnn_desc_bytes(&session->model->nodes[node].param[role].desc));
-}
-
-const char *cnn_session_segment_layer(const cnn_session *session, int segment)
-{
-    int node = cnn_model_segment_node(session->model, segment);
-    return node < 0 ? NULL : session->model->nodes[node].name;
 }

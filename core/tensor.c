@@ -78,9 +78,10 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
                              "maxpool_grad",
                              {[CNN_ARG_INDEX] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_ADD] = {CNN_OP_ADD, "add", {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
-    [CNN_OP_INPUT] = {CNN_OP_INPUT,
-                      "input",
-                      {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_TABLE] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_INPUT] =
+        {CNN_OP_INPUT,
+         "input",
+         {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_TABLE] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_LOSS] = {CNN_OP_LOSS,
                      "loss",
                      {[CNN_ARG_SRC] = R,
@@ -118,7 +119,9 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
                       [CNN_ARG_DST3] = U}},
     [CNN_OP_BN_UPDATE] = {CNN_OP_BN_UPDATE, "bn_update", {[CNN_ARG_SRC] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = U}},
     [CNN_OP_EMA] = {CNN_OP_EMA, "ema", {[CNN_ARG_SRC] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = U}},
-    [CNN_OP_LOSS_SCALE] = {CNN_OP_LOSS_SCALE, "loss_scale", {[CNN_ARG_SRC] = R, [CNN_ARG_STATE] = U}},
+    [CNN_OP_LOSS_SCALE] = {CNN_OP_LOSS_SCALE,
+                           "loss_scale",
+                           {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_STATE] = U, [CNN_ARG_DST] = U}},
 };
 
 const cnn_op_info *cnn_op_info_get(cnn_op op)
@@ -175,6 +178,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " range=[%g,%g]", (double)desc->lo, (double)desc->hi);
     if (desc->smoothing != 0)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
+    if (desc->advance)
+        append(text, text_bytes, &length, " advance=%d", desc->advance);
     if (desc->decoupled_decay)
         append(text, text_bytes, &length, " decoupled");
     if (desc->constant_weights)

@@ -34,6 +34,8 @@ static cnn_program *make(const cnn_model *model, cnn_goal goal, const cnn_backen
                                        .storage = CNN_F32,
                                        .data_count = 10,
                                        .rate_count = 5,
+                                       .index_count = 3,
+                                       .report_count = 2,
                                        .backend = backend,
                                        .device = device};
     cnn_program *program = NULL;

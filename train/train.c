@@ -16,7 +16,14 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+
+/* A step under way: its images. */
+typedef struct step_batch {
+    const int32_t *index;
+    int count;
+} step_batch;
 
 typedef struct trainer {
     cnn_model *model;
@@ -32,8 +39,10 @@ typedef struct trainer {
     float *rates; /* [rate_count] learning rate by update; the last serves all updates after it */
     int32_t rate_count;
     cnn_keeper keeper;
-    cnn_train_point at; /* where the run is; the loop remembers nothing else ... */
+    cnn_train_point at; /* where the run is, as far as steps were reported; the loop remembers nothing else ... */
     int edits;          /* ... but in a run that the caller edits, how often he was called */
+    step_batch queue[CNN_MARKS]; /* steps that the device was given and has not reported, the oldest first */
+    int queued;
     cnn_train_progress progress;
 } trainer;
 
@@ -174,6 +183,37 @@ static void show_point(trainer *t)
     progress->val_loss = at->val_loss;
 }
 
+/* Takes in what the oldest step under way reports, which waits for it. */
+static cnn_status collect(trainer *t)
+{
+    cnn_status status = CNN_OK;
+    cnn_train_point *at = &t->at;
+    cnn_step_report result;
+    const double start = seconds_now();
+    cnn_scaler_batch batch = {.data = t->data, .index = t->queue[0].index, .count = t->queue[0].count};
+    CNN_TRY(cnn_session_report(t->session, &result));
+    t->queued--;
+    memmove(t->queue, t->queue + 1, (size_t)t->queued * sizeof *t->queue);
+    at->seconds += seconds_now() - start;
+    at->step++;
+    at->state = result.state;
+    batch.loss = (double)result.loss;
+    if (isfinite(result.loss)) {
+        at->loss_sum += batch.loss * batch.count;
+        at->loss_images += batch.count;
+    }
+    t->progress.step_loss = batch.loss;
+    if (!cnn_scaler_goes_on(&at->watch, &at->state, batch.loss)) {
+        if (augments(t)) {
+            batch.data = &t->staging.data;
+            batch.index = t->staging.index;
+        }
+        CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &at->state, &batch));
+    }
+out:
+    return status;
+}
+
 /* Tells the caller how far training is. When it asks to stop: CNN_ERR_CANCELLED, with a checkpoint of now and the
  * model current. */
 static cnn_status report(trainer *t)
@@ -182,11 +222,26 @@ static cnn_status report(trainer *t)
     show_point(t);
     if (!t->options->progress || t->options->progress(t->options->progress_context, &t->progress))
         return CNN_OK;
+    while (t->queued > 0)
+        CNN_TRY(collect(t));
+    show_point(t);
     if (!t->progress.begin)
         CNN_TRY(cnn_keeper_write(&t->keeper, &t->at));
     CNN_TRY(cnn_session_pull(t->session));
     CNN_FAIL(CNN_ERR_CANCELLED, "training was stopped after %" PRId64 " of %" PRId64 " steps", t->progress.step,
              t->progress.steps);
+out:
+    return status;
+}
+
+/* Until nothing is under way: `at` is then what the device holds. */
+static cnn_status catch_up(trainer *t)
+{
+    cnn_status status = CNN_OK;
+    while (t->queued > 0) {
+        CNN_TRY(collect(t));
+        CNN_TRY(report(t));
+    }
 out:
     return status;
 }
@@ -198,10 +253,12 @@ static cnn_status edit_model(trainer *t)
     const cnn_train_options *options = t->options;
     const int before = t->edits;
     while (options->edit && t->edits < options->edits &&
-           (double)t->edits * options->edit_span * (double)t->progress.steps / options->edits <= (double)t->at.step)
+           (double)t->edits * options->edit_span * (double)t->progress.steps / options->edits <=
+               (double)(t->at.step + t->queued))
         t->edits++;
     if (t->edits == before)
         return CNN_OK;
+    CNN_TRY(catch_up(t));
     CNN_TRY(cnn_session_pull(t->session));
     CNN_TRY(options->edit(options->edit_context, t->model, t->edits - 1));
     CNN_TRY(cnn_session_push(t->session));
@@ -209,33 +266,23 @@ out:
     return status;
 }
 
+/* Gives the device the next batch and takes in what an earlier one reports, if the device is far enough behind. */
 static cnn_status train_batch(trainer *t, const int32_t *index, int count)
 {
     cnn_status status = CNN_OK;
-    float result[2]; /* mean loss, correct answers */
-    cnn_train_point *at = &t->at;
     const double start = seconds_now();
-    cnn_scaler_batch batch = {.data = t->data, .index = index, .count = count};
     if (augments(t)) {
         cnn_staging_fill(&t->staging, t->options->seed, t->progress.epoch, index, count);
         CNN_TRY(cnn_session_refresh_data(t->session, count));
-        batch.data = &t->staging.data;
-        batch.index = t->staging.index;
+        CNN_TRY(cnn_session_set_order(t->session, t->staging.index, count, 0));
     }
-    CNN_TRY(cnn_session_step(t->session, batch.index, count, result));
-    CNN_TRY(cnn_session_get_state(t->session, &at->state));
-    at->seconds += seconds_now() - start;
-    at->step++;
-    if (isfinite(result[0])) {
-        at->loss_sum += (double)result[0] * count;
-        at->loss_images += count;
+    CNN_TRY(cnn_session_submit(t->session, count));
+    t->queue[t->queued++] = (step_batch){index, count};
+    t->at.seconds += seconds_now() - start;
+    if (t->queued == cnn_session_depth(t->session)) {
+        CNN_TRY(collect(t));
+        CNN_TRY(report(t));
     }
-    t->progress.step_loss = (double)result[0];
-    if (!cnn_scaler_goes_on(&at->watch, &at->state, (double)result[0])) {
-        batch.loss = (double)result[0];
-        CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &at->state, &batch));
-    }
-    CNN_TRY(report(t));
 out:
     return status;
 }
@@ -278,14 +325,19 @@ static cnn_status train_epoch(trainer *t)
         at->loss_images = 0;
     }
     cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
+    if (!augments(t))
+        CNN_TRY(cnn_session_set_order(t->session, t->order, images, first));
     while (first < images) {
         const int count = images - first < t->run.batch ? images - first : t->run.batch;
         CNN_TRY(edit_model(t));
         CNN_TRY(train_batch(t, t->order + first, count));
         first += count;
-        if (every > 0 && at->step % every == 0 && first < images)
+        if (every > 0 && (at->step + t->queued) % every == 0 && first < images) {
+            CNN_TRY(catch_up(t));
             CNN_TRY(cnn_keeper_write(&t->keeper, at));
+        }
     }
+    CNN_TRY(catch_up(t));
     CNN_TRY(end_epoch(t));
 out:
     return status;

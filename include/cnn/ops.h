@@ -24,8 +24,8 @@
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
- * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [N], TABLE [C,256]        | DST [N,H,W,C]                |
- * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [N], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
+ * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, TABLE [C,256] | DST [N,H,W,C]           |
+ * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
  * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
  * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
  * | MASK          | SRC u8 [L]                                                 | DST f32 [L]                  |
@@ -34,7 +34,7 @@
  * | ADAM          | SRC, STATE, TABLE as SGD                                   | DST params, DST2 mean of gradients, VAR mean of their squares, opt. DST3 as SGD |
  * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
  * | EMA           | SRC values f32 [L], STATE                                  | DST averages                 |
- * | LOSS_SCALE    | DST i32 [T] of GRAD_STATS as SRC, STATE                    | STATE                        |
+ * | LOSS_SCALE    | SRC i32 [T] the DST of GRAD_STATS, opt. SRC2 f32 [2] the DST2 of LOSS, STATE | STATE, opt. DST u8 reports |
  *
  * CONV     y[n,p,q,k] = sum_rsc x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c], zero outside.
  *          i8 x i8 gives an i32 DST; an epilogue REQUANTIZE or DEQUANTIZE makes it i8 or f32.
@@ -46,9 +46,10 @@
  *          dx = gamma*invstd*(dy - dbeta/m - xhat*dgamma/m).
  * MAXPOOL  windows lie wholly inside the image (no padding, floor). INDEX = r*kernel+s of the first maximum in row
  *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
- * INPUT    dst[n,h,w,c] = TABLE[c][src[index ? index[n] : n, h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
+ * INPUT    dst[n,h,w,c] = TABLE[c][src[image(n), h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
+ *          image(n) = INDEX ? INDEX[(STATE ? STATE.cursor : 0) + n] : n; INDEX reaches that far.
  * LOSS     mean over N of logsumexp(z) - sum_k t[k] z[k]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
- *          t = (1 - smoothing) onehot(label) + smoothing/K, label of image n is LABELS[index ? index[n] : n].
+ *          t = (1 - smoothing) onehot(label) + smoothing/K, label of image n is LABELS[image(n)], as for INPUT.
  *          dlogits = (softmax(z) - t)/N * (STATE ? loss_scale : 1).
  * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
@@ -67,7 +68,8 @@
  * BN_UPDATE   skipped when STATE.found_nonfinite. Else running = running + momentum*(batch - running).
  * EMA      skipped when STATE.found_nonfinite. Else average = average + share*(value - average), where in double and rounded
  *          once share = 1 - min(ema_decay, (1 + step)/(10 + step)): averages of the first steps forget where they began.
- * LOSS_SCALE  the loss scaler's state machine, see cnn_train_state. It ends a training step.
+ * LOSS_SCALE  the loss scaler's state machine, see cnn_train_state. It ends a training step: DST, a ring of
+ *          cnn_step_report, gets number (step + skipped, as they were before) mod their count; then cursor += advance.
  *
  * CUDA sources include this header: it is C11 and C++17. */
 /* clang-format on */
@@ -158,6 +160,7 @@ typedef struct cnn_op_desc {
     float lo, hi;                       /* REQUANTIZE and i8 ADD */
     float scale[2];                     /* i8 ADD */
     float smoothing;                    /* LOSS, in [0, 1) */
+    int32_t advance;                    /* LOSS_SCALE: images by which STATE.cursor moves */
     bool decoupled_decay;               /* ADAM: weight decay beside the gradient (AdamW), not in it */
     bool constant_weights;              /* WEIGHT never changes: pack once (cnn_kernel.pack) */
     int32_t epilogue_count;
@@ -182,6 +185,7 @@ typedef struct cnn_train_state {
     int32_t dynamic;          /* 0: the loss scale never moves */
     double ema_decay;         /* in [0, 1) */
     double beta1, beta2, eps; /* ADAM */
+    int32_t cursor;           /* place in INDEX of the next batch's first image; LOSS_SCALE moves it on */
     /* state */
     int32_t step; /* updates done: skipped steps do not count */
     float loss_scale;
@@ -191,6 +195,13 @@ typedef struct cnn_train_state {
     float scale_min, scale_max;
     double grad_sumsq; /* of the scaled gradients */
 } cnn_train_state;
+
+/* What a step leaves for the host, which may read it some steps later. */
+typedef struct cnn_step_report {
+    float loss;            /* mean of the batch, before the update */
+    float correct;         /* right answers, a whole number */
+    cnn_train_state state; /* after the step; its cursor is the one that the step began with */
+} cnn_step_report;
 
 /* One row per op: its name and how it uses each role. */
 typedef struct cnn_op_info {

@@ -37,12 +37,15 @@ typedef struct cnn_step_options {
 } cnn_step_options;
 
 typedef struct cnn_session_options {
-    const char *device;    /* "auto" (NULL), "cpu", "cpu:avx2", "ref" */
+    const char *device;    /* "auto" (NULL), "cpu", "cpu:avx2", "cuda", "cuda:1", "ref" */
     int batch;             /* largest batch of one program; 0: 64 */
     bool train;            /* allow cnn_session_step */
     cnn_dtype storage;     /* training: CNN_F32 (or 0), CNN_F16, CNN_BF16 for activations and working weights.
                               Inference computes in f32, or INT8 when the model is quantized. */
     cnn_step_options step; /* training */
+    bool tf32;             /* GPUs: products of f32 values may be rounded to TF32, 10 bits; else strict f32 */
+    bool autotune;         /* GPUs: time the library's implementations instead of following its rules; results may
+                              then differ from run to run */
 } cnn_session_options;
 
 CNN_API cnn_status cnn_session_open(cnn_model *model, const cnn_session_options *options, cnn_session **session);
@@ -111,6 +114,16 @@ CNN_API cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *
 /* One training step on images index[0..count), count <= batch: forward, loss, backward, reduction, update.
  * result: {mean loss, count of correct answers} of the batch before the update. */
 CNN_API cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2]);
+
+/* The same without waiting. set_order says which images the following steps take, in their order, from number `first`
+ * of index[0..count) on; copied. submit enqueues a step on the next `count` of them; report waits for the oldest step
+ * that was submitted and not reported, of which there may be cnn_session_depth(): 1 on devices that compute at once,
+ * else several, so that the host stays ahead of the device. All that reads or changes the session otherwise is for
+ * when none is left. */
+CNN_API cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first);
+CNN_API cnn_status cnn_session_submit(cnn_session *session, int count);
+CNN_API cnn_status cnn_session_report(cnn_session *session, cnn_step_report *report);
+CNN_API int cnn_session_depth(const cnn_session *session);
 
 /* Copies parameters and BN statistics from the device into the model, or from the model to the device. */
 CNN_API cnn_status cnn_session_pull(cnn_session *session);

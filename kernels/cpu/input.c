@@ -34,7 +34,10 @@ static void run_image(void *context, int task, int worker)
     const input_job *job = context;
     const cnn_tensor_desc *src = &job->desc->arg[CNN_ARG_SRC];
     const cnn_tensor_desc *dst = &job->desc->arg[CNN_ARG_DST];
+    const cnn_train_state *state = job->args[CNN_ARG_STATE];
     const int32_t *index = job->args[CNN_ARG_INDEX];
+    if (index && state)
+        index += state->cursor;
     const size_t pixels = (size_t)dst->h * (size_t)dst->w;
     const size_t src_step = (size_t)src->c_pad;
     const size_t dst_step = (size_t)dst->c_pad;

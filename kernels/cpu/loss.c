@@ -65,7 +65,10 @@ static void loss_task(void *context, int task, int worker)
 {
     const loss_run *run = context;
     const cnn_op_desc *desc = &run->kernel->cpu.base.desc;
+    const cnn_train_state *state = run->args[CNN_ARG_STATE];
     const int32_t *index = run->args[CNN_ARG_INDEX];
+    if (index && state)
+        index += state->cursor;
     int32_t classes = desc->arg[CNN_ARG_SRC].c;
     int32_t label = ((const uint8_t *)run->args[CNN_ARG_LABELS])[index ? index[task] : task];
     const float *z = (const float *)run->args[CNN_ARG_SRC] + (int64_t)task * classes;

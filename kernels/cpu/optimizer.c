@@ -192,6 +192,9 @@ static void overflowed(cnn_train_state *state, const int32_t *flags, int32_t seg
 static cnn_status loss_scale_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     cnn_train_state *state = args[CNN_ARG_STATE];
+    cnn_step_report *reports = args[CNN_ARG_DST];
+    const float *result = args[CNN_ARG_SRC2];
+    const int32_t number = state->step + state->skipped;
     (void)workspace;
     if (state->found_nonfinite) {
         overflowed(state, args[CNN_ARG_SRC], base->desc.arg[CNN_ARG_SRC].c);
@@ -207,6 +210,14 @@ static cnn_status loss_scale_run(cnn_kernel *base, void *const args[CNN_ARG_COUN
     state->scale_min = fminf(state->scale_min, state->loss_scale);
     state->scale_max = fmaxf(state->scale_max, state->loss_scale);
     state->found_nonfinite = 0;
+    if (reports) {
+        const int32_t count = base->desc.arg[CNN_ARG_DST].c / (int32_t)sizeof *reports;
+        cnn_step_report *report = &reports[number % count];
+        report->loss = result[0];
+        report->correct = result[1];
+        memcpy(&report->state, state, sizeof *state);
+    }
+    state->cursor += base->desc.advance;
     return CNN_OK;
 }
 

@@ -112,10 +112,16 @@ static bool check_state(const cnn_op_desc *desc, char *why)
     return true;
 }
 
-/* INDEX i32 [N], when present. */
+/* INDEX i32 [L], L >= N, and STATE, when present. */
 static bool check_gather(const cnn_op_desc *desc, int32_t images, char *why)
 {
-    return !present(desc, CNN_ARG_INDEX) || check_vector(desc, CNN_ARG_INDEX, CNN_I32, images, why);
+    int32_t length = desc->arg[CNN_ARG_INDEX].c;
+    if (present(desc, CNN_ARG_STATE) && !check_state(desc, why))
+        return false;
+    if (!present(desc, CNN_ARG_INDEX))
+        return true;
+    REQUIRE(length >= images, "index names %d images and the batch has %d", length, images);
+    return check_vector(desc, CNN_ARG_INDEX, CNN_I32, length, why);
 }
 
 /* ---- Convolutions ---- */
@@ -367,8 +373,7 @@ static bool check_loss(const cnn_op_desc *desc, char *why)
         if (!check_like(desc, CNN_ARG_DST, desc->arg[CNN_ARG_DST].dtype, src, why))
             return false;
     }
-    return (!present(desc, CNN_ARG_STATE) || check_state(desc, why)) &&
-           check_vector(desc, CNN_ARG_DST2, CNN_F32, 2, why) && check_gather(desc, src->n, why);
+    return check_vector(desc, CNN_ARG_DST2, CNN_F32, 2, why) && check_gather(desc, src->n, why);
 }
 
 static bool check_requantize(const cnn_op_desc *desc, char *why)
@@ -425,6 +430,14 @@ static bool check_update(const cnn_op_desc *desc, char *why)
 
 static bool check_loss_scale(const cnn_op_desc *desc, char *why)
 {
+    int32_t bytes = desc->arg[CNN_ARG_DST].c;
+    REQUIRE(desc->advance >= 0, "advance is %d and must not be negative", desc->advance);
+    if (present(desc, CNN_ARG_DST)) {
+        REQUIRE(bytes > 0 && (size_t)bytes % sizeof(cnn_step_report) == 0, "dst has %d bytes, and a report %zu", bytes,
+                sizeof(cnn_step_report));
+        if (!check_vector(desc, CNN_ARG_DST, CNN_U8, bytes, why) || !check_vector(desc, CNN_ARG_SRC2, CNN_F32, 2, why))
+            return false;
+    }
     return check_vector(desc, CNN_ARG_SRC, CNN_I32, desc->arg[CNN_ARG_SRC].c, why) && check_state(desc, why);
 }
 

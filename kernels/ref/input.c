@@ -6,7 +6,10 @@ void cnn_ref_input(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void
     (void)workspace;
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const cnn_train_state *state = arg[CNN_ARG_STATE];
     const int32_t *index = arg[CNN_ARG_INDEX];
+    if (index && state)
+        index += state->cursor;
     for (int32_t n = 0; n < dst->n; n++) {
         int32_t image = index ? index[n] : n;
         for (int32_t h = 0; h < dst->h; h++)

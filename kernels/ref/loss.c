@@ -53,6 +53,8 @@ void cnn_ref_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void 
     double scale = (state ? (double)state->loss_scale : 1) / src->n;
     double loss = 0;
     int32_t right = 0;
+    if (index && state)
+        index += state->cursor;
 
     for (int32_t n = 0; n < src->n; n++) {
         int32_t label = labels[index ? index[n] : n];

@@ -4,6 +4,7 @@
 #include "kernels/ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
 void cnn_ref_grad_stats(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
@@ -133,7 +134,9 @@ void cnn_ref_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
 {
     (void)workspace;
     cnn_train_state *state = arg[CNN_ARG_STATE];
-    const int32_t *flags = arg[CNN_ARG_SRC]; /* [T] */
+    const int32_t *flags = arg[CNN_ARG_SRC];     /* [T] */
+    cnn_step_report *reports = arg[CNN_ARG_DST]; /* [count] */
+    const int32_t number = state->step + state->skipped;
     if (state->found_nonfinite) {
         int32_t segment = desc->arg[CNN_ARG_SRC].c - 1;
         while (segment >= 0 && !flags[segment])
@@ -158,4 +161,12 @@ void cnn_ref_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     state->scale_min = fminf(state->scale_min, state->loss_scale);
     state->scale_max = fmaxf(state->scale_max, state->loss_scale);
     state->found_nonfinite = 0;
+    if (reports) {
+        const int32_t count = desc->arg[CNN_ARG_DST].c / (int32_t)sizeof *reports;
+        cnn_step_report *report = &reports[number % count];
+        report->loss = (float)cnn_ref_get(&desc->arg[CNN_ARG_SRC2], arg[CNN_ARG_SRC2], 0, 0);
+        report->correct = (float)cnn_ref_get(&desc->arg[CNN_ARG_SRC2], arg[CNN_ARG_SRC2], 0, 1);
+        memcpy(&report->state, state, sizeof *state);
+    }
+    state->cursor += desc->advance;
 }

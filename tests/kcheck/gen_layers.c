@@ -202,8 +202,12 @@ void kc_make_input(kc_case *test, cnn_op op, int number, kc_random *random)
     desc->arg[CNN_ARG_SRC] = cnn_desc(CNN_U8, stored, s.h, s.w, s.c);
     desc->arg[CNN_ARG_TABLE] = cnn_desc(dtype == CNN_I8 ? CNN_I8 : CNN_F32, 1, 1, s.c, 256);
     desc->arg[CNN_ARG_DST] = cnn_desc(dtype, s.n, s.h, s.w, s.c);
+    if (number % 3 == 1) {
+        desc->arg[CNN_ARG_STATE] = cnn_desc_vector(CNN_U8, (int32_t)sizeof(cnn_train_state));
+        test->state.cursor = number % 5;
+    }
     if (gather)
-        desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, s.n);
+        desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, s.n + test->state.cursor + number % 2);
     test->fill[CNN_ARG_SRC] = kc_ints(0, 255);
     test->fill[CNN_ARG_TABLE] = dtype == CNN_I8 ? kc_ints(-127, 127) : kc_real(-3, 3);
     test->fill[CNN_ARG_INDEX] = kc_ints(0, stored - 1);

@@ -43,8 +43,10 @@ static void loss_options(kc_case *test, int number, int32_t images)
     bool gather = (number + number / 8) % 2;
     int32_t stored = images + (gather ? 5 : number % 3);
     desc->arg[CNN_ARG_LABELS] = cnn_desc_vector(CNN_U8, stored);
+    /* What the state says is the end of the index, or part of a longer one. */
+    test->state.cursor = number % 7;
     if (gather)
-        desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, images);
+        desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, images + test->state.cursor + number % 3);
     test->fill[CNN_ARG_INDEX] = kc_ints(0, stored - 1);
     if (dtype != CNN_NONE) {
         desc->arg[CNN_ARG_DST] = desc->arg[CNN_ARG_SRC];
@@ -242,7 +244,15 @@ void kc_make_scaler(kc_case *test, cnn_op op, int number, kc_random *random)
     int32_t segments = number % 4 == 0 ? 1 : kc_int(random, 1, 20);
     test->desc.arg[CNN_ARG_SRC] = cnn_desc_vector(CNN_I32, segments);
     test->desc.arg[CNN_ARG_STATE] = state_desc();
+    if (number % 3) { /* reports to the host: 1 to 5 of them */
+        test->desc.arg[CNN_ARG_SRC2] = cnn_desc_vector(CNN_F32, 2);
+        test->desc.arg[CNN_ARG_DST] = cnn_desc_vector(CNN_U8, kc_int(random, 1, 5) * (int32_t)sizeof(cnn_step_report));
+        test->fill[CNN_ARG_SRC2] = kc_real(0, 9);
+        test->fill[CNN_ARG_DST] = kc_ints(0, 255);
+    }
+    test->desc.advance = number % 3 == 2 ? kc_int(random, 1, 64) : 0;
     test->state = some_state(random);
+    test->state.cursor = kc_int(random, 0, 99);
     test->state.found_nonfinite = number % 2;
     /* An overflow has at least one flag. */
     int32_t lowest = segments == 1 || number % 2 == 0 ? number % 2 : 0;
