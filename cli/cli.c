@@ -23,12 +23,15 @@ enum { TABLES = 2, DEVICE_BYTES = 128 };
 /* A line for each device: how it would run here, and what it may be narrowed down to. */
 static void print_device(const cnn_backend *backend)
 {
-    cnn_device *device;
+    cnn_device *device = NULL;
     if (backend->open(cnn_host_get(), NULL, &device) == CNN_OK) {
         printf("device %s: %s", backend->name, backend->describe(device));
         backend->close(device);
     } else {
-        printf("device %s: %s", backend->name, cnn_last_error());
+        const char *why = cnn_last_error();
+        if (strncmp(why, "device ", 7) != 0) /* most name it themselves */
+            printf("device %s: ", backend->name);
+        fputs(why, stdout);
     }
     for (int i = 0; backend->variants && backend->variants[i]; i++)
         printf("%s%s", i == 0 ? "; levels in this build: " : ", ", backend->variants[i]);
@@ -38,6 +41,12 @@ static void print_device(const cnn_backend *backend)
 static void print_version(const cnn_tool *tool)
 {
     printf("%s (cnnkit) %s\n", tool->name, cnn_version());
+    const cnn_backend *gpu;
+    const char *variant;
+    if (cnn_backend_find("cuda", &gpu, &variant) == CNN_OK)
+        print_device(gpu);
+    else
+        printf("%s\n", cnn_last_error());
     for (int i = 0; cnn_backends[i]; i++)
         print_device(cnn_backends[i]);
 }
@@ -61,7 +70,7 @@ cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool s
         snprintf(name, sizeof name, "%.*s", (int)length, at);
         cnn_status status = cnn_backend_find(name, &backend, &variant);
         if (status != CNN_OK)
-            return cnn_error_prefix(status, "option %s", option);
+            return status == CNN_ERR_USAGE ? cnn_error_prefix(status, "option %s", option) : status;
         at += length;
         if (!*at)
             return CNN_OK;
@@ -112,8 +121,11 @@ bool cnn_cli_begin(cnn_cli *cli, const cnn_tool *tool, void *settings, int argc,
         print_version(tool);
     else if (status == CNN_OK && cli->common.completion >= 0)
         cnn_completion_print(stdout, tool, tables, TABLES);
-    else if (status == CNN_OK && (status = check_usage(cli, tables)) == CNN_OK)
+    else if (status == CNN_OK && (status = check_usage(cli, tables)) == CNN_OK) {
+        if (cnn_backend_remark())
+            cnn_message_warning(cli, "%s", cnn_backend_remark());
         return true;
+    }
     *code = cnn_cli_end(cli, status);
     return false;
 }

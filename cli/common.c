@@ -27,9 +27,18 @@ const cnn_option cnn_common_options[] = {
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(cnn_common, device),
      .complete = CNN_COMPLETE_DEVICE,
-     .help = "what computes: cpu; cpu:LEVEL with one instruction set (portable, avx2, avx512, avx512vnni); ref, the "
-             "slow reference in plain C; or auto, the best there is",
+     .help =
+         "what computes: cuda, an NVIDIA GPU (cuda:N, number N); cpu; cpu:LEVEL with one instruction set (portable, "
+         "avx2, avx512, avx512vnni); ref, the slow reference in plain C; or auto, the best there is",
      .standard = "auto"},
+    {.name = "tf32",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(cnn_common, tf32),
+     .help = "GPUs: round products of 32-bit values to TF32, which is faster and less exact"},
+    {.name = "autotune",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(cnn_common, autotune),
+     .help = "GPUs: time cuDNN's implementations and keep the fastest; results may then differ from run to run"},
     {.letter = 'j',
      .name = "threads",
      .argument = "N",

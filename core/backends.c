@@ -3,21 +3,45 @@
 
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/plugin.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 const cnn_backend *const cnn_backends[] = {&cnn_backend_cpu, &cnn_backend_ref, NULL};
 
-/* "use auto, cpu or ref" */
+/* cudasim is the CUDA plug-in over the CPU, which test builds have. */
+static const char *const plugins[] = {"cuda", "cudasim"};
+
+static char remark[512]; /* why `auto` left a GPU alone */
+
+const char *cnn_backend_remark(void)
+{
+    return *remark ? remark : NULL;
+}
+
+/* The GPU, if there is one that can be used, else the CPU. */
+static const cnn_backend *choose(void)
+{
+    const cnn_backend *gpu;
+    if (!cnn_plugin_exists("cuda") || cnn_plugin_gpus() == 0)
+        return cnn_backends[0];
+    if (cnn_plugin_load("cuda", &gpu) == CNN_OK)
+        return gpu;
+    snprintf(remark, sizeof remark, "%s", cnn_last_error());
+    return cnn_backends[0];
+}
+
+/* "use auto, cuda, cpu or ref" */
 static cnn_status refuse_name(const char *name)
 {
     cnn_text names = {0};
     for (int i = 0; cnn_backends[i]; i++)
         cnn_text_append(&names, "%s%s", cnn_backends[i + 1] ? ", " : " or ", cnn_backends[i]->name);
-    cnn_status status = names.failed
-                            ? CNN_ERR_MEMORY
-                            : cnn_error(CNN_ERR_USAGE, "device '%.100s' is not known; use auto%s", name, names.data);
+    cnn_status status =
+        names.failed ? CNN_ERR_MEMORY
+                     : cnn_error(CNN_ERR_USAGE, "device '%.100s' is not known; use auto, cuda%s", name, names.data);
     cnn_text_free(&names);
     return status;
 }
@@ -52,7 +76,7 @@ cnn_status cnn_backend_find(const char *name, const cnn_backend **backend, const
 {
     *variant = NULL;
     if (!name || strcmp(name, "auto") == 0) {
-        *backend = cnn_backends[0];
+        *backend = choose();
         return CNN_OK;
     }
     size_t length = strcspn(name, ":");
@@ -61,7 +85,10 @@ cnn_status cnn_backend_find(const char *name, const cnn_backend **backend, const
             *backend = cnn_backends[i];
             return name[length] ? find_variant(*backend, name + length + 1, variant) : CNN_OK;
         }
-    if (strcmp(name, "cuda") == 0)
-        return cnn_error(CNN_ERR_UNSUPPORTED, "device cuda: this build has no CUDA backend; use --device cpu");
+    for (size_t i = 0; i < sizeof plugins / sizeof *plugins; i++)
+        if (strncmp(plugins[i], name, length) == 0 && !plugins[i][length]) {
+            cnn_status status = cnn_plugin_load(plugins[i], backend);
+            return status == CNN_OK && name[length] ? find_variant(*backend, name + length + 1, variant) : status;
+        }
     return refuse_name(name);
 }

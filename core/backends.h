@@ -8,7 +8,10 @@
  * variants, as in "cpu:avx2": then *variant is that, else NULL. */
 cnn_status cnn_backend_find(const char *name, const cnn_backend **backend, const char **variant);
 
-/* All backends, best first; NULL after the last. */
+/* A sentence when "auto" found a GPU that cannot be used and took the CPU, else NULL. */
+const char *cnn_backend_remark(void);
+
+/* The backends inside libcnn, best first; NULL after the last. */
 extern const cnn_backend *const cnn_backends[];
 
 #endif

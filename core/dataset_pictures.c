@@ -185,13 +185,14 @@ static cnn_status check_kept(const loading *load, const char *folder, cnn_subset
     return CNN_OK;
 }
 
-static void hand_over(loading *load, cnn_dataset *dataset)
+static cnn_status hand_over(loading *load, cnn_dataset *dataset)
 {
-    /* What broken pictures and colour took is given back; when that fails, the memory is merely larger. */
-    size_t bytes =
-        (size_t)load->kept * (size_t)load->form.height * (size_t)load->form.width * (size_t)load->form.channels;
-    uint8_t *shrunk = realloc(load->images, bytes);
-    load->images = shrunk ? shrunk : load->images;
+    /* What broken pictures and colour took is given back. */
+    size_t image = (size_t)load->form.height * (size_t)load->form.width * (size_t)load->form.channels;
+    uint8_t *shrunk = cnn_realloc(load->images, (size_t)load->kept, image);
+    if (!shrunk)
+        return CNN_ERR_MEMORY;
+    load->images = shrunk;
     dataset->count = load->kept;
     dataset->height = load->form.height;
     dataset->width = load->form.width;
@@ -207,6 +208,7 @@ static void hand_over(loading *load, cnn_dataset *dataset)
         snprintf(dataset->note, sizeof dataset->note,
                  "%d file%s passed over: %s no PNG by name, or in no folder of a class", load->list.ignored,
                  load->list.ignored == 1 ? " is" : "s are", load->list.ignored == 1 ? "it is" : "they are");
+    return CNN_OK;
 }
 
 cnn_status cnn_pictures_load(const char *folder, cnn_subset subset, const cnn_dataset_options *options,
@@ -224,7 +226,7 @@ cnn_status cnn_pictures_load(const char *folder, cnn_subset subset, const cnn_da
     CNN_TRY(check_kept(&load, folder, subset));
     if (any_colour)
         drop_colour(&load);
-    hand_over(&load, dataset);
+    CNN_TRY(hand_over(&load, dataset));
 out:
     cnn_picture_list_free(&load.list);
     free(load.images);

@@ -194,7 +194,8 @@ static cnn_status measure_device(infer_run *run, int number, const bench_memory 
 {
     cnn_status status = CNN_OK;
     if (number > 0) {
-        const cnn_session_options options = {.device = run->device[number], .batch = run->batch};
+        const cnn_session_options options = {
+            .device = run->device[number], .batch = run->batch, .autotune = run->cli->common.autotune};
         CNN_TRY(cnn_session_open(run->model, &options, &device->session));
     } else {
         device->session = run->session;

@@ -158,9 +158,21 @@ static cnn_status find_model(infer_run *run)
     return CNN_OK;
 }
 
+/* What "auto" stands for here. */
+static cnn_status name_automatic(const char **name)
+{
+    const cnn_backend *backend;
+    const char *variant;
+    cnn_status status = cnn_backend_find("auto", &backend, &variant);
+    if (status == CNN_OK)
+        *name = backend->name;
+    return status;
+}
+
 /* Takes the list of --device apart; only --bench has use for more than one. */
 static cnn_status split_devices(infer_run *run)
 {
+    cnn_status status = CNN_OK;
     snprintf(run->device_text, sizeof run->device_text, "%s", run->cli->common.device);
     char *at = run->device_text;
     while (run->device_count < INFER_MAX_DEVICES && at) {
@@ -169,16 +181,17 @@ static cnn_status split_devices(infer_run *run)
         if (comma)
             *comma++ = '\0';
         if (strcmp(run->device[run->device_count - 1], "auto") == 0)
-            run->device[run->device_count - 1] = cnn_backends[0]->name;
+            CNN_TRY(name_automatic(&run->device[run->device_count - 1]));
         at = comma;
     }
     if (at)
-        return cnn_error(CNN_ERR_USAGE, "--device %.100s: at most %d devices stand side by side",
-                         run->cli->common.device, INFER_MAX_DEVICES);
+        CNN_FAIL(CNN_ERR_USAGE, "--device %.100s: at most %d devices stand side by side", run->cli->common.device,
+                 INFER_MAX_DEVICES);
     if (run->device_count > 1 && !run->settings->bench)
-        return cnn_error(CNN_ERR_USAGE, "--device %.100s: only --bench puts devices side by side; give one here",
-                         run->cli->common.device);
-    return CNN_OK;
+        CNN_FAIL(CNN_ERR_USAGE, "--device %.100s: only --bench puts devices side by side; give one here",
+                 run->cli->common.device);
+out:
+    return status;
 }
 
 static cnn_status open_model(infer_run *run)
@@ -189,7 +202,9 @@ static cnn_status open_model(infer_run *run)
     run->input = cnn_model_input(run->model);
     run->classes = cnn_model_output(run->model).c;
     run->batch = run->settings->batch ? run->settings->batch : run->settings->bench ? BENCH_BATCH : TEST_BATCH;
-    const cnn_session_options session = {.device = run->device[0], .batch = run->batch};
+    const cnn_common *common = &run->cli->common;
+    const cnn_session_options session = {
+        .device = run->device[0], .batch = run->batch, .tf32 = common->tf32, .autotune = common->autotune};
     CNN_TRY(cnn_session_open(run->model, &session, &run->session));
     cnn_message_detail(run->cli, "model: %s, %s, %lld weights", run->path,
                        cnn_model_is_quantized(run->model) ? "INT8" : "FP32",

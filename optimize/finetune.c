@@ -28,6 +28,8 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
 {
     cnn_train_options_init(options);
     options->device = job->cli->common.device;
+    options->tf32 = job->cli->common.tf32;
+    options->autotune = job->cli->common.autotune;
     options->batch = job->settings->batch;
     options->epochs = epochs;
     options->learning_rate = (float)job->settings->learning_rate;

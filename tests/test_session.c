@@ -246,6 +246,88 @@ START_TEST(devices_have_variants)
 }
 END_TEST
 
+/* A training session that took `orders` orders of six images, batches of 4 and 2, and a model with what came of it. */
+static void train_in_order(cnn_model *model, int orders, bool stepwise, cnn_step_report *last)
+{
+    static const int32_t order[] = {5, 0, 3, 3, 1, 2};
+    const cnn_session_options options = {.device = "cpu", .batch = 4, .train = true};
+    const cnn_train_state state = {.momentum = 0.9f, .loss_scale = 1, .floor = 1, .ceiling = 1};
+    const float rate = 0.05f;
+    cnn_session *session;
+    float result[2];
+    ck_assert(cnn_session_open(model, &options, &session) == CNN_OK);
+    ck_assert(cnn_session_set_data(session, &data) == CNN_OK);
+    ck_assert(cnn_session_set_schedule(session, &rate, 1) == CNN_OK);
+    ck_assert(cnn_session_set_state(session, &state) == CNN_OK);
+    for (int i = 0; i < orders && stepwise; i++) {
+        ck_assert(cnn_session_step(session, order, 4, result) == CNN_OK);
+        ck_assert(cnn_session_step(session, order + 4, 2, result) == CNN_OK);
+        last->loss = result[0];
+        last->correct = result[1];
+    }
+    for (int i = 0; i < orders && !stepwise; i++) {
+        ck_assert(cnn_session_set_order(session, order, 6, 0) == CNN_OK);
+        for (int step = 0; step < 2; step++) {
+            ck_assert(cnn_session_submit(session, step == 0 ? 4 : 2) == CNN_OK);
+            ck_assert(cnn_session_report(session, last) == CNN_OK);
+            ck_assert_int_eq(last->state.step, 2 * i + step + 1);
+            ck_assert_int_eq(last->state.cursor, 4 * step);
+        }
+    }
+    ck_assert(cnn_session_get_state(session, &last->state) == CNN_OK);
+    ck_assert(cnn_session_pull(session) == CNN_OK);
+    cnn_session_close(session);
+}
+
+/* More steps than there are places for reports; an order is longer than a batch. */
+START_TEST(an_order_trains_as_its_batches_do)
+{
+    cnn_model *stepwise = make_model(), *ordered = make_model();
+    cnn_step_report one, other;
+    train_in_order(stepwise, 9, true, &one);
+    train_in_order(ordered, 9, false, &other);
+    ck_assert(memcmp(&one.loss, &other.loss, sizeof one.loss) == 0 && one.correct == other.correct);
+    ck_assert_int_eq(one.state.step, 18);
+    ck_assert_int_eq(other.state.cursor, 6);
+    for (int i = 0; i < ordered->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            const cnn_param *a = &stepwise->nodes[i].param[role], *b = &ordered->nodes[i].param[role];
+            ck_assert(a->desc.dtype == CNN_NONE || memcmp(a->data, b->data, cnn_desc_bytes(&a->desc)) == 0);
+        }
+    cnn_model_free(stepwise);
+    cnn_model_free(ordered);
+}
+END_TEST
+
+START_TEST(wrong_orders_are_refused)
+{
+    static const int32_t order[] = {5, 0, 3}, beyond[] = {0, IMAGES};
+    const cnn_session_options options = {.device = "cpu", .batch = 2, .train = true};
+    const cnn_train_state state = {.loss_scale = 1, .floor = 1, .ceiling = 1};
+    const float rate = 0.05f;
+    cnn_model *model = make_model();
+    cnn_session *session;
+    cnn_step_report report;
+    ck_assert(cnn_session_open(model, &options, &session) == CNN_OK);
+    ck_assert(cnn_session_set_order(session, order, 3, 0) == CNN_ERR_USAGE); /* no data yet */
+    ck_assert(cnn_session_set_data(session, &data) == CNN_OK);
+    ck_assert(cnn_session_set_schedule(session, &rate, 1) == CNN_OK);
+    ck_assert(cnn_session_set_state(session, &state) == CNN_OK);
+    ck_assert(cnn_session_set_order(session, beyond, 2, 0) == CNN_ERR_USAGE);
+    ck_assert(cnn_session_set_order(session, order, 3, 4) == CNN_ERR_USAGE);
+    ck_assert(cnn_session_report(session, &report) == CNN_ERR_USAGE);
+    ck_assert(cnn_session_set_order(session, order, 3, 1) == CNN_OK);
+    ck_assert(cnn_session_submit(session, 3) == CNN_ERR_USAGE); /* the batch is 2 */
+    for (int i = 0; i < cnn_session_depth(session); i++)
+        ck_assert(cnn_session_submit(session, 1) == CNN_OK);
+    ck_assert(cnn_session_submit(session, 1) == CNN_ERR_USAGE); /* one too many under way */
+    ck_assert(cnn_session_report(session, &report) == CNN_OK);
+    ck_assert(cnn_session_submit(session, 2) == CNN_ERR_USAGE); /* one is left */
+    cnn_session_close(session);
+    cnn_model_free(model);
+}
+END_TEST
+
 static cnn_status train_and_infer(cnn_model *model)
 {
     const cnn_session_options options = {.device = "cpu", .batch = 4, .train = true, .storage = CNN_F16};
@@ -297,6 +379,8 @@ int main(void)
     tcase_add_test(tcase, wrong_use_is_refused);
     tcase_add_test(tcase, a_trace_shows_every_instruction);
     tcase_add_test(tcase, devices_have_variants);
+    tcase_add_test(tcase, an_order_trains_as_its_batches_do);
+    tcase_add_test(tcase, wrong_orders_are_refused);
     tcase_add_test(tcase, every_allocation_may_fail);
     Suite *suite = suite_create("session");
     suite_add_tcase(suite, tcase);

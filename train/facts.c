@@ -112,6 +112,8 @@ static const struct {
     {"--lr-gamma", print_float, OPTION(lr_gamma)},
     {"--amp", print_amp, OPTION(storage)},
     {"--loss-scale", print_loss_scale, 0},
+    {"--tf32", print_bool, OPTION(tf32)},
+    {"--autotune", print_bool, OPTION(autotune)},
     {"--augment", print_double, OPTION(augment)},
     {"--seed", print_u64, OPTION(seed)},
 };

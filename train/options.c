@@ -454,6 +454,8 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
 {
     cnn_train_options_init(options);
     options->device = common->device;
+    options->tf32 = common->tf32;
+    options->autotune = common->autotune;
     options->batch = settings->batch;
     options->epochs = settings->epochs;
     set_optimizer(settings, options);

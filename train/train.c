@@ -148,6 +148,8 @@ static cnn_status prepare(trainer *t)
                                          .batch = t->run.batch,
                                          .train = true,
                                          .storage = t->options->storage,
+                                         .tf32 = t->options->tf32,
+                                         .autotune = t->options->autotune,
                                          .step = {.optimizer = t->options->optimizer,
                                                   .label_smoothing = t->options->label_smoothing,
                                                   .ema = t->options->ema_decay > 0.0}};

@@ -71,6 +71,7 @@ typedef struct cnn_train_options {
     cnn_dtype storage;      /* CNN_F32, CNN_F16 or CNN_BF16: --amp */
     float loss_scale;       /* start of the dynamic scaler (f16), in [1, 2^24]; 0: 65536. f32 and bf16 use 1 */
     bool static_loss_scale; /* keep loss_scale where it is */
+    bool tf32, autotune;    /* GPUs: as in cnn_session_options */
     /* The share of each epoch's images that is augmented, in [0,1]; kinds and strengths, "shift=2,rotate,serif", or
      * NULL for what suits the data. */
     double augment;

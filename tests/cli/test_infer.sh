@@ -149,12 +149,12 @@ refuses 2 "--show|--json" "$infer" --show --json plus.png
 refuses 2 "--show|pictures" "$infer" --show --test
 refuses 2 "--topk|'0'" "$infer" --topk 0 plus.png
 refuses 2 "--seed|'-1'" "$infer" --bench --seed -1
-refuses 2 "--device|'gpu'|auto, cpu or ref" "$infer" --test --device gpu
+refuses 2 "--device|'gpu'|auto, cuda, cpu or ref" "$infer" --test --device gpu
 refuses 2 "--device|cpu:avx3|cpu:portable" "$infer" --test --device cpu:avx3
 refuses 2 "--device|--bench" "$infer" --test --device cpu,ref
 refuses 2 "--test|'plus.png'" "$infer" --test plus.png
 refuses 2 "--test|--bench" "$infer" --test --bench
-refuses 2 "--compare|'gpu'|auto, cpu or ref" "$infer" --compare gpu
+refuses 2 "--compare|'gpu'|auto, cuda, cpu or ref" "$infer" --compare gpu
 refuses 2 "--compare|one device" "$infer" --compare cpu,ref
 refuses 2 "--images|--compare" "$infer" --test --images 3
 refuses 2 "--bench|--compare" "$infer" --bench --compare ref

@@ -122,7 +122,7 @@ refuses 2 "--epochs|'1x'" "$@" --epochs 1x
 refuses 2 "--lr|'-0.1'" "$@" --lr -0.1
 refuses 2 "--amp|'fp8'|fp16 or bf16" "$@" --amp=fp8
 refuses 2 "--epcohs|--epochs" "$@" --epcohs 3
-refuses 2 "--device|'tpu'|auto, cpu or ref" "$@" --device tpu
+refuses 2 "--device|'tpu'|auto, cuda, cpu or ref" "$@" --device tpu
 refuses 2 "'model.cnn'" "$@" model.cnn
 refuses 2 "--output|needs a value" "$@" --output
 refuses 2 "'nonsense'|mnist" "$train" --data nonsense --model tiny.cfg
