@@ -26,6 +26,18 @@ cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels
 cudaError_t cnn_cuda_i32_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], const int32_t *sums,
                                   int32_t pitch, cudaStream_t stream);
 
+/* ---- After a linear layer with f32 sums: f32_epilogue.cu ---- */
+
+/* BIAS and RELU of a LINEAR descriptor over sums f32 [N,K]; writes arg[DST], f16 or bf16 without padding. */
+cudaError_t cnn_cuda_f32_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], const float *sums,
+                                  cudaStream_t stream);
+
+/* ---- Packing: pad_weights.cu ---- */
+
+/* i8 weights [K,R,S,C] without padding become [outputs,R,S,channels] with zeros where there was nothing. */
+cudaError_t cnn_cuda_pad_weights(const cnn_tensor_desc *weight, const void *src, int32_t outputs, int32_t channels,
+                                 void *dst, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif
