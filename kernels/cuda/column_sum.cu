@@ -42,35 +42,13 @@ cut cut_of(int64_t pixels, int32_t channels, int vector)
     return c;
 }
 
-__device__ inline float as_float(float value)
-{
-    return value;
-}
-
-__device__ inline float as_float(__half value)
-{
-    return __half2float(value);
-}
-
-__device__ inline float as_float(__nv_bfloat16 value)
-{
-    return __bfloat162float(value);
-}
-
-/* Adds V channels of a pixel; 16 bytes at once when V > 1. */
+/* Adds V neighbouring channels of a pixel. */
 template <typename T, int V> __device__ inline void add_pixel(float *sum, const T *src)
 {
-    union {
-        uint4 bits;
-        T value[16 / sizeof(T)];
-    } loaded;
-    if (V > 1)
-        loaded.bits = *reinterpret_cast<const uint4 *>(src);
-    else
-        loaded.value[0] = *src;
+    const cnn_vec<T, V> loaded = *reinterpret_cast<const cnn_vec<T, V> *>(src);
 #pragma unroll
     for (int v = 0; v < V; v++)
-        sum[v] += as_float(loaded.value[v]);
+        sum[v] += cnn_to_float(loaded.at[v]);
 }
 
 /* Block (column tile, slice) of lanes x rows threads writes dst[slice*channels + k]. */
@@ -132,13 +110,13 @@ cudaError_t launch(const void *src, int64_t pixels, int32_t channels, int32_t pi
 {
     const cut c = cut_of(pixels, channels, V);
     const dim3 grid((unsigned)((channels + c.lanes * V - 1) / (c.lanes * V)), (unsigned)c.slices);
-    float *sums = c.slices == 1 ? dst : part;
-    CNN_LAUNCH((k_column_sum<T, V>), grid, dim3((unsigned)c.lanes, (unsigned)c.rows), 0, stream,
-               static_cast<const T *>(src), pixels, channels, pitch, c.slice_pixels, sums);
-    if (c.slices > 1)
-        CNN_LAUNCH(k_column_sum_finish, dim3((unsigned)((channels + FINISH_LANES - 1) / FINISH_LANES)),
-                   dim3(FINISH_LANES, FINISH_ROWS), 0, stream, part, c.slices, channels, dst);
-    return cudaGetLastError();
+    cudaError_t error =
+        CNN_LAUNCH((k_column_sum<T, V>), grid, dim3((unsigned)c.lanes, (unsigned)c.rows), 0, stream,
+                   static_cast<const T *>(src), pixels, channels, pitch, c.slice_pixels, c.slices == 1 ? dst : part);
+    if (error == cudaSuccess && c.slices > 1)
+        error = CNN_LAUNCH(k_column_sum_finish, dim3((unsigned)((channels + FINISH_LANES - 1) / FINISH_LANES)),
+                           dim3(FINISH_LANES, FINISH_ROWS), 0, stream, part, c.slices, channels, dst);
+    return error;
 }
 
 } // namespace

@@ -132,11 +132,19 @@ template <typename T> static inline bool cnn_aligned(const T *address, size_t by
  *   b[0] B[2 pair ..][group]     b[1] B[2 pair+8 ..][group]
  *   d[0], d[1] D[group][2 pair], [2 pair+1]      d[2], d[3] D[group+8][2 pair], [2 pair+1]
  * All 32 lanes take part. Products are exact; the GPU's sum of 16 of them is not rounded as f32 would be, and the
- * emulation's sum is exact and rounded once. */
+ * emulation's sum is exact and rounded once.
+ *
+ * m16n8k32 is the same for i8 and i32 sums: a register holds four neighbours of k, so that every "2 pair" is 4 pair and
+ * every 8 of k is 16. */
 #ifdef CNN_CUDASIM
 
 struct cnn_mma_operands {
     float *d;
+    const uint32_t *a, *b;
+};
+
+struct cnn_mma_s8_operands {
+    int32_t *d;
     const uint32_t *a, *b;
 };
 
@@ -188,6 +196,36 @@ static inline void cnn_mma_m16n8k16_bf16(float d[4], const uint32_t a[4], const 
     simt_collective(0xffffffffu, &mine, cnn_mma_warp<__nv_bfloat16>, site);
 }
 
+static inline void cnn_mma_warp_s8(void *const operand[32], uint32_t)
+{
+    int8_t a[16][32], b[32][8];
+    for (int lane = 0; lane < 32; lane++) {
+        const auto *from = static_cast<const cnn_mma_s8_operands *>(operand[lane]);
+        const int group = lane / 4, pair = lane % 4;
+        for (int i = 0; i < 16; i++)
+            a[group + (i / 4 % 2) * 8][pair * 4 + i % 4 + i / 8 * 16] =
+                static_cast<int8_t>(from->a[i / 4] >> (8 * (i % 4)));
+        for (int i = 0; i < 8; i++)
+            b[pair * 4 + i % 4 + i / 4 * 16][group] = static_cast<int8_t>(from->b[i / 4] >> (8 * (i % 4)));
+    }
+    for (int lane = 0; lane < 32; lane++) {
+        const auto *to = static_cast<const cnn_mma_s8_operands *>(operand[lane]);
+        for (int i = 0; i < 4; i++) {
+            uint32_t sum = static_cast<uint32_t>(to->d[i]); /* wraps as the GPU's does */
+            for (int k = 0; k < 32; k++)
+                sum += static_cast<uint32_t>(a[lane / 4 + i / 2 * 8][k] * b[k][lane % 4 * 2 + i % 2]);
+            to->d[i] = static_cast<int32_t>(sum);
+        }
+    }
+}
+
+static inline void cnn_mma_m16n8k32_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], SIMT_HERE)
+{
+    SIMT_SITE("mma");
+    cnn_mma_s8_operands mine = {d, a, b};
+    simt_collective(0xffffffffu, &mine, cnn_mma_warp_s8, site);
+}
+
 #else
 
 #define CNN_MMA(types)                                                    \
@@ -207,6 +245,14 @@ static __device__ __forceinline__ void cnn_mma_m16n8k16_bf16(float d[4], const u
 }
 
 #undef CNN_MMA
+
+static __device__ __forceinline__ void cnn_mma_m16n8k32_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 
 #endif
 

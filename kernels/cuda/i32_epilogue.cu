@@ -16,28 +16,9 @@ enum { THREADS = 256 };
 /* Sums [images, image, pitch] become dst [images, pixels, dst_pitch]. Without pooling all images count as one. */
 struct shape {
     int32_t channels, pitch, dst_pitch;
-    int64_t image, pixels;                        /* pixels of an image of the sums and of dst */
+    int64_t image, pixels;                        /* pixels of an image of the sums and of dst; with pooling 31 bits */
     int32_t columns, out_columns, kernel, stride; /* with pooling: a row of the sums and of dst, the window */
 };
-
-template <int V> struct sums_of {
-    int32_t value[V];
-};
-
-template <int V> __device__ inline sums_of<V> load(const int32_t *src)
-{
-    sums_of<V> sums;
-    if (V == 4) {
-        const int4 four = *reinterpret_cast<const int4 *>(src);
-        sums.value[0] = four.x;
-        sums.value[1 % V] = four.y;
-        sums.value[2 % V] = four.z;
-        sums.value[3 % V] = four.w;
-    } else {
-        sums.value[0] = *src;
-    }
-    return sums;
-}
 
 /* ---- Epilogues: what they keep of a channel, and how they make an output of a sum ---- */
 
@@ -79,25 +60,28 @@ __device__ inline void epilogue(const E &make, const shape &s, const int32_t *su
                                 typename E::out *dst)
 {
     typedef typename E::out out;
-    struct alignas(sizeof(out) * V) vector {
-        out value[V];
-    } result = {};
-    const int64_t p = POOL ? at / s.out_columns : 0, q = POOL ? at % s.out_columns : 0;
-    const int64_t corner = POOL ? p * s.stride * s.columns + q * s.stride : at;
+    out best[V] = {};
+    const int32_t p = POOL ? (int32_t)at / s.out_columns : 0, q = POOL ? (int32_t)at % s.out_columns : 0;
+    const int64_t corner = POOL ? (int64_t)p * s.stride * s.columns + q * s.stride : at;
     const int32_t window = k >= s.channels ? 0 : POOL ? s.kernel : 1; /* vectors of padding alone read nothing */
     for (int32_t r = 0; r < window; r++)
         for (int32_t c = 0; c < window; c++) {
-            const sums_of<V> acc = load<V>(sums + (corner + (int64_t)r * s.columns + c) * s.pitch + k);
+            const int32_t *at_sums = sums + (corner + (int64_t)r * s.columns + c) * s.pitch + k;
+            const cnn_vec<int32_t, V> acc = *reinterpret_cast<const cnn_vec<int32_t, V> *>(at_sums);
 #pragma unroll
             for (int v = 0; v < V; v++) {
                 if (k + v >= s.channels)
                     continue;
-                const out value = make(acc.value[v], k + v);
-                if (!POOL || (r == 0 && c == 0) || value > result.value[v])
-                    result.value[v] = value;
+                const out value = make(acc.at[v], k + v);
+                if (!POOL || (r == 0 && c == 0) || value > best[v])
+                    best[v] = value;
             }
         }
-    *reinterpret_cast<vector *>(dst + at * s.dst_pitch + k) = result;
+    cnn_vec<out, V> result;
+#pragma unroll
+    for (int v = 0; v < V; v++)
+        result.at[v] = best[v];
+    *reinterpret_cast<cnn_vec<out, V> *>(dst + at * s.dst_pitch + k) = result;
 }
 
 /* Blocks of lanes x rows threads: lanes go over the channels, rows over the pixels of image blockIdx.y. */
@@ -121,9 +105,8 @@ cudaError_t launch(const E &make, const shape &s, int32_t images, const int32_t 
     const unsigned rows = THREADS / lanes;
     const int64_t blocks = (s.pixels + rows - 1) / rows;
     const dim3 grid(blocks < 65536 ? (unsigned)blocks : 65536, images < 65535 ? (unsigned)images : 65535);
-    CNN_LAUNCH((k_i32_epilogue<V, POOL, E>), grid, dim3(lanes, rows), 0, stream, make, s, images, sums,
-               static_cast<typename E::out *>(dst));
-    return cudaGetLastError();
+    return CNN_LAUNCH((k_i32_epilogue<V, POOL, E>), grid, dim3(lanes, rows), 0, stream, make, s, images, sums,
+                      static_cast<typename E::out *>(dst));
 }
 
 template <bool POOL, typename E>

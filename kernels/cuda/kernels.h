@@ -18,6 +18,10 @@ size_t cnn_cuda_column_sum_workspace(int64_t pixels, int32_t channels);
 cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels, int32_t channels, int32_t pitch,
                                 float *dst, void *workspace, cudaStream_t stream);
 
+/* ---- Convolutions of 1 to 4 channels: conv_first.cu ---- */
+
+cnn_cuda_launch cnn_cuda_conv_first;
+
 /* ---- After an INT8 convolution or GEMM: i32_epilogue.cu ---- */
 
 /* The epilogue of an i8 CONV or LINEAR descriptor, or the ops REQUANTIZE and DEQUANTIZE, over sums i32 [N,P,Q,pitch]

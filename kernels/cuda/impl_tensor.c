@@ -1,0 +1,53 @@
+/* Our tensor-core and fused kernels: when they suit. */
+#include "kernels/cuda/conv_first.h"
+#include "kernels/cuda/kernels.h"
+
+/* ---- Convolutions with few input channels ---- */
+
+static bool first_shape_suits(const cnn_op_desc *desc, const cnn_tensor_desc *weight, char *why)
+{
+    if (desc->arg[CNN_ARG_SRC].c > 4)
+        return cnn_cuda_refuse(why, "%d input channels are more than 4", desc->arg[CNN_ARG_SRC].c);
+    if (weight->h > 7 || weight->w > 7 || desc->stride > 2)
+        return cnn_cuda_refuse(why, "a filter of %d x %d with stride %d is more than 7 x 7 with stride 2", weight->h,
+                               weight->w, desc->stride);
+    if (weight->c_pad != weight->c)
+        return cnn_cuda_refuse(why, "the weights have padding channels");
+    return true;
+}
+
+/* [BIAS] [RELU], in f16 and bf16; REQUANTIZE [MAXPOOL without overlap], DEQUANTIZE or none in i8. */
+static bool first_epilogue_suits(const cnn_op_desc *desc, char *why)
+{
+    if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
+        return (!cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) && !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) ||
+               cnn_cuda_refuse(why, "it neither adds nor pools floats");
+    return !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) ||
+           (desc->pool_kernel == desc->pool_stride && desc->pool_kernel <= 4) ||
+           cnn_cuda_refuse(why, "it pools by windows of up to 4 that do not overlap");
+}
+
+static bool conv_first_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    (void)device;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    if (src->dtype == CNN_F32)
+        return cnn_cuda_refuse(why, "it computes in f16, bf16 or i8");
+    if (src->dtype != CNN_I8 && (dst->dtype != src->dtype || !cnn_cuda_unpadded(desc, why)))
+        return *why ? false : cnn_cuda_refuse(why, "it writes no f32");
+    if (!first_shape_suits(desc, weight, why) || !first_epilogue_suits(desc, why))
+        return false;
+    const cnn_first_conv f = cnn_first_conv_of(desc, weight, dst);
+    const cnn_first_layout at =
+        cnn_first_layout_of(&f, (int32_t)cnn_dtype_bytes(src->dtype), (int32_t)cnn_dtype_bytes(dst->dtype));
+    return at.bytes <= CNN_FIRST_SHARED_BYTES ||
+           cnn_cuda_refuse(why, "it would need %d bytes of shared memory", (int)at.bytes);
+}
+
+/* ---- The table ---- */
+
+const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
+    {CNN_OP_CONV, "cnn_cuda_conv_first", conv_first_suits, NULL, cnn_cuda_conv_first, NULL},
+    {CNN_OP_NONE, NULL, NULL, NULL, NULL, NULL},
+};
