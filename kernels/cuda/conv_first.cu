@@ -13,56 +13,14 @@
  * (A100 1.555 TB/s and 312 TFLOP/s, H100 SXM 3.35 TB/s and 989 TFLOP/s.) The stores bound it. On the FP32 units the
  * same math would take 16.5 us on the A100 at batch 64: more than the memory does. In INT8 a pooled output is 1/8 of
  * these bytes. */
-#include "kernels/cuda/conv_first.h"
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/conv_first.cuh"
 #include "kernels/cuda/kernels.h"
 
 namespace
 {
 
-enum { THREADS = CNN_FIRST_THREADS, CHANNELS = CNN_FIRST_CHANNELS, PIXELS = CNN_FIRST_PIXELS };
 enum { WARP_PIXELS = 32, M_TILES = 2, N_TILES = CHANNELS / 8 };
 const int64_t most_tiles_a_block = 8, few_blocks = 864;
-
-/* ---- Element types: PER elements fill a register of a fragment ---- */
-
-struct half_type {
-    typedef uint16_t element;
-    typedef float sum;
-    enum { PER = 2 };
-    static __device__ inline void mma(float *d, const uint32_t *a, const uint32_t *b)
-    {
-        cnn_mma_m16n8k16_f16(d, a, b);
-    }
-    static __device__ inline uint16_t round(float value)
-    {
-        return __half_as_ushort(__float2half_rn(value));
-    }
-};
-
-struct bf16_type {
-    typedef uint16_t element;
-    typedef float sum;
-    enum { PER = 2 };
-    static __device__ inline void mma(float *d, const uint32_t *a, const uint32_t *b)
-    {
-        cnn_mma_m16n8k16_bf16(d, a, b);
-    }
-    static __device__ inline uint16_t round(float value)
-    {
-        return __bfloat16_as_ushort(__float2bfloat16_rn(value));
-    }
-};
-
-struct i8_type {
-    typedef uint8_t element; /* only moved: the sign is the instruction's business */
-    typedef int32_t sum;
-    enum { PER = 4 };
-    static __device__ inline void mma(int32_t *d, const uint32_t *a, const uint32_t *b)
-    {
-        cnn_mma_m16n8k32_s8(d, a, b);
-    }
-};
 
 /* ---- Epilogues: an output of a sum; k counts from the block's first channel ---- */
 
@@ -105,21 +63,7 @@ struct plain_sum {
     }
 };
 
-/* ---- Where a block is and what it holds ---- */
-
-struct tile {
-    int32_t n, p, q; /* image, first output row and column */
-};
-
-__device__ inline tile tile_at(const cnn_first_conv &f, int64_t number)
-{
-    tile t;
-    const int64_t row = number / f.tiles_q;
-    t.q = (int32_t)(number % f.tiles_q) * f.tile_q;
-    t.p = (int32_t)(row % f.tiles_p) * f.tile_p;
-    t.n = (int32_t)(row / f.tiles_p);
-    return t;
-}
+/* ---- What a block holds ---- */
 
 /* Offset of each tap in the image tile, -1 for those that only fill up the last step. */
 __device__ inline void fill_offsets(const cnn_first_conv &f, int count, int16_t *offsets)
@@ -145,25 +89,6 @@ __device__ inline void fill_weights(const cnn_first_conv &f, const typename T::e
         for (int tap = lane; tap < pitch; tap += 32)
             dst[k * pitch + tap] =
                 first + k < f.k && tap < f.taps ? weight[(int64_t)(first + k) * f.taps + tap] : (typename T::element)0;
-}
-
-/* The input pixels behind a tile, 0 outside the image. A warp takes a row. */
-template <typename T>
-__device__ inline void fill_image(const cnn_first_conv &f, const tile &t, const typename T::element *src,
-                                  typename T::element *image)
-{
-    const int32_t top = t.p * f.stride - f.pad, left = t.q * f.stride - f.pad;
-    for (int32_t row = (int32_t)threadIdx.x / 32; row < f.image_h; row += THREADS / 32) {
-        const int32_t h = top + row;
-        const int64_t line = ((int64_t)t.n * f.h + h) * f.w;
-        for (int32_t column = (int32_t)threadIdx.x % 32; column < f.image_w; column += 32) {
-            const int32_t w = left + column;
-            const bool inside = h >= 0 && h < f.h && w >= 0 && w < f.w;
-            for (int32_t c = 0; c < f.c; c++)
-                image[(row * f.image_w + column) * f.c + c] =
-                    inside ? src[(line + w) * f.src_pitch + c] : (typename T::element)0;
-        }
-    }
 }
 
 /* ---- The product ---- */

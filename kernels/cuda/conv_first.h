@@ -79,6 +79,27 @@ static inline cnn_first_conv cnn_first_conv_of(const cnn_op_desc *desc, const cn
     return f;
 }
 
+/* ---- The weight gradient: pixels are summed by slices of tiles ---- */
+
+typedef struct cnn_first_slices {
+    int64_t tiles; /* of a slice */
+    int32_t count;
+    int64_t bias_at; /* floats from the start of the workspace: partial sums [count][k*taps], then [count][k] */
+    int64_t rest_at; /* workspace of the second sums */
+} cnn_first_slices;
+
+static inline cnn_first_slices cnn_first_slices_of(const cnn_first_conv *f)
+{
+    enum { MOST = 256 };
+    const int64_t tiles = cnn_first_tiles(f);
+    cnn_first_slices s;
+    s.tiles = (tiles + MOST - 1) / MOST < 2 ? 2 : (tiles + MOST - 1) / MOST;
+    s.count = (int32_t)((tiles + s.tiles - 1) / s.tiles);
+    s.bias_at = ((int64_t)s.count * f->k * f->taps + 15) / 16 * 16;
+    s.rest_at = s.bias_at + ((int64_t)s.count * f->k + 15) / 16 * 16;
+    return s;
+}
+
 /* ---- Shared memory of the forward kernel, in bytes from its start ---- */
 
 typedef struct cnn_first_layout {

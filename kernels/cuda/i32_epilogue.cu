@@ -86,7 +86,7 @@ __device__ inline void epilogue(const E &make, const shape &s, const int32_t *su
 
 /* Blocks of lanes x rows threads: lanes go over the channels, rows over the pixels of image blockIdx.y. */
 template <int V, bool POOL, typename E>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 4)
     k_i32_epilogue(E make, shape s, int32_t images, const int32_t *sums, typename E::out *dst)
 {
     for (int64_t n = blockIdx.y; n < images; n += gridDim.y)

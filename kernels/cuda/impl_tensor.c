@@ -45,9 +45,19 @@ static bool conv_first_suits(const cnn_op_desc *desc, const cnn_device *device, 
            cnn_cuda_refuse(why, "it would need %d bytes of shared memory", (int)at.bytes);
 }
 
+static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    (void)device;
+    if (desc->arg[CNN_ARG_SRC].dtype == CNN_F32)
+        return cnn_cuda_refuse(why, "it computes in f16 and bf16");
+    return cnn_cuda_unpadded(desc, why) && first_shape_suits(desc, &desc->arg[CNN_ARG_DST], why);
+}
+
 /* ---- The table ---- */
 
 const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
     {CNN_OP_CONV, "cnn_cuda_conv_first", conv_first_suits, NULL, cnn_cuda_conv_first, NULL},
+    {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_first_wgrad", conv_first_wgrad_suits, cnn_cuda_conv_first_wgrad_workspace,
+     cnn_cuda_conv_first_wgrad, NULL},
     {CNN_OP_NONE, NULL, NULL, NULL, NULL, NULL},
 };

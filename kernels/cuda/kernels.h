@@ -18,9 +18,10 @@ size_t cnn_cuda_column_sum_workspace(int64_t pixels, int32_t channels);
 cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels, int32_t channels, int32_t pitch,
                                 float *dst, void *workspace, cudaStream_t stream);
 
-/* ---- Convolutions of 1 to 4 channels: conv_first.cu ---- */
+/* ---- Convolutions of 1 to 4 channels: conv_first.cu, conv_first_wgrad.cu ---- */
 
-cnn_cuda_launch cnn_cuda_conv_first;
+cnn_cuda_launch cnn_cuda_conv_first, cnn_cuda_conv_first_wgrad;
+size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc);
 
 /* ---- After an INT8 convolution or GEMM: i32_epilogue.cu ---- */
 
