@@ -232,20 +232,49 @@ static void lower_loss(cnn_lowering *lowering)
     cnn_lower_gradient_done(lowering, last, args.buffer[CNN_ARG_DST]);
 }
 
+static void lower_bn_update(cnn_lowering *lowering, int node, int batch, int running, double momentum)
+{
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = batch;
+    args.buffer[CNN_ARG_DST] = running;
+    args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
+    cnn_lower_op(lowering, CNN_OP_BN_UPDATE, node, &args)->desc.momentum = (float)momentum;
+}
+
+/* Whether all batch norms train and have the same momentum, which is then set. */
+static bool alike(const cnn_model *model, double *momentum)
+{
+    bool found = false;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        if (node->type->id != CNN_LAYER_BN)
+            continue;
+        if (node->frozen || (found && cnn_node_attr(node, "momentum") != *momentum))
+            return false;
+        *momentum = cnn_node_attr(node, "momentum");
+        found = true;
+    }
+    return found;
+}
+
+/* Both memories of statistics are laid out alike, so one op can do them all; padding is 0 in both and stays so. */
 static void lower_bn_updates(cnn_lowering *lowering)
 {
     const cnn_model *model = lowering->model;
+    double momentum;
+    if (alike(model, &momentum)) {
+        int64_t elements = cnn_model_statistic(model, model->node_count, CNN_PARAM_WEIGHT);
+        lower_bn_update(lowering, -1, whole(lowering, CNN_PLACE_BATCH, CNN_F32, elements),
+                        whole(lowering, CNN_PLACE_RUNNING, CNN_F32, elements), momentum);
+        return;
+    }
     for (int i = 0; i < model->node_count; i++) {
         if (model->nodes[i].type->id != CNN_LAYER_BN || model->nodes[i].frozen)
             continue;
-        for (int role = CNN_PARAM_RUNNING_MEAN; role <= CNN_PARAM_RUNNING_VAR; role++) {
-            cnn_args args = cnn_args_none();
-            args.buffer[CNN_ARG_SRC] = cnn_lower_param(lowering, i, (cnn_param_role)role, CNN_PLACE_BATCH);
-            args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, i, (cnn_param_role)role, CNN_PLACE_RUNNING);
-            args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
-            cnn_lower_op(lowering, CNN_OP_BN_UPDATE, i, &args)->desc.momentum =
-                (float)cnn_node_attr(&model->nodes[i], "momentum");
-        }
+        for (int role = CNN_PARAM_RUNNING_MEAN; role <= CNN_PARAM_RUNNING_VAR; role++)
+            lower_bn_update(lowering, i, cnn_lower_param(lowering, i, (cnn_param_role)role, CNN_PLACE_BATCH),
+                            cnn_lower_param(lowering, i, (cnn_param_role)role, CNN_PLACE_RUNNING),
+                            cnn_node_attr(&model->nodes[i], "momentum"));
     }
 }
 
@@ -325,7 +354,7 @@ static void lower_optimizer(cnn_lowering *lowering)
     args.buffer[CNN_ARG_STATE] = state;
     args.buffer[CNN_ARG_DST] =
         whole(lowering, CNN_PLACE_REPORTS, CNN_U8, lowering->report_count * (int64_t)sizeof(cnn_step_report));
-    cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args)->desc.advance = lowering->batch;
+    cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args)->desc.advance = lowering->advance;
 }
 
 static bool trains(const cnn_node *node)
@@ -377,7 +406,8 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
                              .data_count = options->data_count,
                              .rate_count = options->rate_count,
                              .index_count = options->index_count,
-                             .report_count = options->report_count};
+                             .report_count = options->report_count,
+                             .advance = options->advance};
     size_t nodes = (size_t)model->node_count;
     lowering.program = cnn_calloc(1, sizeof *lowering.program);
     lowering.gradient = cnn_calloc(nodes, sizeof *lowering.gradient);

@@ -93,7 +93,7 @@ typedef struct cnn_lowering {
     int data_count;
     int rate_count;
     int index_count;
-    int report_count;
+    int report_count, advance;
     bool *needs;           /* [node_count] whether the gradient of the node's value is needed: it or a node before it
                               trains (training) */
     int *gradient;         /* [node_count] buffer of the gradient of each node's value, -1: none yet (training) */
@@ -178,6 +178,7 @@ typedef struct cnn_lower_options {
     int rate_count;        /* learning rates in RATES (CNN_GOAL_TRAIN) */
     int index_count;       /* images that INDEX names (CNN_GOAL_TRAIN) */
     int report_count;      /* reports in REPORTS (CNN_GOAL_TRAIN) */
+    int advance;           /* images by which a step moves the cursor (CNN_GOAL_TRAIN) */
     const cnn_backend *backend;
     cnn_device *device;
 } cnn_lower_options;

@@ -94,6 +94,24 @@ static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t
     return CNN_OK;
 }
 
+cnn_status cnn_session_post(cnn_session *session, int number, size_t bytes, uint8_t **slot)
+{
+    bytes = (bytes + CNN_ALIGN - 1) / CNN_ALIGN * CNN_ALIGN;
+    if (bytes > session->post_bytes) {
+        cnn_status status = session->backend->sync(session->device);
+        if (status != CNN_OK)
+            return status;
+        session->backend->free_host(session->device, session->posts);
+        session->post_bytes = 0;
+        session->posts = session->backend->alloc_host(session->device, CNN_MARKS * bytes);
+        if (!session->posts)
+            return CNN_ERR_MEMORY;
+        session->post_bytes = bytes;
+    }
+    *slot = session->posts + (size_t)number * session->post_bytes;
+    return CNN_OK;
+}
+
 /* Parameters of an inference session: the model's own memory where the device can read it, else copies. */
 static cnn_status place_params(cnn_session *session)
 {
@@ -177,6 +195,8 @@ void cnn_session_close(cnn_session *session)
         device_free(session, session->arena);
         device_free(session, session->workspace);
         device_free(session, session->staging);
+        if (session->posts)
+            session->backend->free_host(session->device, session->posts);
         cnn_aligned_free(session->traced);
         session->backend->close(session->device);
     }
@@ -210,6 +230,7 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
                                        .rate_count = session->rate_count,
                                        .index_count = session->index_count,
                                        .report_count = CNN_MARKS,
+                                       .advance = session->repeat ? 0 : batch,
                                        .backend = session->backend,
                                        .device = session->device};
     CNN_TRY(cnn_program_lower(session->model, &options, &program));

@@ -41,6 +41,10 @@ struct cnn_session {
     int32_t next;        /* place in the order where the next step begins */
     int32_t steps;       /* of the state: number of the next report */
     int pending;         /* steps that are enqueued and not reported */
+    bool repeat;         /* every step begins where the order was set to begin */
+
+    uint8_t *posts; /* CNN_MARKS slots of host memory for copies that the host does not wait for */
+    size_t post_bytes;
 };
 
 /* Device memory of a place, replacing what was there. 0 bytes: none. */
@@ -95,6 +99,8 @@ cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role r
 
 /* Copies one value of the training state to the device, in the order of what is enqueued. */
 cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor);
+/* Slot `number` of the posts, for `bytes` at least. Whoever uses one waits for the mark behind its last use. */
+cnn_status cnn_session_post(cnn_session *session, int number, size_t bytes, uint8_t **slot);
 /* Waits for steps that are enqueued and forgets their reports. */
 cnn_status cnn_session_drain(cnn_session *session);
 

@@ -39,7 +39,7 @@ cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor)
     return cnn_session_upload(session, state + offsetof(cnn_train_state, cursor), &cursor, sizeof cursor);
 }
 
-cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first)
+cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first, bool repeat)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(check_order(session, index, count, first));
@@ -52,6 +52,9 @@ cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int
     }
     CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_INDEX], index, (size_t)count * sizeof *index));
     session->order_count = count;
+    if (repeat != session->repeat)
+        cnn_session_drop_programs(session, CNN_GOAL_TRAIN);
+    session->repeat = repeat;
     CNN_TRY(cnn_session_set_cursor(session, first));
 out:
     return status;
@@ -99,7 +102,7 @@ cnn_status cnn_session_submit(cnn_session *session, int count)
     CNN_TRY(cnn_session_run(session, program));
     if (session->backend->mark)
         CNN_TRY(session->backend->mark(session->device, session->steps % CNN_MARKS));
-    session->next += count;
+    session->next += session->repeat ? 0 : count;
     session->steps++;
     session->pending++;
 out:
@@ -134,7 +137,7 @@ cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int coun
 {
     cnn_status status = CNN_OK;
     cnn_step_report report;
-    CNN_TRY(cnn_session_set_order(session, index, count, 0));
+    CNN_TRY(cnn_session_set_order(session, index, count, 0, false));
     CNN_TRY(cnn_session_submit(session, count));
     CNN_TRY(cnn_session_report(session, &report));
     result[0] = report.loss;
@@ -158,7 +161,7 @@ cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int 
 {
     cnn_status status = CNN_OK;
     cnn_program *program;
-    CNN_TRY(cnn_session_set_order(session, index, count, 0));
+    CNN_TRY(cnn_session_set_order(session, index, count, 0, false));
     CNN_TRY(check_step(session, count));
     CNN_TRY(cnn_session_program(session, CNN_GOAL_TRAIN, count, &program));
     bind_training(session);

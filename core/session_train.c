@@ -235,13 +235,32 @@ out:
     return status;
 }
 
+/* Enqueues copies of the first images and labels. A slot is free again before the step that uses it next: fewer steps
+ * are under way than there are slots. */
+static cnn_status post_data(cnn_session *session, int32_t count)
+{
+    cnn_status status = CNN_OK;
+    const size_t labels = ((size_t)count + CNN_ALIGN - 1) / CNN_ALIGN * CNN_ALIGN;
+    const size_t images = (size_t)count * cnn_session_image_bytes(session);
+    uint8_t *slot;
+    CNN_TRY(cnn_session_post(session, session->steps % CNN_MARKS, labels + images, &slot));
+    memcpy(slot, session->data->labels, (size_t)count);
+    memcpy(slot + labels, session->data->images, images);
+    CNN_TRY(session->backend->copy_async(session->device, session->memory[CNN_PLACE_LABELS], slot, (size_t)count,
+                                         CNN_COPY_TO_DEVICE));
+    CNN_TRY(session->backend->copy_async(session->device, session->memory[CNN_PLACE_IMAGES], slot + labels, images,
+                                         CNN_COPY_TO_DEVICE));
+out:
+    return status;
+}
+
 cnn_status cnn_session_refresh_data(cnn_session *session, int32_t count)
 {
     if (!session->train || !session->data)
         return cnn_error(CNN_ERR_USAGE, "this session has no data that could have changed");
     if (count < 0 || count > session->data->count)
         return cnn_error(CNN_ERR_USAGE, "%d images of a data set of %d", count, session->data->count);
-    return upload_data(session, session->data, count);
+    return session->backend->copy_async ? post_data(session, count) : upload_data(session, session->data, count);
 }
 
 cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps)

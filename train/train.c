@@ -276,7 +276,6 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
     if (augments(t)) {
         cnn_staging_fill(&t->staging, t->options->seed, t->progress.epoch, index, count);
         CNN_TRY(cnn_session_refresh_data(t->session, count));
-        CNN_TRY(cnn_session_set_order(t->session, t->staging.index, count, 0));
     }
     CNN_TRY(cnn_session_submit(t->session, count));
     t->queue[t->queued++] = (step_batch){index, count};
@@ -327,8 +326,10 @@ static cnn_status train_epoch(trainer *t)
         at->loss_images = 0;
     }
     cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
-    if (!augments(t))
-        CNN_TRY(cnn_session_set_order(t->session, t->order, images, first));
+    if (augments(t))
+        CNN_TRY(cnn_session_set_order(t->session, t->staging.index, t->run.batch, 0, true));
+    else
+        CNN_TRY(cnn_session_set_order(t->session, t->order, images, first, false));
     while (first < images) {
         const int count = images - first < t->run.batch ? images - first : t->run.batch;
         CNN_TRY(edit_model(t));

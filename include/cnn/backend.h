@@ -84,10 +84,11 @@ typedef struct cnn_backend {
     cnn_status (*mark)(cnn_device *device, int slot);
     cnn_status (*wait)(cnn_device *device, int slot);
 
-    /* Optional: host memory that kernels may write; a host pointer that is also a device pointer. NULL: alloc and free
-     * do. */
+    /* With marks: host memory that kernels may write, cleared; a host pointer that is also a device pointer. Copies
+     * between it and the device are enqueued with copy_async(): a mark behind one says when it is done. */
     void *(*alloc_host)(cnn_device *device, size_t bytes);
     void (*free_host)(cnn_device *device, void *memory);
+    cnn_status (*copy_async)(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind);
 
     /* Optional: between record_begin() and record_end() runs are noted instead of done; replay() enqueues them all at
      * once, with the pointers of then. */

@@ -116,11 +116,12 @@ CNN_API cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *
 CNN_API cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2]);
 
 /* The same without waiting. set_order says which images the following steps take, in their order, from number `first`
- * of index[0..count) on; copied. submit enqueues a step on the next `count` of them; report waits for the oldest step
- * that was submitted and not reported, of which there may be cnn_session_depth(): 1 on devices that compute at once,
- * else several, so that the host stays ahead of the device. All that reads or changes the session otherwise is for
- * when none is left. */
-CNN_API cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first);
+ * of index[0..count) on; copied. With `repeat` every step begins at `first`: for data that is made batch by batch.
+ * submit enqueues a step on the next `count` of them; report waits for the oldest step that was submitted and not
+ * reported, of which there may be cnn_session_depth(): 1 on devices that compute at once, else several, so that the
+ * host stays ahead of the device. All that reads or changes the session otherwise is for when none is left. */
+CNN_API cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first,
+                                         bool repeat);
 CNN_API cnn_status cnn_session_submit(cnn_session *session, int count);
 CNN_API cnn_status cnn_session_report(cnn_session *session, cnn_step_report *report);
 CNN_API int cnn_session_depth(const cnn_session *session);

@@ -160,6 +160,7 @@ static const cnn_backend backend = {
     .wait = cnn_cuda_wait,
     .alloc_host = cnn_cuda_alloc_host,
     .free_host = cnn_cuda_free_host,
+    .copy_async = cnn_cuda_copy_async,
     .record_begin = cnn_cuda_record_begin,
     .record_end = cnn_cuda_record_end,
     .replay = cnn_cuda_replay,

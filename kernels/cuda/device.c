@@ -165,17 +165,20 @@ void cnn_cuda_free_host(cnn_device *device, void *memory)
     (void)cudaFreeHost(memory);
 }
 
-/* To the host it waits; to the device it returns when src may be overwritten (cudaMemcpyAsync of pageable memory stages
- * it first). */
-cnn_status cnn_cuda_copy(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind)
+cnn_status cnn_cuda_copy_async(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind)
 {
     static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
                                                 cudaMemcpyDeviceToDevice};
     if (bytes == 0)
         return CNN_OK;
-    cnn_status status =
-        cnn_cuda_check(device, cudaMemcpyAsync(dst, src, bytes, kinds[kind], device->stream), "cudaMemcpyAsync");
-    return status == CNN_OK && kind == CNN_COPY_TO_HOST ? cnn_cuda_sync(device) : status;
+    return cnn_cuda_check(device, cudaMemcpyAsync(dst, src, bytes, kinds[kind], device->stream), "cudaMemcpyAsync");
+}
+
+/* To the host it waits; to the device it returns when src may be overwritten: pageable memory is staged first. */
+cnn_status cnn_cuda_copy(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind)
+{
+    cnn_status status = cnn_cuda_copy_async(device, dst, src, bytes, kind);
+    return status == CNN_OK && bytes && kind == CNN_COPY_TO_HOST ? cnn_cuda_sync(device) : status;
 }
 
 cnn_status cnn_cuda_sync(cnn_device *device)

@@ -16,6 +16,7 @@ void cnn_cuda_free(cnn_device *device, void *memory);
 void *cnn_cuda_alloc_host(cnn_device *device, size_t bytes);
 void cnn_cuda_free_host(cnn_device *device, void *memory);
 cnn_status cnn_cuda_copy(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind);
+cnn_status cnn_cuda_copy_async(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind);
 cnn_status cnn_cuda_sync(cnn_device *device);
 cnn_status cnn_cuda_mark(cnn_device *device, int slot);
 cnn_status cnn_cuda_wait(cnn_device *device, int slot);
