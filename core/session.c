@@ -16,12 +16,36 @@ enum { STANDARD_BATCH = 64 };
 
 /* ---- Memory ---- */
 
-static void *device_alloc(cnn_session *session, size_t bytes)
+/* Says how much was asked for and how much there is, and for memory that grows with the batch which batch would fit. */
+static void no_memory(cnn_session *session, size_t bytes, int batch)
+{
+    size_t left = 0, all = 0;
+    if (session->backend->memory)
+        session->backend->memory(session->device, &left, &all);
+    const double asked = (double)bytes / 1e6, fits = batch * ((double)left / (double)bytes);
+    if (all == 0)
+        cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %.1f MB were asked for; use a smaller --batch",
+                  session->backend->name, asked);
+    else if (fits >= 1.0 && fits < batch)
+        cnn_error(
+            CNN_ERR_MEMORY,
+            "out of memory on device %s: %.1f MB were asked for at batch %d, %.1f of %.1f MB are free; --batch %d "
+            "would fit",
+            session->backend->name, asked, batch, (double)left / 1e6, (double)all / 1e6, (int)fits);
+    else
+        cnn_error(
+            CNN_ERR_MEMORY,
+            "out of memory on device %s: %.1f MB were asked for, %.1f of %.1f MB are free; use a smaller --batch or "
+            "a smaller model",
+            session->backend->name, asked, (double)left / 1e6, (double)all / 1e6);
+}
+
+/* batch: of what grows with it, else 0. */
+static void *device_alloc(cnn_session *session, size_t bytes, int batch)
 {
     void *memory = session->backend->alloc(session->device, bytes);
     if (!memory)
-        cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %zu bytes were asked for; use a smaller --batch",
-                  session->backend->name, bytes);
+        no_memory(session, bytes, batch);
     return memory;
 }
 
@@ -51,7 +75,7 @@ cnn_status cnn_session_alloc(cnn_session *session, cnn_place place, size_t bytes
     place_free(session, place);
     if (bytes)
         session->memory[place] = in_host_memory(session, place) ? session->backend->alloc_host(session->device, bytes)
-                                                                : device_alloc(session, bytes);
+                                                                : device_alloc(session, bytes, 0);
     return bytes && !session->memory[place] ? CNN_ERR_MEMORY : CNN_OK;
 }
 
@@ -77,7 +101,7 @@ static void drop_recordings(cnn_session *session)
 }
 
 /* More memory for what all programs share, once what is enqueued has no more use for the old. */
-static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t need)
+static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t need, int batch)
 {
     if (need <= *have)
         return CNN_OK;
@@ -87,7 +111,7 @@ static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t
     drop_recordings(session);
     device_free(session, *memory);
     *have = 0;
-    *memory = device_alloc(session, need);
+    *memory = device_alloc(session, need, batch);
     if (!*memory)
         return CNN_ERR_MEMORY;
     *have = need;
@@ -128,7 +152,7 @@ static cnn_status place_params(cnn_session *session)
             session->param[i] = param->data;
             continue;
         }
-        session->param[i] = device_alloc(session, cnn_desc_bytes(&param->desc));
+        session->param[i] = device_alloc(session, cnn_desc_bytes(&param->desc), 0);
         status = session->param[i]
                      ? cnn_session_upload(session, session->param[i], param->data, cnn_desc_bytes(&param->desc))
                      : CNN_ERR_MEMORY;
@@ -238,8 +262,8 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
         CNN_TRY(cnn_program_fuse(program, session->backend, session->device));
     CNN_TRY(cnn_program_plan(program));
     CNN_TRY(cnn_program_prepare(program, session->model, session->backend, session->device));
-    CNN_TRY(grow(session, &session->arena, &session->arena_bytes, program->arena_bytes));
-    CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes));
+    CNN_TRY(grow(session, &session->arena, &session->arena_bytes, program->arena_bytes, batch));
+    CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes, batch));
     for (int i = 0; i < program->instruction_count; i++) {
         const cnn_instruction *instruction = &program->instructions[i];
         if (instruction->desc.constant_weights && instruction->kernel->pack)

@@ -76,6 +76,7 @@ typedef struct cnn_backend {
 
     void *(*alloc)(cnn_device *device, size_t bytes); /* 64-byte aligned; NULL when there is none left */
     void (*free)(cnn_device *device, void *memory);
+    void (*memory)(cnn_device *device, size_t *free_bytes, size_t *all_bytes); /* NULL: not known */
     cnn_status (*copy)(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind);
     cnn_status (*sync)(cnn_device *device);
 

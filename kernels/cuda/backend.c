@@ -154,6 +154,7 @@ static const cnn_backend backend = {
     .level = cuda_level,
     .alloc = cnn_cuda_alloc,
     .free = cnn_cuda_free,
+    .memory = cnn_cuda_memory,
     .copy = cnn_cuda_copy,
     .sync = cnn_cuda_sync,
     .mark = cnn_cuda_mark,

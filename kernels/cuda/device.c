@@ -128,16 +128,18 @@ void cnn_cuda_close(cnn_device *device)
 void *cnn_cuda_alloc(cnn_device *device, size_t bytes)
 {
     void *memory = NULL;
-    size_t left = 0, all = 0;
-    cudaError_t error = cudaMalloc(&memory, bytes);
-    if (error == cudaSuccess)
+    (void)device;
+    if (cudaMalloc(&memory, bytes) == cudaSuccess)
         return memory;
-    (void)cudaGetLastError(); /* the error is not sticky; the next launch must not see it */
-    (void)cudaMemGetInfo(&left, &all);
-    device->host->error(CNN_ERR_MEMORY,
-                        "device " CNN_CUDA_NAME ": out of memory: %.1f MB were asked for, %.1f of %.1f MB are free",
-                        (double)bytes / 1e6, (double)left / 1e6, (double)all / 1e6);
+    (void)cudaGetLastError(); /* this one is not sticky: the next launch must not see it */
     return NULL;
+}
+
+void cnn_cuda_memory(cnn_device *device, size_t *free_bytes, size_t *all_bytes)
+{
+    (void)device;
+    if (cudaMemGetInfo(free_bytes, all_bytes) != cudaSuccess)
+        *free_bytes = *all_bytes = 0;
 }
 
 void cnn_cuda_free(cnn_device *device, void *memory)

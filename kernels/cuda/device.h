@@ -13,6 +13,7 @@ cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options
 void cnn_cuda_close(cnn_device *device);
 void *cnn_cuda_alloc(cnn_device *device, size_t bytes);
 void cnn_cuda_free(cnn_device *device, void *memory);
+void cnn_cuda_memory(cnn_device *device, size_t *free_bytes, size_t *all_bytes);
 void *cnn_cuda_alloc_host(cnn_device *device, size_t bytes);
 void cnn_cuda_free_host(cnn_device *device, void *memory);
 cnn_status cnn_cuda_copy(cnn_device *device, void *dst, const void *src, size_t bytes, cnn_copy kind);
