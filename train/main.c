@@ -192,17 +192,51 @@ out:
     return status;
 }
 
+/* Prints what a training step runs, instead of training. */
+static cnn_status dump_program(train_run *run)
+{
+    cnn_status status = CNN_OK;
+    cnn_session *session = NULL;
+    char *text = NULL;
+    const float rate = 0.0f;
+    cnn_train_options *options = &run->options;
+    train_settings_options(run->set, &run->cli->common, options);
+    const cnn_session_options training = {.device = options->device,
+                                          .batch = options->batch,
+                                          .train = true,
+                                          .storage = options->storage,
+                                          .tf32 = options->tf32,
+                                          .autotune = options->autotune,
+                                          .step = {.optimizer = options->optimizer,
+                                                   .label_smoothing = options->label_smoothing,
+                                                   .ema = options->ema_decay > 0.0}};
+    CNN_TRY(cnn_session_open(run->model, &training, &session));
+    CNN_TRY(cnn_session_set_data(session, run->data));
+    CNN_TRY(cnn_session_set_schedule(session, &rate, 1));
+    CNN_TRY(cnn_session_dump(session, true, options->batch, &text));
+    fputs(text, stdout);
+out:
+    free(text);
+    cnn_session_close(session);
+    return status;
+}
+
 static cnn_status run_tool(train_run *run)
 {
     cnn_status status = CNN_OK;
     cnn_dataset *data = NULL, *test = NULL;
     cnn_train_result result;
     CNN_TRY(train_settings_check(run->set));
-    CNN_TRY(check_outputs(run));
+    if (!run->set->dump_program)
+        CNN_TRY(check_outputs(run));
     CNN_TRY(train_make_model(run));
     CNN_TRY(train_load_data(run, &data, &test));
     CNN_TRY(train_init_model(run));
     run->data = data;
+    if (run->set->dump_program) {
+        status = dump_program(run);
+        goto out;
+    }
     CNN_TRY(train(run, &result));
     CNN_TRY(finish(run, &result, test));
 out:

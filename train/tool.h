@@ -34,7 +34,7 @@ typedef struct train_settings {
     double loss_scale_start;          /* or TRAIN_NOT_GIVEN */
     const char *checkpoint;           /* or NULL: OUTPUT.ckpt */
     int64_t checkpoint_every;         /* steps; or 0: only after each epoch */
-    bool resume;
+    bool resume, dump_program;
     const char *log; /* or NULL: none */
 } train_settings;
 

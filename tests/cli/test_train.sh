@@ -122,6 +122,11 @@ refuses 2 "--epochs|'1x'" "$@" --epochs 1x
 refuses 2 "--lr|'-0.1'" "$@" --lr -0.1
 refuses 2 "--amp|'fp8'|fp16 or bf16" "$@" --amp=fp8
 refuses 2 "--epcohs|--epochs" "$@" --epcohs 3
+succeeds "$train" --model lenet5 --data synth --amp --batch 8 --dump-program -o none.cnn
+says "training of lenet5, batch 8"
+says "conv_wgrad src=f16"
+says "loss_scale"
+[ ! -e none.cnn ] || fail "--dump-program trained"
 refuses 2 "--device|'tpu'|auto, cuda, cpu or ref" "$@" --device tpu
 refuses 2 "'model.cnn'" "$@" model.cnn
 refuses 2 "--output|needs a value" "$@" --output
