@@ -1,4 +1,5 @@
-/* Fusion: element-wise ops and pooling move into the convolution or linear op that makes their input.
+/* Fusion: element-wise ops and pooling move into the convolution or linear op that makes their input; in training,
+ * ReLU and max-pooling into the batch norm before them.
  *
  * An op is merged when it is the only reader of the value, directly computes the next one from it, and the backend
  * says that it has a kernel for the merged descriptor. */
@@ -11,22 +12,45 @@ static bool is_gemm(cnn_op op)
     return op == CNN_OP_CONV || op == CNN_OP_LINEAR;
 }
 
-/* The only instruction that reads `buffer`, or -1 when there are none or several. */
-static int only_reader(const cnn_program *program, int buffer)
+/* How many arguments read `buffer`; the first `most` of their instructions go to reader[]. */
+static int find_readers(const cnn_program *program, int buffer, int most, int *reader)
 {
-    int reader = -1;
+    int count = 0;
     for (int i = 0; i < program->instruction_count; i++) {
         const cnn_op_info *info = cnn_op_info_get(program->instructions[i].desc.op);
         for (int role = 0; role < CNN_ARG_COUNT; role++) {
             if (program->instructions[i].arg[role] != buffer || !(info->use[role] & CNN_USE_READ))
                 continue;
-            if (reader >= 0)
-                return -1;
-            reader = i;
+            if (count < most)
+                reader[count] = i;
+            count++;
         }
     }
-    return reader;
+    return count;
 }
+
+/* The only instruction that reads `buffer`, or -1 when there are none or several. */
+static int only_reader(const cnn_program *program, int buffer)
+{
+    int reader = -1;
+    return find_readers(program, buffer, 1, &reader) == 1 ? reader : -1;
+}
+
+static void remove_instruction(cnn_program *program, int i)
+{
+    memmove(&program->instructions[i], &program->instructions[i + 1],
+            sizeof *program->instructions * (size_t)(program->instruction_count - i - 1));
+    program->instruction_count--;
+}
+
+/* `buffer` is not made any more: when it is the node's value, that has none. */
+static void forget_value(cnn_program *program, int node, int buffer)
+{
+    if (program->value[node] == buffer)
+        program->value[node] = -1;
+}
+
+/* ---- Behind convolutions and linear ops ---- */
 
 static cnn_epilogue_kind epilogue_of(const cnn_instruction *instruction)
 {
@@ -82,13 +106,96 @@ static bool merge_next(cnn_program *program, int i, const cnn_backend *backend, 
     cnn_instruction merged = merge(first, second, kind);
     if (backend->prepare(device, &merged.desc, NULL, NULL) != CNN_OK)
         return false;
-    if (program->value[first->node] == value)
-        program->value[first->node] = -1;
+    forget_value(program, first->node, value);
     *first = merged;
-    memmove(&program->instructions[j], &program->instructions[j + 1],
-            sizeof *program->instructions * (size_t)(program->instruction_count - j - 1));
-    program->instruction_count--;
+    remove_instruction(program, j);
     return true;
+}
+
+/* ---- Batch norm, ReLU and max-pooling of a training step ---- */
+
+/* Instructions by number, in the order in which they run. */
+typedef struct pooled_bn {
+    int bn, relu, pool, pool_grad, relu_grad, bn_grad;
+} pooled_bn;
+
+/* The instruction `op` that alone reads, as `role`, what instruction i writes as `from`, a temporary; or -1. */
+static int follow(const cnn_program *program, int i, cnn_arg from, cnn_op op, cnn_arg role)
+{
+    int buffer = i < 0 ? -1 : program->instructions[i].arg[from];
+    if (buffer < 0 || program->buffers[buffer].place != CNN_PLACE_ARENA)
+        return -1;
+    int reader = only_reader(program, buffer);
+    return reader >= 0 && program->instructions[reader].desc.op == op &&
+                   program->instructions[reader].arg[role] == buffer
+               ? reader
+               : -1;
+}
+
+/* The pooling and the gradient that read what the ReLU writes, and nobody else. */
+static bool find_relu_readers(const cnn_program *program, pooled_bn *found)
+{
+    int reader[2], y = program->instructions[found->relu].arg[CNN_ARG_DST];
+    if (program->buffers[y].place != CNN_PLACE_ARENA || find_readers(program, y, 2, reader) != 2)
+        return false;
+    found->pool = reader[0];
+    found->relu_grad = reader[1];
+    return program->instructions[reader[0]].desc.op == CNN_OP_MAXPOOL &&
+           program->instructions[reader[1]].desc.op == CNN_OP_RELU_GRAD &&
+           program->instructions[reader[1]].arg[CNN_ARG_SRC] == y;
+}
+
+static bool find_pooled_bn(const cnn_program *program, int bn, pooled_bn *found)
+{
+    const cnn_instruction *list = program->instructions;
+    found->bn = bn;
+    found->relu = follow(program, bn, CNN_ARG_DST, CNN_OP_RELU, CNN_ARG_SRC);
+    if (list[bn].desc.op != CNN_OP_BN_TRAIN || found->relu < 0 || !find_relu_readers(program, found))
+        return false;
+    found->pool_grad = follow(program, found->pool, CNN_ARG_INDEX, CNN_OP_MAXPOOL_GRAD, CNN_ARG_INDEX);
+    found->bn_grad = follow(program, found->relu_grad, CNN_ARG_DST, CNN_OP_BN_GRAD, CNN_ARG_SRC2);
+    return found->bn_grad >= 0 && found->pool_grad >= 0 &&
+           follow(program, found->pool_grad, CNN_ARG_DST, CNN_OP_RELU_GRAD, CNN_ARG_SRC2) == found->relu_grad &&
+           list[found->bn_grad].arg[CNN_ARG_INVSTD] == list[bn].arg[CNN_ARG_INVSTD];
+}
+
+/* `into` takes an argument of `from`. */
+static void take(cnn_instruction *into, const cnn_instruction *from, cnn_arg role)
+{
+    into->arg[role] = from->arg[role];
+    into->desc.arg[role] = from->desc.arg[role];
+}
+
+/* Batch norm i, its ReLU and pooling become one op, and the three gradients another. Both or none: the index that the
+ * first leaves behind tells what the ReLU cut off too. */
+static void merge_pooled_bn(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
+{
+    pooled_bn found;
+    if (!find_pooled_bn(program, i, &found))
+        return;
+    cnn_instruction *list = program->instructions;
+    const cnn_instruction *pool = &list[found.pool], *pool_grad = &list[found.pool_grad];
+    cnn_instruction forward = list[found.bn], backward = list[found.bn_grad];
+    forward.node = pool->node;
+    take(&forward, pool, CNN_ARG_DST);
+    take(&forward, pool, CNN_ARG_INDEX);
+    take(&backward, pool_grad, CNN_ARG_INDEX);
+    take(&backward, pool_grad, CNN_ARG_SRC2);
+    forward.desc.epilogue[forward.desc.epilogue_count++] = CNN_EPILOGUE_RELU;
+    forward.desc.epilogue[forward.desc.epilogue_count++] = CNN_EPILOGUE_MAXPOOL;
+    forward.desc.pool_kernel = backward.desc.pool_kernel = pool->desc.kernel;
+    forward.desc.pool_stride = backward.desc.pool_stride = pool->desc.stride;
+    if (backend->prepare(device, &forward.desc, NULL, NULL) != CNN_OK ||
+        backend->prepare(device, &backward.desc, NULL, NULL) != CNN_OK)
+        return;
+    forget_value(program, list[found.bn].node, list[found.bn].arg[CNN_ARG_DST]);
+    forget_value(program, list[found.relu].node, list[found.relu].arg[CNN_ARG_DST]);
+    list[found.bn] = forward;
+    list[found.bn_grad] = backward;
+    remove_instruction(program, found.relu_grad);
+    remove_instruction(program, found.pool_grad);
+    remove_instruction(program, found.pool);
+    remove_instruction(program, found.relu);
 }
 
 cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cnn_device *device)
@@ -97,5 +204,7 @@ cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cn
         if (is_gemm(program->instructions[i].desc.op))
             while (merge_next(program, i, backend, device)) {
             }
+    for (int i = 0; i < program->instruction_count; i++)
+        merge_pooled_bn(program, i, backend, device);
     return CNN_OK;
 }

@@ -151,6 +151,78 @@ START_TEST(fusion_merges_only_sole_readers)
 }
 END_TEST
 
+/* The reference, which answers yes when asked for any op that it defines. */
+static cnn_status prepare_all(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
+{
+    cnn_kernel *made = NULL;
+    if (kernel)
+        return cnn_backend_ref.prepare(device, desc, kernel, why);
+    cnn_status status = cnn_backend_ref.prepare(device, desc, &made, why);
+    if (made)
+        made->destroy(made);
+    return status;
+}
+
+static const char pooled_cfg[] = "image = input(height=8, width=8, channels=1)\n"
+                                 "conv1 = conv(image, out=4, kernel=3, pad=1, bias=0)\n"
+                                 "bn1 = bn(conv1)\n"
+                                 "relu1 = relu(bn1)\n"
+                                 "pool1 = maxpool(relu1, kernel=2)\n"
+                                 "conv2 = conv(pool1, out=4, kernel=3, pad=1, bias=0)\n"
+                                 "bn2 = bn(conv2)\n"
+                                 "relu2 = relu(bn2)\n"
+                                 "sum = add(relu2, pool1)\n"
+                                 "fc = linear(sum, out=3)\n";
+
+static const cnn_instruction *first_op(const cnn_program *program, cnn_op op)
+{
+    for (int i = 0; i < program->instruction_count; i++)
+        if (program->instructions[i].desc.op == op)
+            return &program->instructions[i];
+    ck_abort_msg("no op %s", cnn_op_info_get(op)->name);
+    return NULL;
+}
+
+START_TEST(pooling_moves_into_batch_norms)
+{
+    cnn_backend backend = cnn_backend_ref;
+    cnn_device *device;
+    backend.prepare = prepare_all;
+    ck_assert(backend.open(cnn_host_get(), NULL, &device) == CNN_OK);
+    cnn_model *model = model_from(pooled_cfg);
+    cnn_program *plain = make(model, CNN_GOAL_TRAIN, &cnn_backend_ref, device);
+    cnn_program *program = make(model, CNN_GOAL_TRAIN, &backend, device);
+    check_plan(program);
+    check_order(program);
+    /* bn1 takes its ReLU and pooling; no pooling follows bn2. */
+    ck_assert_int_eq(program->instruction_count, plain->instruction_count - 4);
+    ck_assert_int_eq(count_ops(program, CNN_OP_MAXPOOL) + count_ops(program, CNN_OP_MAXPOOL_GRAD), 0);
+    ck_assert_int_eq(count_ops(program, CNN_OP_RELU), 1);
+    ck_assert_int_eq(count_ops(program, CNN_OP_RELU_GRAD), 1);
+    ck_assert_int_eq(count_ops(plain, CNN_OP_MAXPOOL_GRAD), 1);
+
+    const cnn_instruction *forward = first_op(program, CNN_OP_BN_TRAIN), *backward = NULL;
+    for (int i = 0; i < program->instruction_count; i++)
+        if (program->instructions[i].desc.op == CNN_OP_BN_GRAD)
+            backward = &program->instructions[i]; /* the last one is bn1's */
+    ck_assert_int_eq(forward->desc.epilogue_count, 2);
+    ck_assert_int_eq(forward->node, cnn_model_find(model, "pool1"));
+    ck_assert_int_eq(forward->arg[CNN_ARG_DST], program->value[forward->node]);
+    ck_assert_int_eq(forward->arg[CNN_ARG_INDEX], backward->arg[CNN_ARG_INDEX]);
+    ck_assert_int_eq(forward->arg[CNN_ARG_SRC], backward->arg[CNN_ARG_SRC]);
+    ck_assert_int_eq(backward->arg[CNN_ARG_SRC2], first_op(plain, CNN_OP_MAXPOOL_GRAD)->arg[CNN_ARG_SRC2]);
+    ck_assert_int_eq(backward->desc.pool_kernel, 2);
+    ck_assert(program->value[cnn_model_find(model, "bn1")] == -1 &&
+              program->value[cnn_model_find(model, "relu1")] == -1);
+    ck_assert_msg(cnn_program_prepare(program, model, &backend, device) == CNN_OK, "%s", cnn_last_error());
+
+    cnn_program_free(program, &backend, device);
+    cnn_program_free(plain, &cnn_backend_ref, device);
+    cnn_model_free(model);
+    backend.close(device);
+}
+END_TEST
+
 START_TEST(residual_gradient_is_summed)
 {
     const cnn_backend *backend = &cnn_backend_ref;
@@ -199,6 +271,7 @@ int main(void)
     tcase_add_test(tcase, builtin_models_lower_and_plan);
     tcase_add_test(tcase, residual_model_lowers_and_plans);
     tcase_add_test(tcase, fusion_merges_only_sole_readers);
+    tcase_add_test(tcase, pooling_moves_into_batch_norms);
     tcase_add_test(tcase, residual_gradient_is_summed);
     tcase_add_test(tcase, segments_cover_the_parameters);
     Suite *suite = suite_create("program");

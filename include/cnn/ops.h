@@ -16,9 +16,9 @@
  * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C]                         | DST dx [N,H,W,C]             |
  * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K]                         | DST dw f32, opt. DST2 db f32 |
  * | LINEAR*       | as CONV* with R = H, S = W, P = Q = 1, pad 0: a GEMM over H*W*C                           |
- * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD       |
+ * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD, with epilogue MAXPOOL INDEX u8 [N,P,Q,C] |
  * | BN_INFER      | SRC, GAMMA, BETA, MEAN, VAR                                | DST                          |
- * | BN_GRAD       | SRC x, SRC2 dy, GAMMA, MEAN, INVSTD                        | DST dx, DST2 dgamma, DST3 dbeta |
+ * | BN_GRAD       | SRC x, SRC2 dy, GAMMA, MEAN, INVSTD, opt. INDEX u8 [N,P,Q,C] | DST dx, DST2 dgamma, DST3 dbeta |
  * | RELU          | SRC (float or i8)                                          | DST                          |
  * | RELU_GRAD     | SRC y (the ReLU's output), SRC2 dy                         | DST dx = y > 0 ? dy : 0      |
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
@@ -44,6 +44,11 @@
  *          statistics. BN_INFER reads running MEAN and VAR.
  *          BN_GRAD: xhat = (x-mean)*invstd; dbeta = sum dy; dgamma = sum dy*xhat;
  *          dx = gamma*invstd*(dy - dbeta/m - xhat*dgamma/m).
+ *          BN_TRAIN may end in [RELU] MAXPOOL: DST [N,P,Q,C] is the pooled tensor and INDEX is as MAXPOOL's; with RELU it is
+ *          255 where the maximum is not above 0 (or is NaN): no gradient passes. BN_GRAD with INDEX is what belongs to it:
+ *          SRC2 [N,P,Q,C] is the gradient of the pooled tensor, and dy that of MAXPOOL_GRAD with pool_kernel and pool_stride.
+ *          Such ops round only what they store: y before the pooling and dy behind it stay f32 (so that among values that
+ *          f16 cannot tell apart INDEX may name another one than MAXPOOL of a rounded y would).
  * MAXPOOL  windows lie wholly inside the image (no padding, floor). INDEX = r*kernel+s of the first maximum in row
  *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
  * INPUT    dst[n,h,w,c] = TABLE[c][src[image(n), h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
@@ -137,7 +142,8 @@ typedef enum cnn_arg {
 typedef enum cnn_use { CNN_USE_NONE = 0, CNN_USE_READ = 1, CNN_USE_WRITE = 2, CNN_USE_UPDATE = 3 } cnn_use;
 
 /* Epilogue steps run in order on the f32 (or, before REQUANTIZE/DEQUANTIZE, i32) accumulator. Valid chains:
- * float: [BIAS] [ADD] [RELU] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE. Backends refuse what they lack. */
+ * float: [BIAS] [ADD] [RELU] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE;  BN_TRAIN: none or [RELU] MAXPOOL.
+ * Backends refuse what they lack. */
 typedef enum cnn_epilogue_kind {
     CNN_EPILOGUE_NONE = 0,
     CNN_EPILOGUE_BIAS,       /* + BIAS[k], f32 */
@@ -155,7 +161,7 @@ typedef struct cnn_op_desc {
     cnn_tensor_desc arg[CNN_ARG_COUNT]; /* by role; dtype CNN_NONE where absent */
     int32_t stride, pad;                /* CONV*: same in both directions */
     int32_t kernel;                     /* MAXPOOL*: square window; its stride is `stride` */
-    int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL */
+    int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
     float eps, momentum;                /* BN */
     float lo, hi;                       /* REQUANTIZE and i8 ADD */
     float scale[2];                     /* i8 ADD */

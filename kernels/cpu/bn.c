@@ -164,6 +164,8 @@ static cnn_status bn_grad_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT],
 bool cnn_cpu_bn_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
+    if (desc->epilogue_count > 0 || desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
+        return cnn_cpu_refuse(why, "pooling is not part of its batch norm");
     return cnn_cpu_unpadded(desc, why);
 }
 

@@ -53,11 +53,42 @@ static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *de
     return cnn_cuda_unpadded(desc, why) && first_shape_suits(desc, &desc->arg[CNN_ARG_DST], why);
 }
 
+/* ---- Batch norm with pooling ---- */
+
+/* SRC x; `pooled` is DST forward and SRC2 backward. */
+static bool pooled_suits(const cnn_op_desc *desc, const cnn_tensor_desc *pooled, char *why)
+{
+    const cnn_tensor_desc *x = &desc->arg[CNN_ARG_SRC];
+    if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE)
+        return cnn_cuda_refuse(why, "there is no pooling behind it");
+    if (desc->pool_stride < desc->pool_kernel)
+        return cnn_cuda_refuse(why, "its windows overlap");
+    if (desc->arg[CNN_ARG_DST].dtype != x->dtype || pooled->dtype != x->dtype)
+        return cnn_cuda_refuse(why, "element types differ");
+    return cnn_cuda_unpadded(desc, why) &&
+           (cnn_desc_pixels(x) <= INT32_MAX || cnn_cuda_refuse(why, "it has more than 2^31 pixels"));
+}
+
+static bool bn_pool_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    (void)device;
+    return pooled_suits(desc, &desc->arg[CNN_ARG_DST], why);
+}
+
+static bool bn_pool_grad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    (void)device;
+    return pooled_suits(desc, &desc->arg[CNN_ARG_SRC2], why);
+}
+
 /* ---- The table ---- */
 
 const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
     {CNN_OP_CONV, "cnn_cuda_conv_first", conv_first_suits, NULL, cnn_cuda_conv_first, NULL},
     {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_first_wgrad", conv_first_wgrad_suits, cnn_cuda_conv_first_wgrad_workspace,
      cnn_cuda_conv_first_wgrad, NULL},
+    {CNN_OP_BN_TRAIN, "cnn_cuda_bn_pool", bn_pool_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool, NULL},
+    {CNN_OP_BN_GRAD, "cnn_cuda_bn_pool_grad", bn_pool_grad_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool_grad,
+     NULL},
     {CNN_OP_NONE, NULL, NULL, NULL, NULL, NULL},
 };

@@ -23,6 +23,11 @@ cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels
 cnn_cuda_launch cnn_cuda_conv_first, cnn_cuda_conv_first_wgrad;
 size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc);
 
+/* ---- Batch norm, ReLU and max-pooling in one: bn_pool.cu ---- */
+
+cnn_cuda_launch cnn_cuda_bn_pool, cnn_cuda_bn_pool_grad;
+size_t cnn_cuda_bn_pool_workspace(const cnn_op_desc *desc); /* of either */
+
 /* ---- After an INT8 convolution or GEMM: i32_epilogue.cu ---- */
 
 /* The epilogue of an i8 CONV or LINEAR descriptor, or the ops REQUANTIZE and DEQUANTIZE, over sums i32 [N,P,Q,pitch]

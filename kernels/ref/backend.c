@@ -132,8 +132,12 @@ static cnn_status ref_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_k
 {
     if (!cnn_ref_check(desc, why))
         return CNN_ERR_UNSUPPORTED;
+    /* It defines such an op but wants no programs of it: training on the reference rounds after each layer. */
+    bool pools = (desc->op == CNN_OP_BN_TRAIN || desc->op == CNN_OP_BN_GRAD) && desc->arg[CNN_ARG_INDEX].dtype;
+    if (!kernel && pools && why)
+        strcpy(why, "the reference pools after batch norms, not with them");
     if (!kernel)
-        return CNN_OK;
+        return pools ? CNN_ERR_UNSUPPORTED : CNN_OK;
     ref_kernel *made = device->host->alloc(sizeof *made);
     if (!made)
         return CNN_ERR_MEMORY;

@@ -249,23 +249,54 @@ static bool check_wgrad(const cnn_op_desc *desc, char *why)
 
 /* ---- Batch normalization ---- */
 
-static bool check_bn(const cnn_op_desc *desc, const cnn_arg *vectors, int count, char *why)
+/* SRC and the vectors, one value a channel. */
+static bool check_bn_inputs(const cnn_op_desc *desc, const cnn_arg *vectors, int count, char *why)
 {
-    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     if (!check_float_src(desc, why))
         return false;
     for (int i = 0; i < count; i++)
-        if (!check_vector(desc, vectors[i], CNN_F32, src->c, why))
+        if (!check_vector(desc, vectors[i], CNN_F32, desc->arg[CNN_ARG_SRC].c, why))
             return false;
+    return true;
+}
+
+static bool check_bn(const cnn_op_desc *desc, const cnn_arg *vectors, int count, char *why)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     int32_t shape[4] = {src->n, src->h, src->w, src->c};
-    return check_float_dst(desc, shape, why);
+    return check_bn_inputs(desc, vectors, count, why) && check_float_dst(desc, shape, why);
+}
+
+/* The pooling behind a batch norm: its window, INDEX, and the shape of the pooled tensor. */
+static bool check_bn_pool(const cnn_op_desc *desc, int32_t pooled[4], char *why)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    REQUIRE(desc->pool_kernel >= 1 && desc->pool_kernel <= 15 && desc->pool_stride >= 1,
+            "a pooling window behind a batch norm is 1 to 15 wide, and its stride at least 1");
+    pooled[0] = src->n;
+    pooled[1] = cnn_window_count(src->h, desc->pool_kernel, desc->pool_stride, 0);
+    pooled[2] = cnn_window_count(src->w, desc->pool_kernel, desc->pool_stride, 0);
+    pooled[3] = src->c;
+    REQUIRE(pooled[1] > 0 && pooled[2] > 0, "a pooling window of %d does not fit into %d x %d", desc->pool_kernel,
+            src->h, src->w);
+    return check_is(desc, CNN_ARG_INDEX, CNN_U8, pooled, why);
 }
 
 static bool check_bn_train(const cnn_op_desc *desc, char *why)
 {
     static const cnn_arg vectors[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR, CNN_ARG_INVSTD};
+    static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_RELU, CNN_EPILOGUE_MAXPOOL};
+    int32_t pooled[4];
     REQUIRE(desc->eps > 0, "eps must be positive");
-    return check_bn(desc, vectors, 5, why);
+    if (!check_chain(desc, chain, 2, why))
+        return false;
+    if (desc->epilogue_count == 0) {
+        REQUIRE(!present(desc, CNN_ARG_INDEX), "an index needs an epilogue that pools");
+        return check_bn(desc, vectors, 5, why);
+    }
+    REQUIRE(cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL), "the epilogue of a batch norm ends in max-pooling");
+    return check_bn_inputs(desc, vectors, 5, why) && check_bn_pool(desc, pooled, why) &&
+           check_float_dst(desc, pooled, why);
 }
 
 static bool check_bn_infer(const cnn_op_desc *desc, char *why)
@@ -279,7 +310,12 @@ static bool check_bn_grad(const cnn_op_desc *desc, char *why)
 {
     static const cnn_arg vectors[] = {CNN_ARG_GAMMA, CNN_ARG_MEAN, CNN_ARG_INVSTD, CNN_ARG_DST2, CNN_ARG_DST3};
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
-    return check_bn(desc, vectors, 5, why) && check_like(desc, CNN_ARG_SRC2, src->dtype, src, why);
+    int32_t pooled[4];
+    if (!check_bn(desc, vectors, 5, why))
+        return false;
+    if (!present(desc, CNN_ARG_INDEX))
+        return check_like(desc, CNN_ARG_SRC2, src->dtype, src, why);
+    return check_bn_pool(desc, pooled, why) && check_is(desc, CNN_ARG_SRC2, src->dtype, pooled, why);
 }
 
 /* ---- Elementwise and pooling ---- */

@@ -24,6 +24,7 @@
 #define cnn_ref_relu cnn_ref64_relu
 #define cnn_ref_relu_grad cnn_ref64_relu_grad
 #define cnn_ref_maxpool cnn_ref64_maxpool
+#define cnn_ref_pool_gradient cnn_ref64_pool_gradient
 #define cnn_ref_maxpool_grad cnn_ref64_maxpool_grad
 #define cnn_ref_add cnn_ref64_add
 #define cnn_ref_input cnn_ref64_input

@@ -39,23 +39,22 @@ void cnn_ref_maxpool(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], vo
         cnn_ref_clear_padding(&desc->arg[CNN_ARG_INDEX], arg[CNN_ARG_INDEX]);
 }
 
-/* dx of input pixel (n,h,w): the sum of dy over the windows, in order, whose maximum it was. */
-static double pool_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t n, int32_t h, int32_t w,
-                            int32_t c)
+double cnn_ref_pool_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t kernel, int32_t stride,
+                             int32_t n, int32_t h, int32_t w, int32_t c)
 {
     const cnn_tensor_desc *dy = &desc->arg[CNN_ARG_SRC2];
     double sum = 0;
     for (int32_t p = 0; p < dy->h; p++) {
-        int32_t r = h - p * desc->stride;
-        if (r < 0 || r >= desc->kernel)
+        int32_t r = h - p * stride;
+        if (r < 0 || r >= kernel)
             continue;
         for (int32_t q = 0; q < dy->w; q++) {
-            int32_t s = w - q * desc->stride;
-            if (s < 0 || s >= desc->kernel)
+            int32_t s = w - q * stride;
+            if (s < 0 || s >= kernel)
                 continue;
             int64_t pixel = cnn_ref_pixel(dy, n, p, q);
             double index = cnn_ref_get(&desc->arg[CNN_ARG_INDEX], arg[CNN_ARG_INDEX], pixel, c);
-            if ((int32_t)index == r * desc->kernel + s)
+            if ((int32_t)index == r * kernel + s)
                 sum += cnn_ref_get(dy, arg[CNN_ARG_SRC2], pixel, c);
         }
     }
@@ -71,6 +70,6 @@ void cnn_ref_maxpool_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT
             for (int32_t w = 0; w < dx->w; w++)
                 for (int32_t c = 0; c < dx->c; c++)
                     cnn_ref_put(dx, arg[CNN_ARG_DST], cnn_ref_pixel(dx, n, h, w), c,
-                                pool_gradient(desc, arg, n, h, w, c));
+                                cnn_ref_pool_gradient(desc, arg, desc->kernel, desc->stride, n, h, w, c));
     cnn_ref_clear_padding(dx, arg[CNN_ARG_DST]);
 }

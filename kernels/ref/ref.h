@@ -56,6 +56,12 @@ size_t cnn_ref_conv_workspace(const cnn_op_desc *desc);
 /* Runs the epilogue chain over sums [N,P,Q,K] and stores DST. Changes sums. */
 void cnn_ref_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], double *sums);
 
+/* ---- Max-pooling: pool.c ---- */
+
+/* Of pixel (n,h,w) in front of a pooling: the sum of SRC2 over the windows, in order, whose INDEX names it. */
+double cnn_ref_pool_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t kernel, int32_t stride,
+                             int32_t n, int32_t h, int32_t w, int32_t c);
+
 /* ---- One function an op. arg and workspace as cnn_kernel.run; the descriptor has passed cnn_ref_check. ---- */
 
 typedef void cnn_ref_op(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace);

@@ -29,19 +29,53 @@ typedef struct channel {
     double mean, invstd, mean_error, invstd_error;
 } channel;
 
-/* DST = (x - mean)*invstd*gamma + beta, also when computed as x*a + b. */
+/* Error of (x - mean)*invstd*gamma + beta, also when computed as x*a + b. */
+static double normalized_error(const kc_case *test, int32_t c, const channel *ch, double x)
+{
+    double gamma = fabs(test->in[CNN_ARG_GAMMA][c]), beta = fabs(test->in[CNN_ARG_BETA][c]);
+    double error = ch->mean_error * ch->invstd + (fabs(x - ch->mean) + ch->mean_error) * ch->invstd_error +
+                   6 * u * (fabs(x) + fabs(ch->mean)) * ch->invstd;
+    return gamma * error + 6 * u * beta;
+}
+
 static void bound_normalized(kc_case *test, int32_t c, const channel *ch, double *tolerance)
 {
     int64_t channels = test->desc.arg[CNN_ARG_SRC].c, pixels = cnn_desc_pixels(&test->desc.arg[CNN_ARG_SRC]);
-    double gamma = fabs(test->in[CNN_ARG_GAMMA][c]), beta = fabs(test->in[CNN_ARG_BETA][c]);
     for (int64_t pixel = 0; pixel < pixels; pixel++) {
         int64_t i = pixel * channels + c;
-        double x = test->in[CNN_ARG_SRC][i];
-        double distance = fabs(x - ch->mean);
-        double error = ch->mean_error * ch->invstd + (distance + ch->mean_error) * ch->invstd_error +
-                       6 * u * (fabs(x) + fabs(ch->mean)) * ch->invstd;
-        error = gamma * error + 6 * u * beta;
+        double error = normalized_error(test, c, ch, test->in[CNN_ARG_SRC][i]);
         tolerance[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
+    }
+}
+
+/* Element i of the pooled tensor, whose window begins at `corner` of x. A maximum is as wrong as its window's worst
+ * value; INDEX is free where a kernel may find the maximum elsewhere, or on the other side of 0. */
+static void bound_window(kc_case *test, int32_t c, const channel *ch, int64_t corner, int64_t i)
+{
+    const cnn_op_desc *desc = &test->desc;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const double gamma = test->in[CNN_ARG_GAMMA][c], beta = test->in[CNN_ARG_BETA][c];
+    double worst = 0, largest = -INFINITY, second = -INFINITY;
+    for (int32_t at = 0; at < desc->pool_kernel * desc->pool_kernel; at++) {
+        int64_t pixel = corner + (int64_t)(at / desc->pool_kernel) * src->w + at % desc->pool_kernel;
+        double x = test->in[CNN_ARG_SRC][pixel * src->c + c], y = (x - ch->mean) * ch->invstd * gamma + beta;
+        worst = fmax(worst, normalized_error(test, c, ch, x));
+        second = fmax(second, fmin(largest, y));
+        largest = fmax(largest, y);
+    }
+    test->tolerance[CNN_ARG_DST][i] = worst + half_ulp(test, CNN_ARG_DST, i, worst);
+    bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU), cut = relu && largest < -worst;
+    bool doubtful = largest - second <= 2 * worst || (relu && fabs(largest) <= worst);
+    test->tolerance[CNN_ARG_INDEX][i] = doubtful && !cut ? 255 : 0;
+}
+
+static void bound_pooled(kc_case *test, int32_t c, const channel *ch)
+{
+    const cnn_tensor_desc *src = &test->desc.arg[CNN_ARG_SRC], *dst = &test->desc.arg[CNN_ARG_DST];
+    for (int64_t pixel = 0; pixel < cnn_desc_pixels(dst); pixel++) {
+        int64_t q = pixel % dst->w, p = pixel / dst->w % dst->h, n = pixel / dst->w / dst->h;
+        bound_window(test, c, ch, (n * src->h + p * test->desc.pool_stride) * src->w + q * test->desc.pool_stride,
+                     pixel * dst->c + c);
     }
 }
 
@@ -51,7 +85,8 @@ void kc_bound_bn_train(kc_case *test)
     double m = (double)cnn_desc_pixels(src);
     double *dst = tolerances(test, CNN_ARG_DST), *mean = tolerances(test, CNN_ARG_MEAN);
     double *var = tolerances(test, CNN_ARG_VAR), *invstd = tolerances(test, CNN_ARG_INVSTD);
-    if (!dst || !mean || !var || !invstd)
+    bool pools = test->desc.arg[CNN_ARG_INDEX].dtype != CNN_NONE;
+    if (!dst || !mean || !var || !invstd || (pools && !tolerances(test, CNN_ARG_INDEX)))
         return;
     for (int32_t c = 0; c < src->c; c++) {
         double magnitude = 0;
@@ -66,7 +101,10 @@ void kc_bound_bn_train(kc_case *test)
         mean[c] = ch.mean_error;
         var[c] = variance_error + 0x1p-149;
         invstd[c] = ch.invstd_error;
-        bound_normalized(test, c, &ch, dst);
+        if (pools)
+            bound_pooled(test, c, &ch);
+        else
+            bound_normalized(test, c, &ch, dst);
     }
 }
 
@@ -81,17 +119,37 @@ void kc_bound_bn_infer(kc_case *test)
     }
 }
 
+/* dy of every pixel of x: SRC2, spread over the windows where there is an INDEX. NULL when there is no memory. */
+static double *spread_gradient(const kc_case *test)
+{
+    const cnn_op_desc *desc = &test->desc;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *from = &desc->arg[CNN_ARG_SRC2];
+    double *dy = calloc((size_t)cnn_desc_elements(src), sizeof *dy);
+    const int32_t kernel = desc->pool_kernel;
+    for (int64_t i = 0; dy && i < cnn_desc_elements(from); i++) {
+        if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE) {
+            dy[i] = test->in[CNN_ARG_SRC2][i];
+            continue;
+        }
+        int64_t pixel = i / from->c, at = (int64_t)test->in[CNN_ARG_INDEX][i];
+        int64_t h = pixel / from->w % from->h * desc->pool_stride + (kernel ? at / kernel : 0);
+        int64_t w = pixel % from->w * desc->pool_stride + (kernel ? at % kernel : 0), n = pixel / from->w / from->h;
+        if (at < (int64_t)kernel * kernel)
+            dy[((n * src->h + h) * src->w + w) * src->c + i % from->c] += test->in[CNN_ARG_SRC2][i];
+    }
+    return dy;
+}
+
 void kc_bound_bn_grad(kc_case *test)
 {
     const cnn_tensor_desc *src = &test->desc.arg[CNN_ARG_SRC];
-    const double *x = test->in[CNN_ARG_SRC], *dy = test->in[CNN_ARG_SRC2];
+    const double *x = test->in[CNN_ARG_SRC];
+    double *dy = spread_gradient(test);
     int64_t pixels = cnn_desc_pixels(src);
     double m = (double)pixels;
     double *dst = tolerances(test, CNN_ARG_DST), *dgamma = tolerances(test, CNN_ARG_DST2);
     double *dbeta = tolerances(test, CNN_ARG_DST3);
-    if (!dst || !dgamma || !dbeta)
-        return;
-    for (int32_t c = 0; c < src->c; c++) {
+    for (int32_t c = 0; dst && dgamma && dbeta && dy && c < src->c; c++) {
         double mean = test->in[CNN_ARG_MEAN][c], invstd = test->in[CNN_ARG_INVSTD][c];
         double scale = fabs(test->in[CNN_ARG_GAMMA][c]) * invstd;
         double sum = 0, weighted = 0; /* of |dy| and |dy| (|x| + |mean|) invstd */
@@ -110,6 +168,7 @@ void kc_bound_bn_grad(kc_case *test)
             dst[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
         }
     }
+    free(dy);
 }
 
 /* ---- Loss ---- */

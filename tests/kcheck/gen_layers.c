@@ -35,12 +35,33 @@ static void set_padding(kc_case *test, const cnn_arg *roles, int count)
 
 /* ---- Batch normalization ---- */
 
-_Static_assert(LENGTH(shapes) * 6 == KC_BN_FIXED, "count the cases in kcheck.h");
+_Static_assert(LENGTH(shapes) * 8 == KC_BN_FIXED, "count the cases in kcheck.h");
 
 static void set_vectors(kc_case *test, const cnn_arg *roles, int count, int32_t c)
 {
     for (int i = 0; i < count; i++)
         test->desc.arg[roles[i]] = cnn_desc_vector(CNN_F32, c);
+}
+
+/* Puts [RELU] MAXPOOL behind y: BN_TRAIN gets the epilogue, BN_GRAD the gradient and the index of the pooled tensor. */
+static void pool_bn(kc_case *test, const shape *s)
+{
+    cnn_op_desc *desc = &test->desc;
+    const int32_t side = s->h < s->w ? s->h : s->w;
+    desc->pool_kernel = side > 3 ? 2 + test->number / 8 % 2 : side > 1 ? 2 : 1;
+    desc->pool_stride = test->number % 5 == 0 ? desc->pool_kernel + 1 : test->number % 11 == 0 ? 1 : desc->pool_kernel;
+    const cnn_tensor_desc pooled =
+        cnn_desc(desc->arg[CNN_ARG_SRC].dtype, s->n, cnn_window_count(s->h, desc->pool_kernel, desc->pool_stride, 0),
+                 cnn_window_count(s->w, desc->pool_kernel, desc->pool_stride, 0), s->c);
+    desc->arg[CNN_ARG_INDEX] = pooled;
+    desc->arg[CNN_ARG_INDEX].dtype = CNN_U8;
+    desc->arg[desc->op == CNN_OP_BN_TRAIN ? CNN_ARG_DST : CNN_ARG_SRC2] = pooled;
+    test->fill[CNN_ARG_INDEX] = kc_ints(0, desc->pool_kernel * desc->pool_kernel); /* the last one names no pixel */
+    if (desc->op != CNN_OP_BN_TRAIN)
+        return;
+    if (test->number % 3 != 2)
+        desc->epilogue[desc->epilogue_count++] = CNN_EPILOGUE_RELU;
+    desc->epilogue[desc->epilogue_count++] = CNN_EPILOGUE_MAXPOOL;
 }
 
 void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
@@ -49,7 +70,7 @@ void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
     static const cnn_arg train[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR, CNN_ARG_INVSTD};
     static const cnn_arg infer[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR};
     static const cnn_arg gradient[] = {CNN_ARG_GAMMA, CNN_ARG_MEAN, CNN_ARG_INVSTD, CNN_ARG_DST2, CNN_ARG_DST3};
-    shape s = pick_shape(number, 6, random);
+    shape s = pick_shape(number, 8, random);
     cnn_op_desc *desc = &test->desc;
     cnn_dtype dtype = floats[number % 3];
 
@@ -64,6 +85,8 @@ void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
         set_vectors(test, gradient, LENGTH(gradient), s.c);
         desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_SRC];
     }
+    if (op != CNN_OP_BN_INFER && number % 4 == 3)
+        pool_bn(test, &s);
     /* Half of the cases lie far from 0: a variance taken as E[x^2] - E[x]^2 in f32 would fail there. */
     test->fill[CNN_ARG_SRC] = number % 6 < 3 ? kc_real(-1, 1) : kc_real(28, 30);
     test->fill[CNN_ARG_SRC2] = kc_real(-1, 1);
