@@ -74,12 +74,16 @@ static void add_reason(char *why, const char *name, const char *reason)
     snprintf(why + length, CNN_REASON_BYTES - length, "%s%s: %s", length ? "; " : "", name, reason);
 }
 
-/* The first implementation that suits, or NULL with the reasons of those that do not. */
-static const cnn_cuda_impl *choose(const cnn_device *device, const cnn_op_desc *desc, char *why)
+const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc *desc, const cnn_cuda_impl *after,
+                                     char *why)
 {
     for (int table = 0; cnn_cuda_tables[table]; table++)
         for (const cnn_cuda_impl *impl = cnn_cuda_tables[table]; impl->op != CNN_OP_NONE; impl++) {
             char reason[CNN_REASON_BYTES] = "";
+            if (after) {
+                after = after == impl ? NULL : after;
+                continue;
+            }
             if (impl->op != desc->op)
                 continue;
             if (!impl->suits || impl->suits(desc, device, reason))
@@ -102,17 +106,25 @@ static cnn_status make_launched(cnn_device *device, const cnn_op_desc *desc, con
     return status;
 }
 
+/* Takes the first that suits. A library may still turn out to have nothing for the op on this GPU: then the next. */
 static cnn_status cuda_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
 {
     char reasons[CNN_REASON_BYTES] = "";
-    const cnn_cuda_impl *impl = choose(device, desc, reasons);
+    const cnn_cuda_impl *impl = cnn_cuda_choose(device, desc, NULL, reasons);
+    cnn_status status = impl ? CNN_OK : CNN_ERR_UNSUPPORTED;
+    while (impl && kernel) {
+        status = impl->make ? impl->make(device, desc, kernel) : make_launched(device, desc, impl, kernel);
+        if (status != CNN_ERR_UNSUPPORTED)
+            break;
+        add_reason(reasons, impl->name, "its library has nothing for it on this GPU");
+        impl = cnn_cuda_choose(device, desc, impl, reasons);
+    }
     if (why)
         memcpy(why, reasons, sizeof reasons);
     if (!kernel) /* only asked: a no is not a failure to record */
-        return impl ? CNN_OK : CNN_ERR_UNSUPPORTED;
+        return status;
     if (!impl)
         return device->host->error(CNN_ERR_UNSUPPORTED, "device " CNN_CUDA_NAME " cannot run this op: %s", reasons);
-    cnn_status status = impl->make ? impl->make(device, desc, kernel) : make_launched(device, desc, impl, kernel);
     if (status == CNN_OK) {
         ((cnn_cuda_kernel *)*kernel)->impl = impl;
         if (!(*kernel)->name)

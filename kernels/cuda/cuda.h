@@ -30,7 +30,8 @@ struct cnn_device {
     bool autotune; /* cuDNN plans are timed; else its heuristics choose */
     cudaStream_t stream;
     cudaEvent_t marks[CNN_MARKS];
-    cudnnHandle_t cudnn; /* NULL until the first op that needs it */
+    cudnnHandle_t cudnn;                /* NULL until the first op that needs it */
+    cudnnBackendDescriptor_t described; /* instead of a GPU, its description: plans can be made for it, nothing runs */
     cublasLtHandle_t blas;
     char description[160]; /* "NVIDIA A100-SXM4-40GB, sm_80, 40 GB, driver 580.82, CUDA 13.0, cuDNN 9.19" */
     char level[32];        /* "sm_80 cudnn 91900" */
@@ -58,6 +59,11 @@ extern const cnn_cuda_impl cnn_cuda_tensor_impls[]; /* own tensor-core and fused
 extern const cnn_cuda_impl cnn_cuda_cudnn_impls[];
 extern const cnn_cuda_impl cnn_cuda_blas_impls[];
 extern const cnn_cuda_impl cnn_cuda_kernel_impls[]; /* own kernels, one an op */
+
+/* The first row behind `after` (NULL: of all) that suits, or NULL; the reasons of those that do not are added to `why`
+ * ([CNN_REASON_BYTES]). */
+const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc *desc, const cnn_cuda_impl *after,
+                                     char *why);
 
 /* Start of every kernel of this backend; make() may embed it first in a struct of its own. */
 typedef struct cnn_cuda_kernel {

@@ -104,6 +104,30 @@ cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options
     return CNN_OK;
 }
 
+cnn_status cnn_cuda_open_described(const cnn_host *host, const char *name, const char *json, cnn_device **device)
+{
+    cnn_device *opened = host->alloc(sizeof *opened);
+    if (!opened)
+        return host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory");
+    memset(opened, 0, sizeof *opened);
+    opened->host = host;
+    snprintf(opened->description, sizeof opened->description, "%s (described)", name);
+    snprintf(opened->level, sizeof opened->level, "%.16s", name);
+    cudnnStatus_t made = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &opened->described);
+    if (made == CUDNN_STATUS_SUCCESS)
+        made = cudnnBackendSetAttribute(opened->described, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                        (int64_t)strlen(json), json);
+    if (made == CUDNN_STATUS_SUCCESS)
+        made = cudnnBackendFinalize(opened->described);
+    if (made == CUDNN_STATUS_SUCCESS) {
+        *device = opened;
+        return CNN_OK;
+    }
+    cnn_cuda_close(opened);
+    return host->error(CNN_ERR_DEVICE, "device " CNN_CUDA_NAME ": cuDNN does not take the description of %s: %s", name,
+                       cudnnGetErrorString(made));
+}
+
 /* Errors of teardown are not reported: there is nobody to act on them. */
 void cnn_cuda_close(cnn_device *device)
 {
@@ -113,6 +137,8 @@ void cnn_cuda_close(cnn_device *device)
         (void)cudaStreamSynchronize(device->stream);
     if (device->cudnn)
         (void)cudnnDestroy(device->cudnn);
+    if (device->described)
+        (void)cudnnBackendDestroyDescriptor(device->described);
     if (device->blas)
         (void)cublasLtDestroy(device->blas);
     for (int i = 0; i < CNN_MARKS; i++)

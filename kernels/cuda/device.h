@@ -10,6 +10,9 @@
 #endif
 
 cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options, cnn_device **device);
+/* A device known by its description alone, as cuDNN writes it (DEVICEPROP's JSON): fusion can ask it, cuDNN plans can
+ * be made for it, nothing can run. For machines without a GPU. */
+cnn_status cnn_cuda_open_described(const cnn_host *host, const char *name, const char *json, cnn_device **device);
 void cnn_cuda_close(cnn_device *device);
 void *cnn_cuda_alloc(cnn_device *device, size_t bytes);
 void cnn_cuda_free(cnn_device *device, void *memory);

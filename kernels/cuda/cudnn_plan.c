@@ -1,0 +1,264 @@
+/* Engines and plans.
+ *
+ * Not every engine will do. Same inputs must give the same bits, so engines noted nondeterministic are out. Sums are
+ * f32: no reduced-precision reduction. f32 operands stay f32 unless the user allowed TF32: no tensor cores, which round
+ * f32 operands to TF32, and no conversion of inputs. Winograd and FFT have other error bounds than a sum has, and
+ * kcheck holds a convolution of this backend to those of a sum. INT8 filters are in the order of the file, never
+ * reordered. */
+#include "kernels/cuda/cudnn_plan.h"
+
+#include "kernels/cuda/device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { CONFIGS = 32 }; /* engine configurations asked for, of each of the two heuristics */
+
+#define NOTE(name) (1u << CUDNN_NUMERICAL_NOTE_##name)
+#define BEHAVIOR(name) (1u << CUDNN_BEHAVIOR_NOTE_##name)
+
+static const uint32_t never = NOTE(NONDETERMINISTIC) | NOTE(REDUCED_PRECISION_REDUCTION) | NOTE(FFT) | NOTE(WINOGRAD) |
+                              NOTE(WINOGRAD_TILE_4x4) | NOTE(WINOGRAD_TILE_6x6) | NOTE(WINOGRAD_TILE_13x13);
+static const uint32_t rounds_f32 = NOTE(TENSOR_CORE) | NOTE(DOWN_CONVERT_INPUTS);
+static const uint32_t reorders = BEHAVIOR(REQUIRES_FILTER_INT8x32_REORDER) | BEHAVIOR(REQUIRES_BIAS_INT8x32_REORDER);
+
+/* Engine configurations of a graph. */
+typedef struct candidates {
+    int count;
+    cudnnBackendDescriptor_t config[2 * CONFIGS];
+} candidates;
+
+/* ---- What an engine is ---- */
+
+/* Notes as bits; enum values of cuDNN are ints. */
+static uint32_t read_notes(cudnnBackendDescriptor_t engine, cudnnBackendAttributeName_t attribute,
+                           cudnnBackendAttributeType_t type)
+{
+    int notes[32] = {0};
+    int64_t count = 0;
+    uint32_t bits = 0;
+    if (cudnnBackendGetAttribute(engine, attribute, type, 32, &count, notes) != CUDNN_STATUS_SUCCESS)
+        return 0;
+    for (int64_t i = 0; i < count && i < 32; i++)
+        bits |= notes[i] < 32 ? 1u << notes[i] : 0;
+    return bits;
+}
+
+static bool is_f32_product(const cnn_cudnn_graph *graph)
+{
+    const cnn_cudnn_node *node = &graph->nodes[0];
+    return node->kind <= CNN_CUDNN_WGRAD && graph->tensors[node->port[1]].dtype == CUDNN_DATA_FLOAT &&
+           graph->tensors[node->port[0]].dtype == CUDNN_DATA_FLOAT;
+}
+
+static bool is_int8(const cnn_cudnn_graph *graph)
+{
+    return graph->tensors[graph->nodes[0].port[0]].dtype == CUDNN_DATA_INT8;
+}
+
+static bool allowed(const cnn_cudnn_plan *plan, uint32_t wanted)
+{
+    uint32_t excluded = never;
+    if (is_f32_product(&plan->graph) && !plan->device->tf32)
+        excluded |= rounds_f32;
+    return !(plan->numerical_notes & excluded) && !(plan->behavior_notes & reorders) &&
+           (plan->numerical_notes & wanted) == wanted;
+}
+
+static void get(cnn_cudnn_maker *maker, cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t attribute,
+                cudnnBackendAttributeType_t type, int64_t room, int64_t *count, void *values, const char *what)
+{
+    if (maker->status == CNN_OK)
+        maker->status =
+            cnn_cudnn_check(maker, cudnnBackendGetAttribute(descriptor, attribute, type, room, count, values),
+                            "cudnnBackendGetAttribute", what);
+}
+
+#define GET(maker, descriptor, attribute, type, room, count, values) \
+    get(maker, descriptor, attribute, type, room, count, values, #attribute)
+
+/* Fills in which engine a configuration is of, and its notes. */
+static void read_config(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config)
+{
+    cnn_cudnn_maker *maker = &plan->maker;
+    int64_t count = 0;
+    cudnnBackendDescriptor_t engine = cnn_cudnn_create(maker, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    GET(maker, config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &engine);
+    GET(maker, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &count, &plan->engine);
+    if (maker->status != CNN_OK)
+        return;
+    plan->numerical_notes = read_notes(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE);
+    plan->behavior_notes = read_notes(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE);
+}
+
+/* ---- Choosing ---- */
+
+/* Appends what one heuristic offers. A heuristic that has nothing to say is no failure. */
+static void ask(cnn_cudnn_plan *plan, cudnnBackendHeurMode_t mode, candidates *list)
+{
+    cnn_cudnn_maker *maker = &plan->maker;
+    int64_t offered = 0, got = 0;
+    cudnnBackendDescriptor_t heuristic = cnn_cudnn_create(maker, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    CNN_CUDNN_SET(maker, heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                  &plan->graph_descriptor);
+    CNN_CUDNN_SET(maker, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (plan->device->described)
+        CNN_CUDNN_SET(maker, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                      &plan->device->described);
+    cnn_cudnn_finalize(maker, heuristic, "heuristic");
+    GET(maker, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &offered, NULL);
+    if (offered > CONFIGS)
+        offered = CONFIGS;
+    for (int64_t i = 0; i < offered; i++)
+        list->config[list->count + i] = cnn_cudnn_create(maker, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    if (offered > 0)
+        GET(maker, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, offered, &got,
+            &list->config[list->count]);
+    if (maker->status == CNN_OK)
+        list->count += (int)got;
+}
+
+static void finish(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config, cudnnHandle_t handle)
+{
+    cnn_cudnn_maker *maker = &plan->maker;
+    int64_t bytes = 0, count = 0;
+    plan->descriptor = cnn_cudnn_create(maker, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    if (handle)
+        CNN_CUDNN_SET(maker, plan->descriptor, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    CNN_CUDNN_SET(maker, plan->descriptor, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                  &config);
+    cnn_cudnn_finalize(maker, plan->descriptor, "plan");
+    GET(maker, plan->descriptor, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes);
+    plan->workspace_bytes = (size_t)bytes;
+}
+
+/* True when the configuration is allowed, has the notes wanted, and a plan could be made of it. A failure to make one
+ * is passed over: the next candidate may do. */
+static bool try_config(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config, uint32_t wanted, cudnnHandle_t handle)
+{
+    cnn_cudnn_maker *maker = &plan->maker;
+    int kept = maker->count;
+    maker->quiet = true;
+    read_config(plan, config);
+    if (maker->status == CNN_OK && allowed(plan, wanted))
+        finish(plan, config, handle);
+    else if (maker->status == CNN_OK)
+        maker->status = CNN_ERR_UNSUPPORTED;
+    maker->quiet = false;
+    if (maker->status == CNN_OK)
+        return true;
+    maker->status = CNN_OK;
+    cnn_cudnn_release(maker, kept);
+    plan->descriptor = NULL;
+    return false;
+}
+
+static cnn_status choose(cnn_cudnn_plan *plan, cudnnHandle_t handle)
+{
+    cnn_cudnn_maker *maker = &plan->maker;
+    candidates list = {0};
+    char text[CNN_CUDNN_TEXT_BYTES];
+    ask(plan, CUDNN_HEUR_MODE_A, &list);
+    ask(plan, CUDNN_HEUR_MODE_FALLBACK, &list);
+    /* i32 sums of INT8 products are exact in any engine, but the heuristics put engines without tensor cores first. */
+    for (int i = 0; i < list.count && maker->status == CNN_OK && is_int8(&plan->graph); i++)
+        if (try_config(plan, list.config[i], NOTE(TENSOR_CORE), handle))
+            return CNN_OK;
+    for (int i = 0; i < list.count && maker->status == CNN_OK; i++)
+        if (try_config(plan, list.config[i], 0, handle))
+            return CNN_OK;
+    if (maker->status != CNN_OK)
+        return maker->status;
+    return plan->device->host->error(
+        CNN_ERR_UNSUPPORTED,
+        "device " CNN_CUDA_NAME ": %s: cuDNN %d.%d offers %d engines for %s, none that may be used", maker->subject,
+        CUDNN_MAJOR, CUDNN_MINOR, list.count, cnn_cudnn_graph_print(&plan->graph, text));
+}
+
+/* ---- Plans ---- */
+
+cnn_status cnn_cudnn_plan_make(cnn_device *device, const cnn_cudnn_graph *graph, const char *subject,
+                               cnn_cudnn_plan **made)
+{
+    cudnnHandle_t handle = NULL;
+    cnn_status status = device->described ? CNN_OK : cnn_cuda_cudnn(device, &handle);
+    if (status != CNN_OK)
+        return status;
+    cnn_cudnn_plan *plan = device->host->alloc(sizeof *plan);
+    if (!plan)
+        return device->host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory for a plan");
+    memset(plan, 0, sizeof *plan);
+    plan->device = device;
+    plan->graph = *graph;
+    snprintf(plan->subject, sizeof plan->subject, "%s", subject);
+    plan->maker = (cnn_cudnn_maker){.host = device->host, .subject = plan->subject};
+    plan->graph_descriptor = cnn_cudnn_graph_make(&plan->maker, graph, handle);
+    status = plan->maker.status;
+    if (status == CNN_OK)
+        status = choose(plan, handle);
+    if (status == CNN_OK)
+        *made = plan;
+    else
+        cnn_cudnn_plan_free(plan);
+    return status;
+}
+
+void cnn_cudnn_plan_free(cnn_cudnn_plan *plan)
+{
+    if (!plan)
+        return;
+    if (plan->pack)
+        (void)cudnnBackendDestroyDescriptor(plan->pack);
+    cnn_cudnn_release(&plan->maker, 0);
+    plan->device->host->free(plan);
+}
+
+/* ---- Running ---- */
+
+/* The ids and pointers of the tensors that are in memory. */
+static int gather(const cnn_cudnn_graph *graph, void *const *pointers, int64_t *ids, void **gathered)
+{
+    int count = 0;
+    for (int i = 0; i < graph->tensor_count; i++)
+        if (!graph->tensors[i].is_virtual) {
+            ids[count] = i + 1;
+            gathered[count++] = pointers[i];
+        }
+    return count;
+}
+
+/* A pack cannot be changed once finalized, so another one replaces it. */
+static cnn_status make_pack(cnn_cudnn_plan *plan, int count, const int64_t *ids, void *const *pointers, void *workspace)
+{
+    cnn_cudnn_maker maker = {.host = plan->device->host, .subject = plan->subject};
+    cudnnBackendDescriptor_t pack = cnn_cudnn_create(&maker, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    CNN_CUDNN_SET(&maker, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
+    CNN_CUDNN_SET(&maker, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers);
+    CNN_CUDNN_SET(&maker, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    cnn_cudnn_finalize(&maker, pack, "variant pack");
+    if (maker.status != CNN_OK) {
+        cnn_cudnn_release(&maker, 0);
+        return maker.status;
+    }
+    if (plan->pack)
+        (void)cudnnBackendDestroyDescriptor(plan->pack);
+    plan->pack = pack;
+    memcpy(plan->packed, pointers, sizeof *pointers * (size_t)count);
+    plan->scratch = workspace;
+    return CNN_OK;
+}
+
+cnn_status cnn_cudnn_plan_run(cnn_cudnn_plan *plan, void *const *pointers, void *workspace)
+{
+    int64_t ids[CNN_CUDNN_TENSORS];
+    void *gathered[CNN_CUDNN_TENSORS];
+    int count = gather(&plan->graph, pointers, ids, gathered);
+    if (!plan->pack || plan->scratch != workspace ||
+        memcmp(plan->packed, gathered, sizeof *gathered * (size_t)count) != 0) {
+        cnn_status status = make_pack(plan, count, ids, gathered, workspace);
+        if (status != CNN_OK)
+            return status;
+    }
+    return cnn_cudnn_check(&plan->maker, cudnnBackendExecute(plan->device->cudnn, plan->descriptor, plan->pack),
+                           "cudnnBackendExecute", plan->graph.tensors[0].name);
+}
