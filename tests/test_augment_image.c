@@ -1,7 +1,8 @@
 /* Augmentation of pixels: what each kind does to drawn signs. */
 #include "tests/train_case.h"
 
-#include "train/augment_plane.h"
+#include "kernels/augment/serif.h"
+#include "train/augment.h"
 
 #include <check.h>
 #include <math.h>
@@ -131,12 +132,12 @@ static double axis(const moments *m)
 
 static double stroke_width(const uint8_t *image)
 {
-    float pixels[(SIDE + 2) * (SIDE + 2)] = {0};
-    const cnn_plane plane = {pixels, SIDE, SIDE, 1};
+    float pixels[(SIDE + 2) * (SIDE + 2)] = {0}, more[(SIDE + 2) * (SIDE + 2)], sums[CNN_AUGMENT_SUMS];
+    const cnn_plane plane = {pixels, SIDE, SIDE, 1}, spare = {more, SIDE, SIDE, 1};
     for (int y = 0; y < SIDE; y++)
         for (int x = 0; x < SIDE; x++)
             *cnn_plane_at(&plane, y, x) = image[y * SIDE + x];
-    return (double)cnn_plane_stroke_width(&plane);
+    return (double)augment_stroke_width(&plane, &spare, sums);
 }
 
 static void check_near(double value, double expected, double tolerance, const char *what)
@@ -384,11 +385,11 @@ static cnn_augment_params draw_for(const char *list, int label, int32_t image)
 /* The serif alone: what follows it, apply, also brings the centre of mass back. */
 static void add_serif(const cnn_augment_params *params, const uint8_t *src, uint8_t *dst)
 {
-    float pixels[(SIDE + 2) * (SIDE + 2)] = {0};
-    cnn_plane plane = {pixels, SIDE, SIDE, 1};
+    float pixels[(SIDE + 2) * (SIDE + 2)] = {0}, more[(SIDE + 2) * (SIDE + 2)], sums[CNN_AUGMENT_SUMS];
+    const cnn_plane plane = {pixels, SIDE, SIDE, 1}, spare = {more, SIDE, SIDE, 1};
     for (int i = 0; i < PIXELS; i++)
         *cnn_plane_at(&plane, i / SIDE, i % SIDE) = src[i];
-    cnn_augment_draw_serif(&params->serif, &plane);
+    augment_draw_serif(&params->serif, &plane, &spare, sums);
     for (int i = 0; i < PIXELS; i++)
         dst[i] = (uint8_t)lrintf(*cnn_plane_at(&plane, i / SIDE, i % SIDE));
 }

@@ -3,7 +3,7 @@
  * Three steps, each in a file of its own:
  *   recipe   kinds and strengths, from a list as "shift=2,rotate,serif"          augment_recipe.c
  *   draw     counter hashes -> the parameters of one image: no pixels, no state  augment_draw.c
- *   apply    image and parameters -> augmented image                             augment_image.c, augment_serif.c
+ *   apply    image and parameters -> augmented image                             augment_image.c, kernels/augment
  *
  * Random number k of an image is u(k) = uniform(splitmix64(hash(seed, CNN_PURPOSE_AUGMENT, epoch, image) + k)) in [0,1)
  * (core/hash.h), image being its number in the data set. Each kind has numbers of its own, so that its strength changes
@@ -20,6 +20,7 @@
 #define CNN_TRAIN_AUGMENT_H
 
 #include "cnn/dataset.h"
+#include "kernels/augment/params.h"
 
 /* In the order in which the affine ones act on the image. */
 typedef enum cnn_augment_kind {
@@ -56,46 +57,11 @@ void cnn_augment_print(const cnn_augment_recipe *recipe, char *text, size_t byte
 
 /* ---- Draw ---- */
 
-/* The elastic field is a uniform cubic B-spline over 4x4 cells. One axis has 4 cells and 7 nodes: cell i lies between
- * nodes i+1 and i+2 and is bent by nodes i to i+3. */
-enum { CNN_AUGMENT_CELLS = 4, CNN_AUGMENT_NODES = CNN_AUGMENT_CELLS + 3 };
-
-/* Strokes added to a digit. Lengths are shares of the digit's height, directions (x, y) with y down have length 1. */
-typedef struct cnn_augment_serif {
-    bool flag, foot, bar;
-    float flag_length;
-    float flag_turn[2];   /* cosine and sine of the angle between flag and stem */
-    float foot_length[2]; /* left and right of the stem */
-    float foot_along[2];
-    float bar_height; /* 0: top of the digit, 1: bottom */
-    float bar_length; /* to both sides */
-    float bar_along[2];
-    float width; /* of all of them, as a share of the digit's own stroke width */
-} cnn_augment_serif;
-
-typedef struct cnn_augment_params {
-    bool augmented; /* false: the image stays as it is, whatever stands below */
-    float turn[2][2];
-    float move[2]; /* x, y in pixels: where the image goes */
-    bool flows;
-    float flow[2][CNN_AUGMENT_NODES][CNN_AUGMENT_NODES]; /* x, y in pixels at the nodes, row by row */
-    float stroke;                                        /* pixels by which strokes get wider; < 0: thinner */
-    cnn_augment_serif serif;
-    float blur;         /* > 0: share of the image smoothed by (1 2 1)/4; < 0: sharpened by as much */
-    float contrast;     /* factor of brightness, about 0, or with `mirror` about 127.5 */
-    float cutout;       /* side of the square in pixels; 0: none */
-    float cutout_at[2]; /* its centre, x and y, as shares of the image */
-} cnn_augment_params;
-
 /* The parameters of image number `image`, which has the label `label`, in an epoch. */
 void cnn_augment_draw(const cnn_augment_recipe *recipe, uint64_t seed, int32_t epoch, int32_t image, int label,
                       cnn_augment_params *params);
 
 /* ---- Apply ---- */
-
-typedef struct cnn_augment_shape {
-    int32_t height, width, channels;
-} cnn_augment_shape;
 
 /* Floats of scratch space that one image needs. */
 size_t cnn_augment_scratch(cnn_augment_shape shape);

@@ -1,5 +1,5 @@
 /* The table of kinds of augmentation. A new kind is an id in augment.h, one row in augment_recipe.c and a function in
- * augment_draw.c; if it is not geometry also a field in cnn_augment_params and a step in augment_image.c. */
+ * augment_draw.c; if it is not geometry also a field in cnn_augment_params and a step in kernels/augment/image.h. */
 #ifndef CNN_TRAIN_AUGMENT_KINDS_H
 #define CNN_TRAIN_AUGMENT_KINDS_H
 

@@ -4,6 +4,7 @@
 #ifndef CNN_CUDA_KERNELS_H
 #define CNN_CUDA_KERNELS_H
 
+#include "kernels/augment/params.h"
 #include "kernels/cuda/cuda.h"
 
 #ifdef __cplusplus
@@ -27,6 +28,27 @@ size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc);
 
 cnn_cuda_launch cnn_cuda_bn_pool, cnn_cuda_bn_pool_grad;
 size_t cnn_cuda_bn_pool_workspace(const cnn_op_desc *desc); /* of either */
+
+/* ---- Augmentation: augment.cu ---- */
+
+/* Image n of the batch, with first = state ? state->cursor : 0, is images[index ? index[first + n] : first + n] changed
+ * as params[first + n] says: the bytes that cnn_augment_apply makes on the CPU. */
+typedef struct cnn_cuda_augmentation {
+    cnn_augment_shape shape;
+    bool mirror;           /* of the recipe */
+    const uint8_t *images; /* [M,H,W,C] */
+    const int32_t *index;  /* or NULL */
+    const cnn_augment_params *params;
+    const cnn_train_state *state; /* or NULL */
+    int32_t count;                /* images of the batch */
+    const float *table;           /* [C,256]: what becomes of a byte; not read where dst is u8 */
+    cnn_dtype dtype;              /* of dst: u8, f32, f16, bf16 */
+    void *dst;                    /* [count,H,W,C] */
+} cnn_cuda_augmentation;
+
+/* Bytes of shared memory; cnn_cuda_augment fails where the GPU has less for a block (99 KiB on sm_86, 163 on sm_80). */
+size_t cnn_cuda_augment_shared(cnn_augment_shape shape);
+cudaError_t cnn_cuda_augment(const cnn_cuda_augmentation *augmentation, cudaStream_t stream);
 
 /* ---- After an INT8 convolution or GEMM: i32_epilogue.cu ---- */
 
