@@ -225,7 +225,7 @@ static void put_progress(cnn_json *json, const cnn_train_progress *progress)
 void train_log_step(train_run *run, const cnn_train_progress *progress)
 {
     cnn_json json;
-    if (!run->log.file || progress->step % TRAIN_LOG_EVERY != 0)
+    if (!run->log.file || progress->step % run->set->log_every != 0)
         return;
     begin_line(&json, run, "step", progress->step, progress->epoch);
     cnn_json_number(&json, "step_loss", progress->step_loss);

@@ -1,7 +1,7 @@
 /* The log of a run: one JSON object a line (--log).
  *
  *   {"event": "start", "step": 0, ...}                the data, the device, all options
- *   {"event": "step", "step": 100, "epoch": 1, ...}   every 100 steps
+ *   {"event": "step", "step": 100, "epoch": 1, ...}   every --log-every steps
  *   {"event": "epoch", "step": 844, "epoch": 1, ...}  after each
  *   {"event": "resume", "step": 800, ...}             where a run went on
  *   {"event": "end", "step": 8440, "epoch": 10, ...}  the result
@@ -17,8 +17,6 @@
 #include <stdio.h>
 
 struct train_run;
-
-enum { TRAIN_LOG_EVERY = 100 };
 
 typedef struct train_log {
     FILE *file; /* NULL: none is kept */

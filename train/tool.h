@@ -35,7 +35,8 @@ typedef struct train_settings {
     const char *checkpoint;           /* or NULL: OUTPUT.ckpt */
     int64_t checkpoint_every;         /* steps; or 0: only after each epoch */
     bool resume, dump_program;
-    const char *log; /* or NULL: none */
+    const char *log;   /* or NULL: none */
+    int64_t log_every; /* steps */
 } train_settings;
 
 /* What the progress callback works with. */
