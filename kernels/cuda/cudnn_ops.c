@@ -219,6 +219,8 @@ bool cnn_cudnn_suits_conv_i8(const cnn_op_desc *desc, const cnn_device *device, 
 bool cnn_cudnn_suits_bn(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
+    if (desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
+        return cnn_cuda_refuse(why, "pooling is not part of its batch norm");
     if (desc->op == CNN_OP_BN_TRAIN && cnn_desc_pixels(&desc->arg[CNN_ARG_SRC]) < 2)
         return cnn_cuda_refuse(why, "the unbiased variance of one value");
     return cnn_cuda_unpadded(desc, why);

@@ -9,7 +9,7 @@ typedef struct shape {
     int32_t n, h, w, c, k, r, s, stride, pad;
 } shape;
 
-/* {n, h, w, c, k, r, s, stride, pad}. The five before the last three have more pixels, channels or terms than one block
+/* {n, h, w, c, k, r, s, stride, pad}. The six before the last three have more pixels, channels or terms than one block
  * of a kernel. The last three are large enough for Winograd kernels, one with more channels than a piece of depth. */
 static const shape conv_shapes[] = {
     {1, 5, 5, 1, 1, 3, 3, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0},    {1, 8, 8, 17, 33, 3, 3, 1, 1},
@@ -22,8 +22,8 @@ static const shape conv_shapes[] = {
     {5, 1, 17, 7, 13, 1, 3, 1, 0},   {1, 7, 7, 32, 16, 7, 7, 1, 3},   {1, 10, 10, 16, 8, 3, 3, 3, 0},
     {1, 9, 9, 3, 4, 1, 1, 3, 0},     {7, 2, 3, 15, 16, 2, 3, 1, 1},   {1, 14, 14, 20, 50, 5, 5, 1, 0},
     {20, 14, 14, 1, 16, 5, 5, 1, 2}, {1, 20, 20, 3, 300, 3, 3, 1, 0}, {1, 16, 16, 70, 17, 3, 3, 1, 0},
-    {3, 12, 12, 40, 20, 5, 5, 1, 2}, {9, 8, 8, 33, 7, 1, 1, 1, 0},    {1, 8, 8, 32, 32, 5, 5, 1, 2},
-    {2, 9, 11, 37, 35, 5, 5, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0},
+    {3, 12, 12, 40, 20, 5, 5, 1, 2}, {9, 8, 8, 33, 7, 1, 1, 1, 0},    {1, 10, 70, 3, 66, 7, 5, 2, 3},
+    {1, 8, 8, 32, 32, 5, 5, 1, 2},   {2, 9, 11, 37, 35, 5, 5, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0},
 };
 static const shape linear_shapes[] = {
     {1, 1, 1, 1, 1, 0, 0, 1, 0},      {1, 1, 1, 17, 5, 0, 0, 1, 0},    {3, 1, 1, 33, 10, 0, 0, 1, 0},
