@@ -33,7 +33,7 @@ static void print_device(const cnn_backend *backend)
             printf("device %s: ", backend->name);
         fputs(why, stdout);
     }
-    for (int i = 0; backend->variants && backend->variants[i]; i++)
+    for (int i = 0; backend->host_memory && backend->variants && backend->variants[i]; i++)
         printf("%s%s", i == 0 ? "; levels in this build: " : ", ", backend->variants[i]);
     putchar('\n');
 }

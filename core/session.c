@@ -55,15 +55,14 @@ static void device_free(cnn_session *session, void *memory)
         session->backend->free(session->device, memory);
 }
 
-/* Reports lie where the host can read them while the device goes on. */
-static bool in_host_memory(const cnn_session *session, cnn_place place)
+bool cnn_session_in_host_memory(const cnn_session *session, cnn_place place)
 {
     return place == CNN_PLACE_REPORTS && session->backend->alloc_host;
 }
 
 static void place_free(cnn_session *session, cnn_place place)
 {
-    if (in_host_memory(session, place))
+    if (cnn_session_in_host_memory(session, place))
         session->backend->free_host(session->device, session->memory[place]);
     else
         device_free(session, session->memory[place]);
@@ -74,8 +73,9 @@ cnn_status cnn_session_alloc(cnn_session *session, cnn_place place, size_t bytes
 {
     place_free(session, place);
     if (bytes)
-        session->memory[place] = in_host_memory(session, place) ? session->backend->alloc_host(session->device, bytes)
-                                                                : device_alloc(session, bytes, 0);
+        session->memory[place] = cnn_session_in_host_memory(session, place)
+                                     ? session->backend->alloc_host(session->device, bytes)
+                                     : device_alloc(session, bytes, 0);
     return bytes && !session->memory[place] ? CNN_ERR_MEMORY : CNN_OK;
 }
 

@@ -100,7 +100,7 @@ cnn_status cnn_session_open_training(cnn_session *session)
     list_memories(session, list);
     for (int i = 0; i < TRAINING_MEMORIES; i++) {
         CNN_TRY(cnn_session_alloc(session, list[i].place, list[i].bytes));
-        if (list[i].bytes)
+        if (list[i].bytes && !cnn_session_in_host_memory(session, list[i].place)) /* which is cleared already */
             CNN_TRY(clear(session, list[i].place, list[i].bytes));
     }
     session->index_count = session->batch;

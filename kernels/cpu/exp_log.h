@@ -2,7 +2,7 @@
  *
  * exp: x = k ln2 + r with |r| <= ln2/2, a Taylor polynomial of degree 13 for e^r (remainder below 2^-57), times 2^k.
  * log: x = 2^k m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m-1)/(m+1), |s| < 0.1716, a series in s^2 to
- * s^21 (remainder below 2^-59). Both are right within about one unit in the last place. */
+ * s^21 (remainder below 2^-59). Both are right within about one unit in the last place. C11 and CUDA C++. */
 #ifndef CNN_CPU_EXP_LOG_H
 #define CNN_CPU_EXP_LOG_H
 
@@ -10,12 +10,18 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __CUDACC__
+#define CNN_EXP_LOG static __host__ __device__ inline
+#else
+#define CNN_EXP_LOG static inline
+#endif
+
 /* ln 2 in two parts; products of the first with integers below 2^11 are exact. */
 static const double cnn_ln2_high = 0x1.62e42fefa3800p-1;
 static const double cnn_ln2_low = 0x1.ef35793c76730p-45;
 
 /* 2^k for -1022 <= k <= 1023. */
-static inline double cnn_power_of_two(int k)
+CNN_EXP_LOG double cnn_power_of_two(int k)
 {
     uint64_t bits = (uint64_t)(k + 1023) << 52;
     double power;
@@ -23,7 +29,7 @@ static inline double cnn_power_of_two(int k)
     return power;
 }
 
-static inline double cnn_exp(double x)
+CNN_EXP_LOG double cnn_exp(double x)
 {
     static const double factor[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
                                     1.0 / 362880.0,     1.0 / 40320.0,     1.0 / 5040.0,     1.0 / 720.0,
@@ -44,7 +50,7 @@ static inline double cnn_exp(double x)
     return result * cnn_power_of_two(half) * cnn_power_of_two((int)k - half);
 }
 
-static inline double cnn_log(double x)
+CNN_EXP_LOG double cnn_log(double x)
 {
     if (x != x || x == INFINITY)
         return x;

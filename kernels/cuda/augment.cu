@@ -45,7 +45,7 @@ template <> __device__ inline uint8_t finished<uint8_t>(uint8_t byte, const floa
 }
 
 /* Block n makes image n. */
-template <typename T> __global__ void __launch_bounds__(LANES *ROWS) k_augment(cnn_cuda_augmentation a, T *dst)
+template <typename T> __global__ void __launch_bounds__(LANES *ROWS, 1) k_augment(cnn_cuda_augmentation a, T *dst)
 {
     __shared__ float sums[CNN_AUGMENT_SUMS];
     CNN_DYNAMIC_SHARED(float, planes);

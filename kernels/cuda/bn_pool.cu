@@ -82,7 +82,7 @@ __device__ inline int64_t dealt(int64_t begin, int64_t end, int row, int rows)
 /* Block (channel tile, slice) writes part[slice*c + k]. Each thread holds 8 pixels in registers, takes their mean and
  * then their distances, so that nothing cancels however far from 0 the values lie. */
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS, 2)
+__global__ void __launch_bounds__(THREADS)
     k_bn_statistics(const T *x, int64_t pixels, int32_t channels, int64_t slice_pixels, moments *part)
 {
     __shared__ moments tile[THREADS * V]; /* [rows][V][lanes] */
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         origin[v] = first < channels ? cnn_to_float(x[first + v]) : 0;
 
     for (int64_t from = begin + row; first < channels && from < end; from += (int64_t)rows * HELD) {
-        cnn_vec<T, V> held[HELD];
+        cnn_vec<T, V> held[HELD] = {};
         int got = 0;
 #pragma unroll
         for (int i = 0; i < HELD; i++) {

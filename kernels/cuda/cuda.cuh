@@ -79,6 +79,26 @@ static __device__ __forceinline__ int64_t cnn_item_step()
     return static_cast<int64_t>(gridDim.x) * blockDim.x;
 }
 
+/* Blocks of lanes x rows threads over images: threadIdx.x goes over the vectors of a pixel's channels, so that a warp
+ * reads neighbouring bytes, blockIdx.x and threadIdx.y over the pixels of an image, blockIdx.y over images. Kernels
+ * divide 32-bit pixel numbers that way; 64-bit divisions are slow. */
+struct cnn_tiles {
+    dim3 grid, block;
+};
+
+static inline cnn_tiles cnn_image_tiles(int32_t images, int32_t pixels, int32_t vectors, int threads)
+{
+    unsigned lanes = 1;
+    while (lanes < 32 && static_cast<int32_t>(lanes) < vectors)
+        lanes *= 2;
+    const unsigned rows = static_cast<unsigned>(threads) / lanes;
+    cnn_tiles tiles;
+    tiles.block = dim3(lanes, rows);
+    tiles.grid =
+        dim3((static_cast<unsigned>(pixels) + rows - 1) / rows, images < 65535 ? static_cast<unsigned>(images) : 65535);
+    return tiles;
+}
+
 /* ---- 16-bit floats: computed in f32, rounded to nearest even when stored ---- */
 
 static __device__ __forceinline__ float cnn_to_float(float x)

@@ -21,17 +21,13 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
     const cnn_device *device = kernel->base.device;
     const cnn_tensor_desc *weight = &base->desc.arg[CNN_ARG_WEIGHT];
     const cnn_cudnn_tensor *packed = &kernel->plan->graph.tensors[kernel->plan->graph.nodes[0].port[1]];
-    const size_t pitch = (size_t)packed->pitch, bytes = (size_t)(packed->n * packed->h * packed->w) * pitch;
-    const size_t rows = (size_t)cnn_desc_pixels(weight);
+    const size_t bytes = (size_t)(packed->n * packed->h * packed->w * packed->pitch);
     cnn_status status = cnn_cuda_check(device, cudaMalloc(&kernel->base.packed, bytes), "cudaMalloc");
     if (status == CNN_OK)
-        status =
-            cnn_cuda_check(device, cudaMemsetAsync(kernel->base.packed, 0, bytes, device->stream), "cudaMemsetAsync");
-    if (status == CNN_OK)
         status = cnn_cuda_check(device,
-                                cudaMemcpy2DAsync(kernel->base.packed, pitch, weights, (size_t)weight->c_pad,
-                                                  (size_t)weight->c, rows, cudaMemcpyDeviceToDevice, device->stream),
-                                "cudaMemcpy2DAsync");
+                                cnn_cuda_pad_weights(weight, weights, (int32_t)packed->n, (int32_t)packed->pitch,
+                                                     kernel->base.packed, device->stream),
+                                "cnn_cuda_pad_weights");
     return status;
 }
 

@@ -70,6 +70,23 @@ cudaError_t cnn_cuda_f32_epilogue(const cnn_op_desc *desc, void *const arg[CNN_A
 cudaError_t cnn_cuda_pad_weights(const cnn_tensor_desc *weight, const void *src, int32_t outputs, int32_t channels,
                                  void *dst, cudaStream_t stream);
 
+/* ---- One kernel an op: rows of cnn_cuda_kernel_impls, whose suits() say what they take ---- */
+
+cnn_cuda_launch cnn_cuda_conv, cnn_cuda_conv_wgrad;                            /* conv.cu; LINEAR*, too */
+cnn_cuda_launch cnn_cuda_relu, cnn_cuda_relu_grad, cnn_cuda_add;               /* elementwise.cu */
+cnn_cuda_launch cnn_cuda_bn;                                                   /* bn.cu: its three ops */
+cnn_cuda_launch cnn_cuda_maxpool, cnn_cuda_maxpool_grad;                       /* maxpool.cu */
+cnn_cuda_launch cnn_cuda_input;                                                /* input.cu */
+cnn_cuda_launch cnn_cuda_loss;                                                 /* loss.cu */
+cnn_cuda_launch cnn_cuda_mask;                                                 /* mask.cu */
+cnn_cuda_launch cnn_cuda_grad_stats;                                           /* grad_stats.cu */
+cnn_cuda_launch cnn_cuda_sgd, cnn_cuda_adam, cnn_cuda_bn_update, cnn_cuda_ema; /* optimizer.cu */
+cnn_cuda_launch cnn_cuda_loss_scale;
+size_t cnn_cuda_conv_workspace(const cnn_op_desc *desc);
+size_t cnn_cuda_bn_workspace(const cnn_op_desc *desc);
+size_t cnn_cuda_loss_workspace(const cnn_op_desc *desc);
+size_t cnn_cuda_grad_stats_workspace(const cnn_op_desc *desc);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,7 @@
 /* kcheck: checks every kernel of every backend against the reference, or times them. */
 #include "tests/kcheck/kcheck.h"
 
+#include "core/plugin.h"
 #include "core/pool.h"
 
 #include <getopt.h>
@@ -36,8 +37,9 @@ static void usage(FILE *stream)
     fprintf(stream,
             "usage: kcheck [OPTION]...\n"
             "Checks every kernel of every backend against the reference.\n\n"
-            "  --backend NAME  only this backend: ref, cpu\n"
-            "  --isa LEVEL     only this level of the cpu backend: portable, avx2, avx512, ...\n"
+            "  --backend NAME  only this backend: ref, cpu, or a plug-in: cuda, cudasim (default: ref and cpu)\n"
+            "  --isa LEVEL     only this level of the cpu backend: portable, avx2, avx512, ...; or, with --backend,\n"
+            "                  one device of a plug-in: 0, 1, ...\n"
             "  --op OP         only this op, such as conv or bn_train\n"
             "  --case N        only this case of the op\n"
             "  --seed S        of the values and the random cases (default 1)\n"
@@ -66,16 +68,20 @@ static bool parse_op(const char *name, cnn_op *op)
     return false;
 }
 
+static bool is_plugin(const char *backend)
+{
+    return strcmp(backend, "cuda") == 0 || strcmp(backend, "cudasim") == 0;
+}
+
 static bool parse_one(options *opt, int letter, const char *value)
 {
     uint64_t number = 0;
     switch (letter) {
     case 'b':
         opt->backend = value;
-        return strcmp(value, "cpu") == 0 || strcmp(value, "ref") == 0;
+        return strcmp(value, "cpu") == 0 || strcmp(value, "ref") == 0 || is_plugin(value);
     case 'i':
         opt->isa = value;
-        opt->backend = "cpu";
         return true;
     case 'o':
         return parse_op(value, &opt->op);
@@ -135,6 +141,8 @@ static bool parse(int argc, char **argv, options *opt, int *exit_code)
             return false;
         }
     }
+    if (opt->isa && !opt->backend)
+        opt->backend = "cpu";
     *exit_code = 2;
     if (optind < argc)
         fprintf(stderr, "kcheck: '%s' is not an option; see --help\n", argv[optind]);
@@ -147,16 +155,14 @@ static bool parse(int argc, char **argv, options *opt, int *exit_code)
 
 /* ---- Devices ---- */
 
+/* isa: one of the backend's variants, or "". */
 static bool open_device(kc_device *device, const cnn_backend *backend, const char *isa)
 {
+    cnn_device_options chosen = {.variant = *isa ? isa : NULL};
     *device = (kc_device){.backend = backend};
     snprintf(device->isa, sizeof device->isa, "%s", isa);
     snprintf(device->label, sizeof device->label, "%s%s%s", backend->name, *isa ? "/" : "", isa);
-    if (*isa && setenv("CNN_CPU_ISA", isa, 1) != 0)
-        return false;
-    bool opened = backend->open(cnn_host_get(), NULL, &device->device) == CNN_OK;
-    if (*isa)
-        unsetenv("CNN_CPU_ISA");
+    bool opened = backend->open(cnn_host_get(), &chosen, &device->device) == CNN_OK;
     if (!opened)
         printf("%-16s skipped: %s\n", device->label, cnn_last_error());
     else
@@ -169,6 +175,24 @@ static bool wanted(const options *opt, const char *backend)
     return !opt->backend || strcmp(opt->backend, backend) == 0;
 }
 
+/* The devices of a plug-in have numbers; the first that cannot be opened is one more than there are. */
+static int open_plugin(const options *opt, kc_device *devices)
+{
+    const cnn_backend *backend;
+    int count = 0;
+    if (cnn_plugin_load(opt->backend, &backend) != CNN_OK) {
+        printf("%s\n", cnn_last_error());
+        return 0;
+    }
+    for (int i = 0; backend->variants[i]; i++)
+        if (!opt->isa || strcmp(opt->isa, backend->variants[i]) == 0) {
+            if (!open_device(&devices[count], backend, backend->variants[i]))
+                break;
+            count++;
+        }
+    return count;
+}
+
 static int open_devices(const options *opt, kc_device *devices)
 {
     static const char *const levels[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
@@ -176,6 +200,8 @@ static int open_devices(const options *opt, kc_device *devices)
     int count = 0;
     if (opt->plant)
         return open_device(&devices[0], kc_plant(opt->plant), "") ? 1 : 0;
+    if (opt->backend && is_plugin(opt->backend))
+        return open_plugin(opt, devices);
     if (wanted(opt, "ref") && !opt->bench)
         count += open_device(&devices[count], &cnn_backend_ref, "");
     for (int i = 0; i < LEVELS; i++) {
@@ -199,10 +225,10 @@ static void report(const kc_case *test, const kc_device *device, const char *tex
     printf("FAILED %s: %s\n    replay: kcheck", device->label, text);
     if (opt->plant)
         printf(" --plant %s", opt->plant);
-    else if (*device->isa)
-        printf(" --isa %s", device->isa);
     else
         printf(" --backend %s", device->backend->name);
+    if (*device->isa)
+        printf(" --isa %s", device->isa);
     printf(" --op %s --case %d --seed %llu\n", cnn_op_info_get(test->desc.op)->name, test->number,
            (unsigned long long)test->seed);
 }

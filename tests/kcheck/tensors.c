@@ -79,6 +79,15 @@ cnn_status kc_tensor_download(kc_tensor *tensor, const cnn_backend *backend, cnn
     return backend->copy(device, tensor->after, tensor->memory, total_bytes(tensor), CNN_COPY_TO_HOST);
 }
 
+cnn_status kc_tensor_download_guards(kc_tensor *tensor, const cnn_backend *backend, cnn_device *device)
+{
+    size_t behind = KC_GUARD + tensor->bytes;
+    cnn_status status = backend->copy(device, tensor->after, tensor->memory, KC_GUARD, CNN_COPY_TO_HOST);
+    if (status == CNN_OK)
+        status = backend->copy(device, tensor->after + behind, tensor->memory + behind, KC_GUARD, CNN_COPY_TO_HOST);
+    return status;
+}
+
 void kc_tensor_prefill(kc_tensor *tensor, uint8_t byte)
 {
     memset(kc_image(tensor), byte, tensor->bytes);

@@ -32,6 +32,9 @@ double *kc_tensor_get(const kc_tensor *tensor);
 cnn_status kc_tensor_upload(const kc_tensor *tensor, const cnn_backend *backend, cnn_device *device);
 cnn_status kc_tensor_download(kc_tensor *tensor, const cnn_backend *backend, cnn_device *device);
 
+/* The same of the guards alone: what a workspace holds afterwards is nobody's business. */
+cnn_status kc_tensor_download_guards(kc_tensor *tensor, const cnn_backend *backend, cnn_device *device);
+
 /* Fills the tensor in image (not the guards) with a byte. */
 void kc_tensor_prefill(kc_tensor *tensor, uint8_t byte);
 
@@ -39,7 +42,8 @@ void kc_tensor_prefill(kc_tensor *tensor, uint8_t byte);
  */
 bool kc_tensor_guard_hit(const kc_tensor *tensor, int64_t *offset);
 
-/* Between these two, ASan builds report any access to the guards, reads included. Host memory only. */
+/* Between these two, ASan builds report any access to the guards, reads included. Only where device memory is memory of
+ * this process, and the kernel's work is done in between. */
 void kc_tensor_lock(const kc_tensor *tensor);
 void kc_tensor_unlock(const kc_tensor *tensor);
 

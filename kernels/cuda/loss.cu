@@ -1,0 +1,163 @@
+/* Softmax and cross entropy: mean loss, count of right answers, gradient of the logits.
+ *
+ * A warp takes one image: its lanes hold every 32nd class, sums go through shuffles in one order. All of it in double,
+ * with the exp and log of the cpu backend, which is 2 exp a score and image: nothing beside a layer, even on GPUs with
+ * few double units. The images' losses are left in the workspace, and one block adds them. */
+#include "kernels/cpu/exp_log.h"
+#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/kernels.h"
+
+namespace
+{
+
+enum { WARPS = 4, THREADS = WARPS * 32, SUM_THREADS = 256 };
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+struct batch {
+    const float *scores; /* [images, classes] */
+    const uint8_t *labels;
+    const int32_t *index;
+    const cnn_train_state *state;
+    int32_t images, classes;
+    double smoothing;
+};
+
+/* What one image leaves for the sum. */
+struct image_loss {
+    double loss;
+    int64_t right;
+};
+
+__device__ inline double warp_sum(double value)
+{
+    for (int lanes = 16; lanes > 0; lanes /= 2)
+        value += __shfl_xor_sync(ALL_LANES, value, lanes);
+    return value;
+}
+
+/* The first maximum, the same in all lanes; NaN is none, unless it comes first. */
+__device__ inline int32_t warp_argmax(const float *z, int32_t classes, int lane)
+{
+    float max = -INFINITY;
+    int32_t best = lane == 0 ? 0 : INT32_MAX;
+    for (int32_t k = lane; k < classes; k += 32)
+        if (z[k] > max) {
+            max = z[k];
+            best = k;
+        }
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+        const float other_max = __shfl_xor_sync(ALL_LANES, max, lanes);
+        const int32_t other = __shfl_xor_sync(ALL_LANES, best, lanes);
+        if (other_max > max || (other_max == max && other < best)) {
+            max = other_max;
+            best = other;
+        }
+    }
+    return z[0] != z[0] ? 0 : best;
+}
+
+/* sum_k t[k] z[k] */
+__device__ inline double target_score(const batch &b, const float *z, int32_t label, int lane)
+{
+    double sum = 0.0;
+    if (b.smoothing == 0.0) /* 0 * inf would be NaN */
+        return static_cast<double>(z[label]);
+    for (int32_t k = lane; k < b.classes; k += 32)
+        sum += static_cast<double>(z[k]);
+    return (1.0 - b.smoothing) * static_cast<double>(z[label]) + b.smoothing / b.classes * warp_sum(sum);
+}
+
+template <typename T> __global__ void __launch_bounds__(THREADS) k_loss(batch b, T *gradient, image_loss *losses)
+{
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int32_t n = static_cast<int32_t>(blockIdx.x * WARPS + threadIdx.x / 32);
+    if (n >= b.images)
+        return;
+    const int32_t image = b.index ? b.index[(b.state ? b.state->cursor : 0) + n] : n;
+    const int32_t label = b.labels[image];
+    const float *z = b.scores + static_cast<int64_t>(n) * b.classes;
+
+    const int32_t best = warp_argmax(z, b.classes, lane);
+    const double max = static_cast<double>(z[best]);
+    double sum = 0.0;
+    for (int32_t k = lane; k < b.classes; k += 32)
+        sum += cnn_exp(static_cast<double>(z[k]) - max);
+    const double log_sum = max + cnn_log(warp_sum(sum));
+    const double score = target_score(b, z, label, lane);
+    if (lane == 0) {
+        losses[n].loss = log_sum - score;
+        losses[n].right = best == label;
+    }
+    if (!gradient)
+        return;
+    const double scale = (b.state ? static_cast<double>(b.state->loss_scale) : 1.0) / b.images;
+    const double off = b.smoothing / b.classes, on = 1.0 - b.smoothing + off;
+    for (int32_t k = lane; k < b.classes; k += 32) {
+        const double probability = cnn_exp(static_cast<double>(z[k]) - log_sum);
+        const float value = static_cast<float>((probability - (k == label ? on : off)) * scale);
+        gradient[static_cast<int64_t>(n) * b.classes + k] = cnn_from_float<T>(value);
+    }
+}
+
+/* One block; result = {mean loss, right answers}. */
+__global__ void __launch_bounds__(SUM_THREADS) k_loss_sum(const image_loss *losses, int32_t images, float *result)
+{
+    __shared__ image_loss sums[SUM_THREADS];
+    const int thread = static_cast<int>(threadIdx.x);
+    image_loss sum = {0.0, 0};
+    for (int32_t n = thread; n < images; n += SUM_THREADS) {
+        sum.loss += losses[n].loss;
+        sum.right += losses[n].right;
+    }
+    sums[thread] = sum;
+    for (int half = SUM_THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (thread < half) {
+            sums[thread].loss += sums[thread + half].loss;
+            sums[thread].right += sums[thread + half].right;
+        }
+    }
+    if (thread == 0) {
+        result[0] = static_cast<float>(sums[0].loss / images);
+        result[1] = static_cast<float>(sums[0].right);
+    }
+}
+
+template <typename T>
+cudaError_t launch(const batch &b, void *const arg[CNN_ARG_COUNT], image_loss *losses, cudaStream_t stream)
+{
+    const unsigned blocks = static_cast<unsigned>((b.images + WARPS - 1) / WARPS);
+    const cudaError_t error =
+        CNN_LAUNCH(k_loss<T>, blocks, THREADS, 0, stream, b, static_cast<T *>(arg[CNN_ARG_DST]), losses);
+    if (error != cudaSuccess)
+        return error;
+    return CNN_LAUNCH(k_loss_sum, 1, SUM_THREADS, 0, stream, losses, b.images, static_cast<float *>(arg[CNN_ARG_DST2]));
+}
+
+} // namespace
+
+size_t cnn_cuda_loss_workspace(const cnn_op_desc *desc)
+{
+    return static_cast<size_t>(desc->arg[CNN_ARG_SRC].n) * sizeof(image_loss);
+}
+
+cudaError_t cnn_cuda_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace, cudaStream_t stream)
+{
+    batch b = {};
+    b.scores = static_cast<const float *>(arg[CNN_ARG_SRC]);
+    b.labels = static_cast<const uint8_t *>(arg[CNN_ARG_LABELS]);
+    b.index = static_cast<const int32_t *>(arg[CNN_ARG_INDEX]);
+    b.state = static_cast<const cnn_train_state *>(arg[CNN_ARG_STATE]);
+    b.images = desc->arg[CNN_ARG_SRC].n;
+    b.classes = desc->arg[CNN_ARG_SRC].c;
+    b.smoothing = static_cast<double>(desc->smoothing);
+    image_loss *losses = static_cast<image_loss *>(workspace);
+    switch (desc->arg[CNN_ARG_DST].dtype) {
+    case CNN_F16:
+        return launch<__half>(b, arg, losses, stream);
+    case CNN_BF16:
+        return launch<__nv_bfloat16>(b, arg, losses, stream);
+    default: /* f32, or no gradient */
+        return launch<float>(b, arg, losses, stream);
+    }
+}
