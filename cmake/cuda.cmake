@@ -41,6 +41,8 @@ endif()
 # A sanitized plug-in would be of no use: it takes a GPU to run it.
 if(NOT missing AND CNN_SANITIZE)
     set(missing "not with sanitizers")
+elseif(NOT missing AND CNN_CUDA STREQUAL SIM)
+    set(missing "only its simulator was asked for (CNN_CUDA=SIM)")
 endif()
 if(NOT missing)
     # Real code for each GPU generation that this toolkit knows, and PTX of the newest for later ones.

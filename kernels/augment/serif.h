@@ -94,7 +94,7 @@ CNN_STEP float augment_slice_sum(const cnn_plane *plane, augment_point centre, a
         for (int32_t x = 0; x < plane->width; x++) {
             const float dx = (float)x - centre.x, dy = (float)y - centre.y, value = *cnn_plane_at(plane, y, x);
             const float at = dx * along.x + dy * along.y, across = dx * along.y - dy * along.x;
-            if (value < CNN_SERIF_FAINT || at < from || at > to)
+            if (value < (float)CNN_SERIF_FAINT || at < from || at > to)
                 continue;
             if (kind < 3)
                 total += kind == 0 ? value : value * (float)(kind == 1 ? x : y);
@@ -131,7 +131,7 @@ CNN_STEP void augment_reach(const cnn_plane *plane, augment_point centre, augmen
         for (int32_t y = 0; y < plane->height; y++)
             for (int32_t x = 0; x < plane->width; x++) {
                 const float at = ((float)x - centre.x) * along.x + ((float)y - centre.y) * along.y;
-                if (*cnn_plane_at(plane, y, x) < CNN_SERIF_FAINT)
+                if (*cnn_plane_at(plane, y, x) < (float)CNN_SERIF_FAINT)
                     continue;
                 most = end == 0 ? cnn_lower(most, at) : cnn_higher(most, at);
             }

@@ -9,6 +9,7 @@
  *   CNN_CUDASIM_TIMING=late  the device does its work when the host waits for it, and no sooner (default)
  *   CNN_CUDASIM_TIMING=early the device does its work at once. A program whose results are the same with both waits
  *                            where it must and leaves alone what the device still reads.
+ *   CNN_CUDASIM_SHOW=1       says of each graph how many kernels and library calls it holds
  *   CNN_CUDASIM_BREAK=N      the device breaks down at the N-th piece of work: all calls fail from then on, as after
  *                            a kernel's access to an illegal address
  *

@@ -345,7 +345,7 @@ cudaError_t cudaFree(void *data)
 cudaError_t cudaHostAlloc(void **memory_out, size_t bytes, unsigned int flags)
 {
     CUDASIM_LOCKED;
-    if (flags & ~(cudaHostAllocPortable | cudaHostAllocMapped))
+    if (flags & ~static_cast<unsigned>(cudaHostAllocPortable | cudaHostAllocMapped))
         cudasim_report("cudaHostAlloc: flags 0x%x are not modelled", flags);
     return new_block(memory_out, bytes, true);
 }

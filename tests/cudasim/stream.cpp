@@ -3,6 +3,7 @@
 #include "tests/cudasim/runtime.h"
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -243,7 +244,7 @@ cudaError_t cudaDeviceSynchronize(void)
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 {
     CUDASIM_LOCKED;
-    if (flags & ~(cudaEventDisableTiming | cudaEventBlockingSync))
+    if (flags & ~static_cast<unsigned>(cudaEventDisableTiming | cudaEventBlockingSync))
         cudasim_report("cudaEventCreateWithFlags: flags 0x%x are not modelled", flags);
     if (cudasim_broken() != cudaSuccess || cudasim_refuse())
         return cudasim_fail(cudasim_broken() != cudaSuccess ? cudasim_broken() : cudaErrorMemoryAllocation);
@@ -391,6 +392,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     if (cudasim_broken() != cudaSuccess || cudasim_refuse())
         return cudasim_fail(cudasim_broken() != cudaSuccess ? cudasim_broken() : cudaErrorMemoryAllocation);
     *exec = new CUgraphExec_st{std::make_shared<cudasim_works>(graph->works)};
+    if (getenv("CNN_CUDASIM_SHOW"))
+        fprintf(stderr, "cudasim: a graph of %zu kernels and library calls\n", graph->works.size());
     cudasim_add(CUDASIM_GRAPH_EXEC, *exec, cudasim_device());
     return cudaSuccess;
 }
