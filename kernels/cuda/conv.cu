@@ -251,10 +251,10 @@ __device__ inline void load_tile(const F &factor, const T *data, int32_t first_l
     }
 }
 
-/* Blocks: x over rows, y over columns, z over slices of d. */
+/* Blocks: x over rows, y over columns, z over slices of d. b has b.lines columns; those up to `columns` are padding. */
 template <typename T, typename ACC, typename A, typename B, typename STORE>
 __global__ void __launch_bounds__(THREADS)
-    k_conv(A a, const T *a_data, B b, const T *b_data, STORE store, int32_t slice_depth)
+    k_conv(A a, const T *a_data, B b, const T *b_data, STORE store, int32_t columns, int32_t slice_depth)
 {
     __shared__ __align__(16) ACC a_tile[DEPTH][PITCH];
     __shared__ __align__(16) ACC b_tile[DEPTH][PITCH];
@@ -286,7 +286,7 @@ __global__ void __launch_bounds__(THREADS)
     for (int i = 0; i < EACH; i++)
 #pragma unroll
         for (int j = 0; j < EACH; j++)
-            if (first_row + row + i < a.lines && first_column + column + j < b.lines)
+            if (first_row + row + i < a.lines && first_column + column + j < columns)
                 store(first_row + row + i, first_column + column + j, sum[i][j]);
 }
 
@@ -343,7 +343,7 @@ cudaError_t product(A a, const void *a_data, B b, const void *b_data, STORE stor
     const unsigned slices = (static_cast<unsigned>(a.depths) - 1) / static_cast<unsigned>(slice_depth) + 1;
     const dim3 grid(tiles_of(a.lines), tiles_of(columns), slices);
     return CNN_LAUNCH((k_conv<T, ACC, A, B, STORE>), grid, THREADS, 0, stream, a, static_cast<const T *>(a_data), b,
-                      static_cast<const T *>(b_data), store, slice_depth);
+                      static_cast<const T *>(b_data), store, columns, slice_depth);
 }
 
 template <typename T, typename OUT>
@@ -351,7 +351,7 @@ cudaError_t forward(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cud
 {
     const conv_shape s = shape_of(desc);
     const taps_of_y a = {s, s.n * s.p * s.q, s.r * s.s * s.c};
-    const filter b = {s, s.y_pitch, a.depths};
+    const filter b = {s, s.k, a.depths};
     store_float<T, OUT> store = {};
     store.bias = static_cast<const float *>(arg[CNN_ARG_BIAS]);
     store.add = static_cast<const T *>(arg[CNN_ARG_SRC2]);
@@ -368,7 +368,7 @@ cudaError_t data_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT
 {
     const conv_shape s = shape_of(desc);
     const taps_of_x a = {s, s.n * s.h * s.w, s.r * s.s * s.k};
-    const filter_of_x b = {s, s.x_pitch, a.depths};
+    const filter_of_x b = {s, s.c, a.depths};
     store_float<T, OUT> store = {};
     store.dst = static_cast<OUT *>(arg[CNN_ARG_DST]);
     store.channels = s.c;
