@@ -53,7 +53,7 @@ cnn-train)
     survives --output resumed.cnn --output kept.ckpt -- $short --epochs 2 --checkpoint kept.ckpt --resume -o resumed.cnn
     ;;
 cnn-opt)
-    survives --output old -- --int8 --data synth --threads 1 --json -o old
+    survives --output old -- --int8 --data mnist --data-dir data --threads 1 --json -o old
     survives --output model-opt.cnn -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data --threads 1 --verbose
     survives --output old -- --prune 0.5 --structure weight --criterion taylor --prune-schedule cubic --prune-steps 2 \
         --finetune 0.5 --pack smallest --data mnist --data-dir data --threads 1 -o old
