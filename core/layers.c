@@ -118,10 +118,13 @@ static cnn_status forward_input(cnn_lowering *lowering, int node)
     if (lowering->goal == CNN_GOAL_TRAIN) {
         args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
         args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
+        if (lowering->step.augment)
+            args.buffer[CNN_ARG_SRC2] = cnn_lower_augmentation(lowering);
     }
     args.buffer[CNN_ARG_TABLE] = cnn_lower_input_table(lowering, table_dtype, out->c);
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, node, dtype);
-    cnn_lower_op(lowering, CNN_OP_INPUT, node, &args);
+    cnn_lower_op(lowering, CNN_OP_INPUT, node, &args)->desc.mirror =
+        args.buffer[CNN_ARG_SRC2] >= 0 && lowering->step.mirror;
     cnn_lower_set_value(lowering, node, args.buffer[CNN_ARG_DST]);
     return lowering->status;
 }

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/optimizers.h"
+#include "kernels/augment/params.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,12 @@ int cnn_lower_state(cnn_lowering *lowering)
 {
     return shared_buffer(lowering, cnn_desc_vector(CNN_U8, sizeof(cnn_train_state)), CNN_PLACE_STATE, -1,
                          CNN_PARAM_COUNT);
+}
+
+int cnn_lower_augmentation(cnn_lowering *lowering)
+{
+    return shared_buffer(lowering, cnn_desc_vector(CNN_U8, lowering->batch * (int32_t)sizeof(cnn_augment_params)),
+                         CNN_PLACE_AUGMENT, -1, CNN_PARAM_COUNT);
 }
 
 int cnn_lower_constant(cnn_lowering *lowering, cnn_tensor_desc desc, const void *bytes)

@@ -72,17 +72,14 @@ void cnn_program_free(cnn_program *program, const cnn_backend *backend, cnn_devi
 static const char *place_name(cnn_place place)
 {
     static const char *const names[CNN_PLACE_COUNT] = {
-        [CNN_PLACE_ARENA] = "arena",       [CNN_PLACE_CONST] = "constant",
-        [CNN_PLACE_PARAM] = "parameter",   [CNN_PLACE_HALF] = "half",
-        [CNN_PLACE_GRAD] = "gradient",     [CNN_PLACE_MOMENTUM] = "momentum",
-        [CNN_PLACE_SQUARES] = "squares",   [CNN_PLACE_EMA] = "average",
-        [CNN_PLACE_RUNNING] = "running",   [CNN_PLACE_EMA_RUNNING] = "average",
-        [CNN_PLACE_BATCH] = "batch",       [CNN_PLACE_IMAGES] = "images",
-        [CNN_PLACE_INDEX] = "index",       [CNN_PLACE_LABELS] = "labels",
-        [CNN_PLACE_STATE] = "state",       [CNN_PLACE_RATES] = "rates",
-        [CNN_PLACE_SEGMENTS] = "segments", [CNN_PLACE_FLAGS] = "flags",
-        [CNN_PLACE_LOGITS] = "logits",     [CNN_PLACE_RESULT] = "result",
-        [CNN_PLACE_REPORTS] = "reports",   [CNN_PLACE_MASK] = "mask"};
+        [CNN_PLACE_ARENA] = "arena",         [CNN_PLACE_CONST] = "constant",    [CNN_PLACE_PARAM] = "parameter",
+        [CNN_PLACE_HALF] = "half",           [CNN_PLACE_GRAD] = "gradient",     [CNN_PLACE_MOMENTUM] = "momentum",
+        [CNN_PLACE_SQUARES] = "squares",     [CNN_PLACE_EMA] = "average",       [CNN_PLACE_RUNNING] = "running",
+        [CNN_PLACE_EMA_RUNNING] = "average", [CNN_PLACE_BATCH] = "batch",       [CNN_PLACE_IMAGES] = "images",
+        [CNN_PLACE_INDEX] = "index",         [CNN_PLACE_LABELS] = "labels",     [CNN_PLACE_STATE] = "state",
+        [CNN_PLACE_RATES] = "rates",         [CNN_PLACE_SEGMENTS] = "segments", [CNN_PLACE_FLAGS] = "flags",
+        [CNN_PLACE_LOGITS] = "logits",       [CNN_PLACE_RESULT] = "result",     [CNN_PLACE_REPORTS] = "reports",
+        [CNN_PLACE_AUGMENT] = "augment",     [CNN_PLACE_MASK] = "mask"};
     return names[place];
 }
 

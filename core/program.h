@@ -34,6 +34,7 @@ typedef enum cnn_place {
     CNN_PLACE_FLAGS,       /* i32 nonfinite flag a segment */
     CNN_PLACE_LOGITS,      /* bound at run: f32 [N,1,1,K] */
     CNN_PLACE_RESULT,      /* f32 [2] loss and correct answers */
+    CNN_PLACE_AUGMENT,     /* u8, cnn_augment_params of the images of the next step */
     CNN_PLACE_REPORTS,     /* u8 ring of cnn_step_report, which the host reads */
     CNN_PLACE_MASK,        /* u8, 0 for each pruned one of the trainable values; only in models with masks */
     CNN_PLACE_COUNT
@@ -129,6 +130,8 @@ int cnn_lower_images(cnn_lowering *lowering);
 int cnn_lower_index(cnn_lowering *lowering);
 /* The training state. */
 int cnn_lower_state(cnn_lowering *lowering);
+/* How the images of the next step are augmented. */
+int cnn_lower_augmentation(cnn_lowering *lowering);
 /* The gradient of `node`'s value, which backward() of the node reads. */
 int cnn_lower_gradient(cnn_lowering *lowering, int node);
 /* Where backward() writes its share of the gradient of input `node`; finish with cnn_lower_gradient_done, which adds

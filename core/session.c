@@ -254,7 +254,7 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
                                        .rate_count = session->rate_count,
                                        .index_count = session->index_count,
                                        .report_count = CNN_MARKS,
-                                       .advance = session->repeat ? 0 : batch,
+                                       .advance = batch,
                                        .backend = session->backend,
                                        .device = session->device};
     CNN_TRY(cnn_program_lower(session->model, &options, &program));

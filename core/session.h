@@ -41,7 +41,6 @@ struct cnn_session {
     int32_t next;        /* place in the order where the next step begins */
     int32_t steps;       /* of the state: number of the next report */
     int pending;         /* steps that are enqueued and not reported */
-    bool repeat;         /* every step begins where the order was set to begin */
 
     uint8_t *posts; /* CNN_MARKS slots of host memory for copies that the host does not wait for */
     size_t post_bytes;

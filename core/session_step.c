@@ -6,6 +6,7 @@
 #include "core/session.h"
 
 #include "core/error.h"
+#include "kernels/augment/params.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -39,7 +40,7 @@ cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor)
     return cnn_session_upload(session, state + offsetof(cnn_train_state, cursor), &cursor, sizeof cursor);
 }
 
-cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first, bool repeat)
+cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(check_order(session, index, count, first));
@@ -52,10 +53,29 @@ cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int
     }
     CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_INDEX], index, (size_t)count * sizeof *index));
     session->order_count = count;
-    if (repeat != session->repeat)
-        cnn_session_drop_programs(session, CNN_GOAL_TRAIN);
-    session->repeat = repeat;
     CNN_TRY(cnn_session_set_cursor(session, first));
+out:
+    return status;
+}
+
+/* ---- Augmentation ---- */
+
+/* A slot of the posts is free again before the step that uses it next: fewer steps are under way than there are slots.
+ */
+cnn_status cnn_session_augment(cnn_session *session, const cnn_augment_params *params, int count)
+{
+    cnn_status status = CNN_OK;
+    const size_t bytes = (size_t)count * sizeof *params;
+    void *memory = session->memory[CNN_PLACE_AUGMENT];
+    uint8_t *slot;
+    if (!memory || count < 1 || count > session->batch)
+        return cnn_error(CNN_ERR_USAGE, "%d images to augment in a session that augments up to %d", count,
+                         memory ? session->batch : 0);
+    if (!session->backend->copy_async)
+        return cnn_session_upload(session, memory, params, bytes);
+    CNN_TRY(cnn_session_post(session, session->steps % CNN_MARKS, bytes, &slot));
+    memcpy(slot, params, bytes);
+    CNN_TRY(session->backend->copy_async(session->device, memory, slot, bytes, CNN_COPY_TO_DEVICE));
 out:
     return status;
 }
@@ -102,7 +122,7 @@ cnn_status cnn_session_submit(cnn_session *session, int count)
     CNN_TRY(cnn_session_run(session, program));
     if (session->backend->mark)
         CNN_TRY(session->backend->mark(session->device, session->steps % CNN_MARKS));
-    session->next += session->repeat ? 0 : count;
+    session->next += count;
     session->steps++;
     session->pending++;
 out:
@@ -137,7 +157,7 @@ cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int coun
 {
     cnn_status status = CNN_OK;
     cnn_step_report report;
-    CNN_TRY(cnn_session_set_order(session, index, count, 0, false));
+    CNN_TRY(cnn_session_set_order(session, index, count, 0));
     CNN_TRY(cnn_session_submit(session, count));
     CNN_TRY(cnn_session_report(session, &report));
     result[0] = report.loss;
@@ -161,7 +181,7 @@ cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int 
 {
     cnn_status status = CNN_OK;
     cnn_program *program;
-    CNN_TRY(cnn_session_set_order(session, index, count, 0, false));
+    CNN_TRY(cnn_session_set_order(session, index, count, 0));
     CNN_TRY(check_step(session, count));
     CNN_TRY(cnn_session_program(session, CNN_GOAL_TRAIN, count, &program));
     bind_training(session);

@@ -5,6 +5,7 @@
 #include "cnn/half.h"
 #include "core/error.h"
 #include "core/optimizers.h"
+#include "kernels/augment/params.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -47,7 +48,7 @@ typedef struct training_memory {
     const char *kept; /* its name when a step reads what an earlier one left in it; else NULL */
 } training_memory;
 
-enum { TRAINING_MEMORIES = 16 };
+enum { TRAINING_MEMORIES = 17 };
 
 /* What a training session allocates. The rows with a name and the training state are all that a run needs to go on
  * bit for bit: a new memory that outlives a step needs a name here, and nothing else, to be part of checkpoints. One
@@ -78,6 +79,7 @@ static void list_memories(const cnn_session *session, training_memory list[TRAIN
         {CNN_PLACE_LOGITS, (size_t)session->batch * classes * 4, NULL},
         {CNN_PLACE_RESULT, 2 * 4, NULL},
         {CNN_PLACE_REPORTS, CNN_MARKS * sizeof(cnn_step_report), NULL},
+        {CNN_PLACE_AUGMENT, session->step.augment ? (size_t)session->batch * sizeof(cnn_augment_params) : 0, NULL},
     };
     memcpy(list, all, sizeof all);
 }
@@ -233,34 +235,6 @@ cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data)
     cnn_session_drop_programs(session, CNN_GOAL_TRAIN);
 out:
     return status;
-}
-
-/* Enqueues copies of the first images and labels. A slot is free again before the step that uses it next: fewer steps
- * are under way than there are slots. */
-static cnn_status post_data(cnn_session *session, int32_t count)
-{
-    cnn_status status = CNN_OK;
-    const size_t labels = ((size_t)count + CNN_ALIGN - 1) / CNN_ALIGN * CNN_ALIGN;
-    const size_t images = (size_t)count * cnn_session_image_bytes(session);
-    uint8_t *slot;
-    CNN_TRY(cnn_session_post(session, session->steps % CNN_MARKS, labels + images, &slot));
-    memcpy(slot, session->data->labels, (size_t)count);
-    memcpy(slot + labels, session->data->images, images);
-    CNN_TRY(session->backend->copy_async(session->device, session->memory[CNN_PLACE_LABELS], slot, (size_t)count,
-                                         CNN_COPY_TO_DEVICE));
-    CNN_TRY(session->backend->copy_async(session->device, session->memory[CNN_PLACE_IMAGES], slot + labels, images,
-                                         CNN_COPY_TO_DEVICE));
-out:
-    return status;
-}
-
-cnn_status cnn_session_refresh_data(cnn_session *session, int32_t count)
-{
-    if (!session->train || !session->data)
-        return cnn_error(CNN_ERR_USAGE, "this session has no data that could have changed");
-    if (count < 0 || count > session->data->count)
-        return cnn_error(CNN_ERR_USAGE, "%d images of a data set of %d", count, session->data->count);
-    return session->backend->copy_async ? post_data(session, count) : upload_data(session, session->data, count);
 }
 
 cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps)

@@ -80,10 +80,14 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
                              "maxpool_grad",
                              {[CNN_ARG_INDEX] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_ADD] = {CNN_OP_ADD, "add", {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
-    [CNN_OP_INPUT] =
-        {CNN_OP_INPUT,
-         "input",
-         {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_TABLE] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_INPUT] = {CNN_OP_INPUT,
+                      "input",
+                      {[CNN_ARG_SRC] = R,
+                       [CNN_ARG_SRC2] = R,
+                       [CNN_ARG_INDEX] = R,
+                       [CNN_ARG_TABLE] = R,
+                       [CNN_ARG_STATE] = R,
+                       [CNN_ARG_DST] = W}},
     [CNN_OP_LOSS] = {CNN_OP_LOSS,
                      "loss",
                      {[CNN_ARG_SRC] = R,
@@ -180,6 +184,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " range=[%g,%g]", (double)desc->lo, (double)desc->hi);
     if (desc->smoothing != 0)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
+    if (desc->mirror)
+        append(text, text_bytes, &length, " mirror");
     if (desc->advance)
         append(text, text_bytes, &length, " advance=%d", desc->advance);
     if (desc->decoupled_decay)

@@ -3,8 +3,8 @@
 
 #include "core/memory.h"
 #include "cnn/session.h"
+#include "kernels/augment/apply.h"
 #include "train/augment_kinds.h"
-#include "train/staging.h"
 
 #include <check.h>
 #include <math.h>
@@ -175,33 +175,39 @@ END_TEST
 
 /* ---- Batches and training ---- */
 
+static void augment(const cnn_augment_recipe *recipe, const cnn_augment_params *params, int32_t image, uint8_t *result)
+{
+    const cnn_augment_shape shape = {case_small.height, case_small.width, case_small.channels};
+    float *scratch = malloc(cnn_augment_scratch(shape) * sizeof *scratch);
+    cnn_augment_apply(params, recipe->mirror, shape, case_small.images + image * PIXELS, result, scratch);
+    free(scratch);
+}
+
 /* An image is the same in any batch, at any place, with any number of threads, in any order. */
 START_TEST(batches_do_not_change_images)
 {
     enum { COUNT = 40 };
-    cnn_staging one, many;
+    static cnn_augment_params many[COUNT];
+    cnn_augment_params one;
     cnn_augment_recipe recipe;
     int32_t images[COUNT];
+    uint8_t alone[PIXELS], among[PIXELS];
     case_check(cnn_augment_parse(NULL, 0.7, &case_small, &recipe));
-    case_check(cnn_staging_open(&one, &case_small, &recipe, 1));
-    case_check(cnn_staging_open(&many, &case_small, &recipe, COUNT));
     for (int i = 0; i < COUNT; i++)
         images[i] = (i * 7 + 3) % SMALL;
     for (int threads = 1; threads <= 2; threads++) {
         int changed = 0;
         case_check(cnn_set_threads(threads));
-        cnn_staging_fill(&many, 9, 4, images, COUNT);
+        cnn_augment_draw_batch(&recipe, 9, 4, &case_small, images, COUNT, many);
         for (int i = COUNT - 1; i >= 0; i--) {
-            cnn_staging_fill(&one, 9, 4, &images[i], 1);
-            ck_assert_mem_eq(one.data.images, many.data.images + i * PIXELS, PIXELS);
-            ck_assert_int_eq(one.data.labels[0], case_small.labels[images[i]]);
-            ck_assert_int_eq(many.data.labels[i], case_small.labels[images[i]]);
-            changed += memcmp(one.data.images, case_small.images + images[i] * PIXELS, PIXELS) != 0;
+            cnn_augment_draw_batch(&recipe, 9, 4, &case_small, &images[i], 1, &one);
+            augment(&recipe, &one, images[i], alone);
+            augment(&recipe, &many[i], images[i], among);
+            ck_assert_mem_eq(alone, among, PIXELS);
+            changed += memcmp(alone, case_small.images + images[i] * PIXELS, PIXELS) != 0;
         }
         ck_assert_msg(changed > 15 && changed < COUNT, "%d of %d images were changed", changed, COUNT);
     }
-    cnn_staging_close(&one);
-    cnn_staging_close(&many);
 }
 END_TEST
 
@@ -235,19 +241,19 @@ END_TEST
 /* Another epoch augments anew: two epochs on one batch of images that never change places. */
 START_TEST(epochs_differ)
 {
-    cnn_staging staging;
     cnn_augment_recipe recipe;
-    uint8_t first[PIXELS];
+    cnn_augment_params params;
+    uint8_t first[PIXELS], again[PIXELS];
     const int32_t image = 5;
     case_check(cnn_augment_parse("shift", 1, &case_small, &recipe));
-    case_check(cnn_staging_open(&staging, &case_small, &recipe, 4));
-    cnn_staging_fill(&staging, 1, 1, &image, 1);
-    memcpy(first, staging.data.images, PIXELS);
-    cnn_staging_fill(&staging, 1, 2, &image, 1);
-    ck_assert_mem_ne(first, staging.data.images, PIXELS);
-    cnn_staging_fill(&staging, 1, 1, &image, 1);
-    ck_assert_mem_eq(first, staging.data.images, PIXELS);
-    cnn_staging_close(&staging);
+    cnn_augment_draw_batch(&recipe, 1, 1, &case_small, &image, 1, &params);
+    augment(&recipe, &params, image, first);
+    cnn_augment_draw_batch(&recipe, 1, 2, &case_small, &image, 1, &params);
+    augment(&recipe, &params, image, again);
+    ck_assert_mem_ne(first, again, PIXELS);
+    cnn_augment_draw_batch(&recipe, 1, 1, &case_small, &image, 1, &params);
+    augment(&recipe, &params, image, again);
+    ck_assert_mem_eq(first, again, PIXELS);
 }
 END_TEST
 

@@ -1,6 +1,7 @@
 /* Augmentation of pixels: what each kind does to drawn signs. */
 #include "tests/train_case.h"
 
+#include "kernels/augment/apply.h"
 #include "kernels/augment/serif.h"
 #include "train/augment.h"
 
@@ -34,7 +35,7 @@ static void apply_to(const cnn_dataset *data, const cnn_augment_params *params, 
 {
     const cnn_augment_recipe recipe = parse("shift", data);
     float *scratch = malloc(cnn_augment_scratch(digit_shape) * sizeof *scratch);
-    cnn_augment_apply(&recipe, params, digit_shape, src, dst, scratch);
+    cnn_augment_apply(params, recipe.mirror, digit_shape, src, dst, scratch);
     free(scratch);
 }
 
@@ -275,14 +276,14 @@ START_TEST(borders_are_empty_or_mirrored)
     params.move[1] = -1;
     for (int i = 0; i < 90; i++)
         image[i] = (uint8_t)(10 + i);
-    cnn_augment_apply(&recipe, &params, shape, image, result, scratch);
+    cnn_augment_apply(&params, recipe.mirror, shape, image, result, scratch);
     for (int y = 0; y < 6; y++)
         for (int x = 0; x < 5; x++) {
             const int from_x = x >= 2 ? x - 2 : 2 - x, from_y = y < 5 ? y + 1 : 4;
             ck_assert_mem_eq(result + (y * 5 + x) * 3, image + (from_y * 5 + from_x) * 3, 3);
         }
     recipe.mirror = false;
-    cnn_augment_apply(&recipe, &params, shape, image, result, scratch);
+    cnn_augment_apply(&params, recipe.mirror, shape, image, result, scratch);
     for (int i = 0; i < 90; i++)
         ck_assert_int_eq(result[i] == 0, i % 15 < 6 || i / 15 == 5);
     free(scratch);
@@ -488,7 +489,7 @@ static void check_memory(const cnn_augment_recipe *recipe, const cnn_augment_par
         memset(results[run], 0xA5, bytes + 8);
         for (size_t i = 0; i < floats; i++)
             scratch[i] = run ? NAN : 0.0f;
-        cnn_augment_apply(recipe, params, shape, image, results[run], scratch);
+        cnn_augment_apply(params, recipe->mirror, shape, image, results[run], scratch);
         for (size_t i = 0; i < 8; i++)
             ck_assert_int_eq(results[run][bytes + i], 0xA5);
     }

@@ -266,7 +266,7 @@ static void train_in_order(cnn_model *model, int orders, bool stepwise, cnn_step
         last->correct = result[1];
     }
     for (int i = 0; i < orders && !stepwise; i++) {
-        ck_assert(cnn_session_set_order(session, order, 6, 0, false) == CNN_OK);
+        ck_assert(cnn_session_set_order(session, order, 6, 0) == CNN_OK);
         for (int step = 0; step < 2; step++) {
             ck_assert(cnn_session_submit(session, step == 0 ? 4 : 2) == CNN_OK);
             ck_assert(cnn_session_report(session, last) == CNN_OK);
@@ -309,14 +309,14 @@ START_TEST(wrong_orders_are_refused)
     cnn_session *session;
     cnn_step_report report;
     ck_assert(cnn_session_open(model, &options, &session) == CNN_OK);
-    ck_assert(cnn_session_set_order(session, order, 3, 0, false) == CNN_ERR_USAGE); /* no data yet */
+    ck_assert(cnn_session_set_order(session, order, 3, 0) == CNN_ERR_USAGE); /* no data yet */
     ck_assert(cnn_session_set_data(session, &data) == CNN_OK);
     ck_assert(cnn_session_set_schedule(session, &rate, 1) == CNN_OK);
     ck_assert(cnn_session_set_state(session, &state) == CNN_OK);
-    ck_assert(cnn_session_set_order(session, beyond, 2, 0, false) == CNN_ERR_USAGE);
-    ck_assert(cnn_session_set_order(session, order, 3, 4, false) == CNN_ERR_USAGE);
+    ck_assert(cnn_session_set_order(session, beyond, 2, 0) == CNN_ERR_USAGE);
+    ck_assert(cnn_session_set_order(session, order, 3, 4) == CNN_ERR_USAGE);
     ck_assert(cnn_session_report(session, &report) == CNN_ERR_USAGE);
-    ck_assert(cnn_session_set_order(session, order, 3, 1, false) == CNN_OK);
+    ck_assert(cnn_session_set_order(session, order, 3, 1) == CNN_OK);
     ck_assert(cnn_session_submit(session, 3) == CNN_ERR_USAGE); /* the batch is 2 */
     for (int i = 0; i < cnn_session_depth(session); i++)
         ck_assert(cnn_session_submit(session, 1) == CNN_OK);

@@ -3,7 +3,7 @@
  * Three steps, each in a file of its own:
  *   recipe   kinds and strengths, from a list as "shift=2,rotate,serif"          augment_recipe.c
  *   draw     counter hashes -> the parameters of one image: no pixels, no state  augment_draw.c
- *   apply    image and parameters -> augmented image                             augment_image.c, kernels/augment
+ *   apply    image and parameters -> augmented image                             kernels/augment
  *
  * Random number k of an image is u(k) = uniform(splitmix64(hash(seed, CNN_PURPOSE_AUGMENT, epoch, image) + k)) in [0,1)
  * (core/hash.h), image being its number in the data set. Each kind has numbers of its own, so that its strength changes
@@ -61,13 +61,8 @@ void cnn_augment_print(const cnn_augment_recipe *recipe, char *text, size_t byte
 void cnn_augment_draw(const cnn_augment_recipe *recipe, uint64_t seed, int32_t epoch, int32_t image, int label,
                       cnn_augment_params *params);
 
-/* ---- Apply ---- */
-
-/* Floats of scratch space that one image needs. */
-size_t cnn_augment_scratch(cnn_augment_shape shape);
-
-/* src, dst: [height,width,channels], not the same memory. */
-void cnn_augment_apply(const cnn_augment_recipe *recipe, const cnn_augment_params *params, cnn_augment_shape shape,
-                       const uint8_t *src, uint8_t *dst, float *scratch);
+/* The same for images[0..count) of a data set, in parallel. */
+void cnn_augment_draw_batch(const cnn_augment_recipe *recipe, uint64_t seed, int32_t epoch, const cnn_dataset *data,
+                            const int32_t *images, int count, cnn_augment_params *params);
 
 #endif

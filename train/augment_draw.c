@@ -2,6 +2,7 @@
 #include "train/augment_kinds.h"
 
 #include "core/hash.h"
+#include "core/pool.h"
 
 /* ---- Numbers ---- */
 
@@ -190,4 +191,33 @@ void cnn_augment_draw(const cnn_augment_recipe *recipe, uint64_t seed, int32_t e
         if (recipe->strength[kind] > 0.0f)
             cnn_augment_kind_info(dice.kind)->draw(&dice, recipe->strength[kind], params);
     }
+}
+
+/* ---- A batch ---- */
+
+enum { MAX_TASKS = 16 };
+
+typedef struct draw_batch {
+    const cnn_augment_recipe *recipe;
+    uint64_t seed;
+    int32_t epoch;
+    const cnn_dataset *data;
+    const int32_t *images;
+    int count, tasks;
+    cnn_augment_params *params;
+} draw_batch;
+
+static void draw_task(void *context, int task, int worker)
+{
+    const draw_batch *b = context;
+    (void)worker;
+    for (int i = task; i < b->count; i += b->tasks)
+        cnn_augment_draw(b->recipe, b->seed, b->epoch, b->images[i], b->data->labels[b->images[i]], &b->params[i]);
+}
+
+void cnn_augment_draw_batch(const cnn_augment_recipe *recipe, uint64_t seed, int32_t epoch, const cnn_dataset *data,
+                            const int32_t *images, int count, cnn_augment_params *params)
+{
+    draw_batch b = {recipe, seed, epoch, data, images, count, count < MAX_TASKS ? count : MAX_TASKS, params};
+    cnn_parallel(b.tasks, draw_task, &b);
 }

@@ -5,12 +5,12 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "train/augment.h"
 #include "train/check.h"
 #include "train/order.h"
 #include "train/resume.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
-#include "train/staging.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -31,7 +31,8 @@ typedef struct trainer {
     const cnn_train_options *options;
     cnn_split split;
     cnn_session *session;
-    cnn_staging staging; /* with augmentation: the batch that steps read */
+    cnn_augment_recipe recipe; /* with augmentation ... */
+    cnn_augment_params *draws; /* ... [run.batch] how the images of the next step are changed */
     char augmentation[256];
     cnn_order_key *keys; /* [split.train_count] */
     int32_t *order;      /* [split.train_count] images of this epoch, first to last */
@@ -117,17 +118,16 @@ static bool augments(const trainer *t)
     return t->options->augment > 0.0;
 }
 
-/* What steps index: the data set, or a batch that is augmented on the way. */
-static cnn_status set_data(trainer *t)
+static cnn_status set_augmentation(trainer *t)
 {
     cnn_status status = CNN_OK;
-    cnn_augment_recipe recipe;
     if (!augments(t))
-        return cnn_session_set_data(t->session, t->data);
-    CNN_TRY(cnn_augment_parse(t->options->augmentation, t->options->augment, t->data, &recipe));
-    CNN_TRY(cnn_staging_open(&t->staging, t->data, &recipe, t->run.batch));
-    CNN_TRY(cnn_session_set_data(t->session, &t->staging.data));
-    cnn_augment_print(&recipe, t->augmentation, sizeof t->augmentation);
+        return CNN_OK;
+    CNN_TRY(cnn_augment_parse(t->options->augmentation, t->options->augment, t->data, &t->recipe));
+    t->draws = cnn_calloc((size_t)t->run.batch, sizeof *t->draws);
+    if (!t->draws)
+        return CNN_ERR_MEMORY;
+    cnn_augment_print(&t->recipe, t->augmentation, sizeof t->augmentation);
     t->progress.augmentation = t->augmentation;
 out:
     return status;
@@ -144,6 +144,7 @@ static cnn_status prepare(trainer *t)
         status = CNN_ERR_MEMORY;
         goto out;
     }
+    CNN_TRY(set_augmentation(t));
     const cnn_session_options session = {.device = t->options->device,
                                          .batch = t->run.batch,
                                          .train = true,
@@ -152,9 +153,11 @@ static cnn_status prepare(trainer *t)
                                          .autotune = t->options->autotune,
                                          .step = {.optimizer = t->options->optimizer,
                                                   .label_smoothing = t->options->label_smoothing,
+                                                  .augment = augments(t),
+                                                  .mirror = t->recipe.mirror,
                                                   .ema = t->options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
-    CNN_TRY(set_data(t));
+    CNN_TRY(cnn_session_set_data(t->session, t->data));
     CNN_TRY(set_schedule(t));
     t->at = (cnn_train_point){.val_accuracy = NAN, .val_loss = NAN};
     cnn_scaler_start(t->options, &t->at.state);
@@ -206,10 +209,6 @@ static cnn_status collect(trainer *t)
     }
     t->progress.step_loss = batch.loss;
     if (!cnn_scaler_goes_on(&at->watch, &at->state, batch.loss)) {
-        if (augments(t)) {
-            batch.data = &t->staging.data;
-            batch.index = t->staging.index;
-        }
         CNN_TRY(cnn_scaler_explain(t->session, t->model, t->options, &at->state, &batch));
     }
 out:
@@ -274,8 +273,8 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
     cnn_status status = CNN_OK;
     const double start = seconds_now();
     if (augments(t)) {
-        cnn_staging_fill(&t->staging, t->options->seed, t->progress.epoch, index, count);
-        CNN_TRY(cnn_session_refresh_data(t->session, count));
+        cnn_augment_draw_batch(&t->recipe, t->options->seed, t->progress.epoch, t->data, index, count, t->draws);
+        CNN_TRY(cnn_session_augment(t->session, t->draws, count));
     }
     CNN_TRY(cnn_session_submit(t->session, count));
     t->queue[t->queued++] = (step_batch){index, count};
@@ -326,10 +325,7 @@ static cnn_status train_epoch(trainer *t)
         at->loss_images = 0;
     }
     cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
-    if (augments(t))
-        CNN_TRY(cnn_session_set_order(t->session, t->staging.index, t->run.batch, 0, true));
-    else
-        CNN_TRY(cnn_session_set_order(t->session, t->order, images, first, false));
+    CNN_TRY(cnn_session_set_order(t->session, t->order, images, first));
     while (first < images) {
         const int count = images - first < t->run.batch ? images - first : t->run.batch;
         CNN_TRY(edit_model(t));
@@ -398,7 +394,7 @@ out:
         write_result(&t, result);
     cnn_session_close(t.session);
     cnn_model_thaw(model);
-    cnn_staging_close(&t.staging);
+    free(t.draws);
     free(t.rates);
     free(t.order);
     free(t.keys);

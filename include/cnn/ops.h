@@ -24,7 +24,7 @@
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
- * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, TABLE [C,256] | DST [N,H,W,C]           |
+ * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
  * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
  * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
  * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
@@ -53,6 +53,8 @@
  *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
  * INPUT    dst[n,h,w,c] = TABLE[c][src[image(n), h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
  *          image(n) = INDEX ? INDEX[(STATE ? STATE.cursor : 0) + n] : n; INDEX reaches that far.
+ *          SRC2: cnn_augment_params [N] (kernels/augment/params.h): image n is augmented as number n says, its bytes
+ *          then go through the table; DST is float and without padding channels.
  * LOSS     mean over N of logsumexp(z) - sum_k t[k] z[k]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
  *          t = (1 - smoothing) onehot(label) + smoothing/K, label of image n is LABELS[image(n)], as for INPUT.
  *          dlogits = (softmax(z) - t)/N * (STATE ? loss_scale : 1).
@@ -167,6 +169,7 @@ typedef struct cnn_op_desc {
     float scale[2];                     /* i8 ADD */
     float smoothing;                    /* LOSS, in [0, 1) */
     int32_t advance;                    /* LOSS_SCALE: images by which STATE.cursor moves */
+    bool mirror;                        /* INPUT with SRC2: what lies outside of an image is its mirror image, not 0 */
     bool decoupled_decay;               /* ADAM: weight decay beside the gradient (AdamW), not in it */
     bool constant_weights;              /* WEIGHT never changes: pack once (cnn_kernel.pack) */
     int32_t epilogue_count;

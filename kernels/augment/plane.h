@@ -1,6 +1,6 @@
 /* The image that augmentation works on: floats 0..255 with a border of one pixel. How its steps are shared out.
  *
- * The steps in this folder are compiled twice: as C11 for one thread (train/augment_image.c) and as CUDA for a block of
+ * The steps in this folder are compiled twice: as C11 for one thread (apply.c) and as CUDA for a block of
  * threads (kernels/cuda/augment.cu). Both make the same bytes: a pixel is made by one thread, whichever it is, and a
  * sum is made by one thread in the order of the rows. So the steps say how they may be split, and whoever includes them
  * defines what that means:

@@ -1,6 +1,7 @@
 /* Gathers, augments and normalizes a batch of images in one pass over device memory.
  *
- * A block makes an image, in shared memory: two planes of floats, 7 KB for 28 x 28 x 1, 28 KB for 32 x 32 x 3. The
+ * A block makes an image, in shared memory: two planes of floats, 7 KB for 28 x 28 x 1, 28 KB for 32 x 32 x 3; larger
+ * ones than 48 KB in device memory. The
  * steps are those of the CPU (kernels/augment), with a warp a row; sums of the whole image are made by one thread each,
  * in the CPU's order, side by side in the block's 8 warps. So a batch has the same bytes as on the CPU, whatever they
  * become here: f32 is IEEE on both sides, and -fmad=false keeps products and sums apart.
@@ -24,12 +25,13 @@
 namespace
 {
 
-enum { LANES = 32, ROWS = 8 };
+enum { LANES = 32, ROWS = 8, SHARED_BYTES = 48 << 10 };
 static_assert((int)ROWS == (int)CNN_AUGMENT_SUMS, "a warp a sum");
 
-size_t plane_floats(const cnn_augment_shape &shape)
+/* Of both planes of an image, with their borders. */
+size_t planes_bytes(const cnn_augment_shape &shape)
 {
-    return ((size_t)shape.height + 2) * ((size_t)shape.width + 2) * (size_t)shape.channels;
+    return 2 * ((size_t)shape.height + 2) * ((size_t)shape.width + 2) * (size_t)shape.channels * sizeof(float);
 }
 
 /* What becomes of a byte of channel c. */
@@ -48,13 +50,16 @@ template <> __device__ inline uint8_t finished<uint8_t>(uint8_t byte, const floa
 template <typename T> __global__ void __launch_bounds__(LANES *ROWS, 1) k_augment(cnn_cuda_augmentation a, T *dst)
 {
     __shared__ float sums[CNN_AUGMENT_SUMS];
-    CNN_DYNAMIC_SHARED(float, planes);
+    CNN_DYNAMIC_SHARED(float, shared);
     const int32_t height = a.shape.height, channels = a.shape.channels, values = a.shape.width * channels;
-    const int64_t at = (a.state ? a.state->cursor : 0) + (int64_t)blockIdx.x, image = a.index ? a.index[at] : at;
-    const cnn_augment_params *params = a.params + at;
+    const int64_t image =
+        a.index ? a.index[(a.state ? a.state->cursor : 0) + (int64_t)blockIdx.x] : (int64_t)blockIdx.x;
+    const cnn_augment_params *params = a.params + blockIdx.x;
+    const int64_t plane_floats = (int64_t)(height + 2) * (a.shape.width + 2) * channels;
+    float *planes = a.planes ? a.planes + 2 * plane_floats * blockIdx.x : shared;
     const uint8_t *src = a.images + image * height * values;
     cnn_plane plane = {planes, height, a.shape.width, channels}, spare = plane;
-    spare.pixels = planes + (height + 2) * (a.shape.width + 2) * channels;
+    spare.pixels = planes + plane_floats;
     if (params->augmented)
         augment_image(params, a.mirror, src, &plane, &spare, sums);
     for (int32_t y = CNN_STEP_ROW; y < height; y += CNN_STEP_ROWS) {
@@ -66,36 +71,54 @@ template <typename T> __global__ void __launch_bounds__(LANES *ROWS, 1) k_augmen
     }
 }
 
-template <typename T> cudaError_t launch(const cnn_cuda_augmentation *a, cudaStream_t stream)
+template <typename T> cudaError_t launch(cnn_cuda_augmentation a, cudaStream_t stream)
 {
-    const size_t shared = cnn_cuda_augment_shared(a->shape);
-    cudaError_t error = cudaSuccess;
-    if (shared > (48u << 10))
-        error = CNN_ALLOW_SHARED(k_augment<T>, shared);
-    return error != cudaSuccess ? error
-                                : CNN_LAUNCH(k_augment<T>, dim3((unsigned)a->count), dim3(LANES, ROWS), shared, stream,
-                                             *a, static_cast<T *>(a->dst));
+    const bool is_large = cnn_cuda_augment_workspace(a.shape, a.count) > 0;
+    if (!is_large)
+        a.planes = nullptr;
+    return CNN_LAUNCH(k_augment<T>, dim3((unsigned)a.count), dim3(LANES, ROWS), is_large ? 0 : planes_bytes(a.shape),
+                      stream, a, static_cast<T *>(a.dst));
 }
 
 } // namespace
 
-size_t cnn_cuda_augment_shared(cnn_augment_shape shape)
+size_t cnn_cuda_augment_workspace(cnn_augment_shape shape, int32_t count)
 {
-    return 2 * plane_floats(shape) * sizeof(float);
+    const size_t bytes = planes_bytes(shape);
+    return bytes <= SHARED_BYTES ? 0 : bytes * (size_t)count;
 }
 
 cudaError_t cnn_cuda_augment(const cnn_cuda_augmentation *augmentation, cudaStream_t stream)
 {
     switch (augmentation->dtype) {
     case CNN_U8:
-        return launch<uint8_t>(augmentation, stream);
+        return launch<uint8_t>(*augmentation, stream);
     case CNN_F32:
-        return launch<float>(augmentation, stream);
+        return launch<float>(*augmentation, stream);
     case CNN_F16:
-        return launch<__half>(augmentation, stream);
+        return launch<__half>(*augmentation, stream);
     case CNN_BF16:
-        return launch<__nv_bfloat16>(augmentation, stream);
+        return launch<__nv_bfloat16>(*augmentation, stream);
     default:
         return cudaErrorInvalidValue;
     }
+}
+
+cudaError_t cnn_cuda_input_augmented(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
+                                     cudaStream_t stream)
+{
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    cnn_cuda_augmentation a = {};
+    a.shape = {dst->h, dst->w, dst->c};
+    a.mirror = desc->mirror;
+    a.images = static_cast<const uint8_t *>(arg[CNN_ARG_SRC]);
+    a.index = static_cast<const int32_t *>(arg[CNN_ARG_INDEX]);
+    a.params = static_cast<const cnn_augment_params *>(arg[CNN_ARG_SRC2]);
+    a.state = static_cast<const cnn_train_state *>(arg[CNN_ARG_STATE]);
+    a.count = dst->n;
+    a.table = static_cast<const float *>(arg[CNN_ARG_TABLE]);
+    a.dtype = dst->dtype;
+    a.dst = arg[CNN_ARG_DST];
+    a.planes = static_cast<float *>(workspace);
+    return cnn_cuda_augment(&a, stream);
 }

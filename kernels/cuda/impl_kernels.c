@@ -61,6 +61,8 @@ static bool input_suits(const cnn_op_desc *desc, const cnn_device *device, char 
 {
     cnn_op_desc dense = *desc;
     (void)device;
+    if (desc->arg[CNN_ARG_SRC2].dtype != CNN_NONE)
+        return cnn_cuda_refuse(why, "it does not augment");
     if (desc->arg[CNN_ARG_DST].dtype == CNN_I8)
         dense.arg[CNN_ARG_DST].c_pad = desc->arg[CNN_ARG_DST].c;
     return images_fit(desc, why) && cnn_cuda_unpadded(&dense, why);

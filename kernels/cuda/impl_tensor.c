@@ -81,6 +81,27 @@ static bool bn_pool_grad_suits(const cnn_op_desc *desc, const cnn_device *device
     return pooled_suits(desc, &desc->arg[CNN_ARG_SRC2], why);
 }
 
+/* ---- Augmented images ---- */
+
+static cnn_augment_shape augmented_shape(const cnn_op_desc *desc)
+{
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    return (cnn_augment_shape){dst->h, dst->w, dst->c};
+}
+
+static bool augment_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    (void)device;
+    if (desc->arg[CNN_ARG_SRC2].dtype == CNN_NONE)
+        return cnn_cuda_refuse(why, "nothing is augmented");
+    return cnn_cuda_unpadded(desc, why);
+}
+
+static size_t augment_workspace(const cnn_op_desc *desc)
+{
+    return cnn_cuda_augment_workspace(augmented_shape(desc), desc->arg[CNN_ARG_DST].n);
+}
+
 /* ---- The table ---- */
 
 const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
@@ -90,5 +111,6 @@ const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
     {CNN_OP_BN_TRAIN, "cnn_cuda_bn_pool", bn_pool_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool, NULL},
     {CNN_OP_BN_GRAD, "cnn_cuda_bn_pool_grad", bn_pool_grad_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool_grad,
      NULL},
+    {CNN_OP_INPUT, "cnn_cuda_input_augmented", augment_suits, augment_workspace, cnn_cuda_input_augmented, NULL},
     {CNN_OP_NONE, NULL, NULL, NULL, NULL, NULL},
 };

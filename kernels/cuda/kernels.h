@@ -31,8 +31,8 @@ size_t cnn_cuda_bn_pool_workspace(const cnn_op_desc *desc); /* of either */
 
 /* ---- Augmentation: augment.cu ---- */
 
-/* Image n of the batch, with first = state ? state->cursor : 0, is images[index ? index[first + n] : first + n] changed
- * as params[first + n] says: the bytes that cnn_augment_apply makes on the CPU. */
+/* Image n of the batch, with first = state ? state->cursor : 0, is images[index ? index[first + n] : n] changed
+ * as params[n] says: the bytes that cnn_augment_apply makes on the CPU. */
 typedef struct cnn_cuda_augmentation {
     cnn_augment_shape shape;
     bool mirror;           /* of the recipe */
@@ -44,10 +44,11 @@ typedef struct cnn_cuda_augmentation {
     const float *table;           /* [C,256]: what becomes of a byte; not read where dst is u8 */
     cnn_dtype dtype;              /* of dst: u8, f32, f16, bf16 */
     void *dst;                    /* [count,H,W,C] */
+    float *planes;                /* cnn_cuda_augment_workspace bytes; not read where that is 0 */
 } cnn_cuda_augmentation;
 
-/* Bytes of shared memory; cnn_cuda_augment fails where the GPU has less for a block (99 KiB on sm_86, 163 on sm_80). */
-size_t cnn_cuda_augment_shared(cnn_augment_shape shape);
+/* Images that are too large for a block's shared memory are worked on in device memory. */
+size_t cnn_cuda_augment_workspace(cnn_augment_shape shape, int32_t count);
 cudaError_t cnn_cuda_augment(const cnn_cuda_augmentation *augmentation, cudaStream_t stream);
 
 /* ---- After an INT8 convolution or GEMM: i32_epilogue.cu ---- */
@@ -77,6 +78,7 @@ cnn_cuda_launch cnn_cuda_relu, cnn_cuda_relu_grad, cnn_cuda_add;               /
 cnn_cuda_launch cnn_cuda_bn;                                                   /* bn.cu: its three ops */
 cnn_cuda_launch cnn_cuda_maxpool, cnn_cuda_maxpool_grad;                       /* maxpool.cu */
 cnn_cuda_launch cnn_cuda_input;                                                /* input.cu */
+cnn_cuda_launch cnn_cuda_input_augmented;                                      /* augment.cu */
 cnn_cuda_launch cnn_cuda_loss;                                                 /* loss.cu */
 cnn_cuda_launch cnn_cuda_mask;                                                 /* mask.cu */
 cnn_cuda_launch cnn_cuda_grad_stats;                                           /* grad_stats.cu */

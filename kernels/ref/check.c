@@ -1,4 +1,5 @@
 /* Which op descriptors are valid: the table in cnn/ops.h, row by row. */
+#include "kernels/augment/params.h"
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -391,6 +392,12 @@ static bool check_input(const cnn_op_desc *desc, char *why)
             cnn_dtype_name(table->dtype));
     REQUIRE(table->c == 256 && table->c_pad == 256 && cnn_desc_pixels(table) == src->c,
             "the table must hold 256 values for each of %d channels", src->c);
+    if (present(desc, CNN_ARG_SRC2)) {
+        REQUIRE(is_float(dst->dtype) && dst->c_pad == dst->c && src->c_pad == src->c,
+                "augmented images must become floats, without padding channels");
+        if (!check_vector(desc, CNN_ARG_SRC2, CNN_U8, dst->n * (int32_t)sizeof(cnn_augment_params), why))
+            return false;
+    }
     return check_gather(desc, dst->n, why);
 }
 

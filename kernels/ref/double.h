@@ -28,6 +28,7 @@
 #define cnn_ref_maxpool_grad cnn_ref64_maxpool_grad
 #define cnn_ref_add cnn_ref64_add
 #define cnn_ref_input cnn_ref64_input
+#define cnn_ref_input_workspace cnn_ref64_input_workspace
 #define cnn_ref_loss cnn_ref64_loss
 #define cnn_ref_requantize cnn_ref64_requantize
 #define cnn_ref_dequantize cnn_ref64_dequantize

@@ -52,6 +52,7 @@ typedef struct cnn_ref_shape {
 /* The shape behind a CONV* or LINEAR* descriptor; a linear layer is a convolution with R = H, S = W. */
 cnn_ref_shape cnn_ref_conv_shape(const cnn_op_desc *desc);
 size_t cnn_ref_conv_workspace(const cnn_op_desc *desc);
+size_t cnn_ref_input_workspace(const cnn_op_desc *desc); /* with SRC2 */
 
 /* Runs the epilogue chain over sums [N,P,Q,K] and stores DST. Changes sums. */
 void cnn_ref_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], double *sums);

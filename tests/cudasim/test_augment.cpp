@@ -4,6 +4,7 @@
 #include "tests/cudasim/cudasim.h"
 
 extern "C" {
+#include "kernels/augment/apply.h"
 #include "core/hash.h"
 #include "train/augment.h"
 }
@@ -72,7 +73,7 @@ static void check(cnn_augment_shape shape, bool mirror, int schedule)
     const cnn_augment_recipe recipe = all_kinds(0.9f, mirror);
     const std::vector<uint8_t> images = draw_images(shape, count);
     std::vector<int32_t> index;
-    std::vector<cnn_augment_params> params(static_cast<size_t>(count) + 2);
+    std::vector<cnn_augment_params> params(static_cast<size_t>(count));
     std::vector<uint8_t> want(count * bytes), got(count * bytes);
     std::vector<float> scratch(cnn_augment_scratch(shape)), table(static_cast<size_t>(shape.channels) * 256);
     std::vector<float> normalized(count * bytes);
@@ -85,15 +86,16 @@ static void check(cnn_augment_shape shape, bool mirror, int schedule)
 
     for (int n = 0; n < count; n++) {
         const int32_t image = index[static_cast<size_t>(n) + 2];
-        cnn_augment_params *drawn = &params[static_cast<size_t>(n) + 2];
+        cnn_augment_params *drawn = &params[static_cast<size_t>(n)];
         cnn_augment_draw(&recipe, 1, schedule, image, image % 2 ? 1 : 7, drawn);
-        cnn_augment_apply(&recipe, drawn, shape, &images[static_cast<size_t>(image) * bytes],
+        cnn_augment_apply(drawn, recipe.mirror, shape, &images[static_cast<size_t>(image) * bytes],
                           &want[static_cast<size_t>(n) * bytes], scratch.data());
     }
 
     simt_set_schedule(schedule);
-    cnn_cuda_augmentation on = {shape,  mirror, images.data(), index.data(), params.data(),
-                                &state, count,  table.data(),  CNN_U8,       got.data()};
+    std::vector<float> planes(cnn_cuda_augment_workspace(shape, count) / sizeof(float));
+    cnn_cuda_augmentation on = {shape, mirror,       images.data(), index.data(), params.data(), &state,
+                                count, table.data(), CNN_U8,        got.data(),   planes.data()};
     const bool ran = cnn_cuda_augment(&on, nullptr) == cudaSuccess;
     on.dtype = CNN_F32;
     on.dst = normalized.data();
@@ -112,7 +114,7 @@ static void check(cnn_augment_shape shape, bool mirror, int schedule)
 
 int main()
 {
-    const cnn_augment_shape shapes[] = {{28, 28, 1}, {32, 32, 3}, {9, 45, 1}};
+    const cnn_augment_shape shapes[] = {{28, 28, 1}, {32, 32, 3}, {9, 45, 1}, {50, 60, 3}};
     for (int schedule = 0; schedule < SIMT_SCHEDULES; schedule++)
         for (const cnn_augment_shape &shape : shapes)
             check(shape, shape.channels == 3, schedule);

@@ -2,9 +2,11 @@
 #include "tests/kcheck/kcheck.h"
 
 #include "kernels/ref/ref.h"
+#include "train/augment.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The value nearest to `value` that dtype holds. */
 static double representable(cnn_dtype dtype, double value)
@@ -60,6 +62,28 @@ static void fill_offsets(double *values, int64_t count, int32_t last, kc_random 
     qsort(values, (size_t)count, sizeof *values, ascending);
 }
 
+/* Bytes of parameters as training draws them. */
+static void fill_augment(double *values, int64_t count, bool mirror, bool serifs, kc_random *random)
+{
+    cnn_augment_recipe recipe = {.share = 0.8f, .mirror = mirror, .one = 1, .seven = 7};
+    static const float strengths[CNN_AUGMENT_KINDS] = {
+        [CNN_AUGMENT_FLIP] = 0.5f,    [CNN_AUGMENT_SCALE] = 0.2f,    [CNN_AUGMENT_SHEAR] = 0.2f,
+        [CNN_AUGMENT_ROTATE] = 20.0f, [CNN_AUGMENT_SHIFT] = 2.0f,    [CNN_AUGMENT_CROP] = 1.0f,
+        [CNN_AUGMENT_ELASTIC] = 1.0f, [CNN_AUGMENT_STROKE] = 1.0f,   [CNN_AUGMENT_SERIF] = 0.7f,
+        [CNN_AUGMENT_BLUR] = 0.5f,    [CNN_AUGMENT_CONTRAST] = 0.3f, [CNN_AUGMENT_CUTOUT] = 3.0f};
+    memcpy(recipe.strength, strengths, sizeof strengths);
+    if (!serifs)
+        recipe.strength[CNN_AUGMENT_SERIF] = 0.0f;
+    for (int64_t first = 0; first < count; first += (int64_t)sizeof(cnn_augment_params)) {
+        cnn_augment_params params;
+        uint8_t bytes[sizeof params];
+        cnn_augment_draw(&recipe, kc_next(random), 1, 1, kc_int(random, 0, 9), &params);
+        memcpy(bytes, &params, sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++)
+            values[first + (int64_t)i] = bytes[i];
+    }
+}
+
 double *kc_fill_values(const kc_fill *fill, const cnn_tensor_desc *desc, kc_random *random)
 {
     int64_t count = cnn_desc_elements(desc);
@@ -68,6 +92,10 @@ double *kc_fill_values(const kc_fill *fill, const cnn_tensor_desc *desc, kc_rand
         return NULL;
     if (fill->kind == KC_OFFSETS) {
         fill_offsets(values, count, (int32_t)fill->hi, random);
+        return values;
+    }
+    if (fill->kind == KC_AUGMENT) {
+        fill_augment(values, count, fill->lo > 0, fill->hi > 0, random);
         return values;
     }
     for (int64_t i = 0; i < count; i++)

@@ -1,4 +1,5 @@
 /* Cases of batch normalization, ReLU, addition, max-pooling, input, requantizing and dequantizing. */
+#include "kernels/augment/params.h"
 #include "tests/kcheck/kcheck.h"
 
 typedef struct shape {
@@ -231,11 +232,21 @@ void kc_make_input(kc_case *test, cnn_op op, int number, kc_random *random)
     }
     if (gather)
         desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, s.n + test->state.cursor + number % 2);
+    if (dtype != CNN_I8 && number % 8 >= 4) { /* augmented: images of one to four channels, with either border */
+        s.c = s.c > 4 ? 4 : s.c;
+        desc->arg[CNN_ARG_SRC].c = desc->arg[CNN_ARG_SRC].c_pad = s.c;
+        desc->arg[CNN_ARG_DST].c = desc->arg[CNN_ARG_DST].c_pad = s.c;
+        desc->arg[CNN_ARG_TABLE].w = s.c;
+        desc->arg[CNN_ARG_SRC2] = cnn_desc_vector(CNN_U8, s.n * (int32_t)sizeof(cnn_augment_params));
+        desc->mirror = number % 3 == 0;
+        test->fill[CNN_ARG_SRC2] = (kc_fill){KC_AUGMENT, desc->mirror, s.c == 1, 1};
+    }
     test->fill[CNN_ARG_SRC] = kc_ints(0, 255);
     test->fill[CNN_ARG_TABLE] = dtype == CNN_I8 ? kc_ints(-127, 127) : kc_real(-3, 3);
     test->fill[CNN_ARG_INDEX] = kc_ints(0, stored - 1);
     test->agreement = KC_EXACT;
-    set_padding(test, activations, LENGTH(activations));
+    if (desc->arg[CNN_ARG_SRC2].dtype == CNN_NONE)
+        set_padding(test, activations, LENGTH(activations));
 }
 
 /* ---- Requantizing ---- */

@@ -53,7 +53,9 @@ typedef enum kc_kind {
     KC_ENDS,     /* lo or hi, here and there another whole number between: worst cases of integer sums */
     KC_SPECIAL,  /* as KC_REAL, with NaN, infinities, zeros of both signs and subnormals among them */
     KC_ONE_BAD,  /* as KC_REAL, with one infinity or NaN */
-    KC_OFFSETS   /* 0 = first <= ... <= last = hi: segments */
+    KC_OFFSETS,  /* 0 = first <= ... <= last = hi: segments */
+    KC_AUGMENT /* cnn_augment_params of all kinds, with mirrored borders when lo is 1, serifs (for one channel) when hi
+                  is 1 */
 } kc_kind;
 
 typedef struct kc_fill {

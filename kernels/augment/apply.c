@@ -1,6 +1,7 @@
-/* Augmentation of an image on the CPU: the steps of kernels/augment, by one thread. */
+/* The steps of this folder by one thread. */
+#include "kernels/augment/apply.h"
+
 #include "kernels/augment/image.h"
-#include "train/augment.h"
 
 #include <string.h>
 
@@ -14,8 +15,8 @@ size_t cnn_augment_scratch(cnn_augment_shape shape)
     return 2 * plane_floats(shape);
 }
 
-void cnn_augment_apply(const cnn_augment_recipe *recipe, const cnn_augment_params *params, cnn_augment_shape shape,
-                       const uint8_t *src, uint8_t *dst, float *scratch)
+void cnn_augment_apply(const cnn_augment_params *params, bool mirror, cnn_augment_shape shape, const uint8_t *src,
+                       uint8_t *dst, float *scratch)
 {
     const int32_t values = shape.width * shape.channels;
     cnn_plane plane = {scratch, shape.height, shape.width, shape.channels}, spare = plane;
@@ -25,7 +26,7 @@ void cnn_augment_apply(const cnn_augment_recipe *recipe, const cnn_augment_param
         memcpy(dst, src, (size_t)shape.height * (size_t)values);
         return;
     }
-    augment_image(params, recipe->mirror, src, &plane, &spare, sums);
+    augment_image(params, mirror, src, &plane, &spare, sums);
     for (int32_t y = 0; y < shape.height; y++) {
         const float *row = cnn_plane_at(&plane, y, 0);
         for (int32_t i = 0; i < values; i++)
