@@ -10,6 +10,13 @@ static const char *node_name(const cnn_model *model, int node)
     return node >= 0 ? model->nodes[node].name : "-";
 }
 
+cnn_status cnn_program_blame(const cnn_model *model, const cnn_instruction *instruction, cnn_status status)
+{
+    char text[512];
+    return cnn_error_prefix(status, "layer %s, %s", node_name(model, instruction->node),
+                            cnn_op_desc_print(&instruction->desc, text, sizeof text));
+}
+
 static cnn_status prepare_instruction(cnn_instruction *instruction, const cnn_model *model, const cnn_backend *backend,
                                       cnn_device *device)
 {
@@ -18,7 +25,7 @@ static cnn_status prepare_instruction(cnn_instruction *instruction, const cnn_mo
     if (status == CNN_ERR_UNSUPPORTED)
         return cnn_error(status, "layer %s: device %s cannot run %s: %s", node_name(model, instruction->node),
                          backend->name, cnn_op_desc_print(&instruction->desc, text, sizeof text), why);
-    return status == CNN_OK ? status : cnn_error_prefix(status, "layer %s", node_name(model, instruction->node));
+    return status == CNN_OK ? status : cnn_program_blame(model, instruction, status);
 }
 
 static cnn_status place_constants(cnn_program *program, const cnn_backend *backend, cnn_device *device)
@@ -29,8 +36,8 @@ static cnn_status place_constants(cnn_program *program, const cnn_backend *backe
     }
     program->device_constants = backend->alloc(device, program->constant_bytes);
     if (!program->device_constants)
-        return cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %zu bytes were asked for", backend->name,
-                         program->constant_bytes);
+        return cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %zu bytes were asked for, for constants",
+                         backend->name, program->constant_bytes);
     return backend->copy(device, program->device_constants, program->constants, program->constant_bytes,
                          CNN_COPY_TO_DEVICE);
 }

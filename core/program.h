@@ -193,6 +193,8 @@ cnn_status cnn_program_plan(cnn_program *program);
 /* Makes the kernels. The error names node, op and the backend's reasons. */
 cnn_status cnn_program_prepare(cnn_program *program, const cnn_model *model, const cnn_backend *backend,
                                cnn_device *device);
+/* Puts layer, op and shapes of the instruction before the last error; returns the status. */
+cnn_status cnn_program_blame(const cnn_model *model, const cnn_instruction *instruction, cnn_status status);
 void cnn_program_free(cnn_program *program, const cnn_backend *backend, cnn_device *device);
 /* Text, one instruction a line, then buffers with offsets. */
 void cnn_program_print(const cnn_program *program, const cnn_model *model, cnn_text *text);

@@ -22,26 +22,26 @@ static void no_memory(cnn_session *session, size_t bytes, int batch)
     size_t left = 0, all = 0;
     if (session->backend->memory)
         session->backend->memory(session->device, &left, &all);
-    const double asked = (double)bytes / 1e6, fits = batch * ((double)left / (double)bytes);
+    const double fits = batch * ((double)left / (double)bytes);
+    char asked[32];
+    snprintf(asked, sizeof asked, bytes < 100000 ? "%.0f bytes" : "%.1f MB",
+             bytes < 100000 ? (double)bytes : (double)bytes / 1e6);
     if (all == 0)
-        cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %.1f MB were asked for; use a smaller --batch",
+        cnn_error(CNN_ERR_MEMORY, "out of memory on device %s: %s were asked for; use a smaller --batch",
                   session->backend->name, asked);
     else if (fits >= 1.0 && fits < batch)
-        cnn_error(
-            CNN_ERR_MEMORY,
-            "out of memory on device %s: %.1f MB were asked for at batch %d, %.1f of %.1f MB are free; --batch %d "
-            "would fit",
-            session->backend->name, asked, batch, (double)left / 1e6, (double)all / 1e6, (int)fits);
+        cnn_error(CNN_ERR_MEMORY,
+                  "out of memory on device %s: %s were asked for at batch %d, %.1f of %.1f MB are free; --batch %d "
+                  "would fit",
+                  session->backend->name, asked, batch, (double)left / 1e6, (double)all / 1e6, (int)fits);
     else
-        cnn_error(
-            CNN_ERR_MEMORY,
-            "out of memory on device %s: %.1f MB were asked for, %.1f of %.1f MB are free; use a smaller --batch or "
-            "a smaller model",
-            session->backend->name, asked, (double)left / 1e6, (double)all / 1e6);
+        cnn_error(CNN_ERR_MEMORY,
+                  "out of memory on device %s: %s were asked for, %.1f of %.1f MB are free; use a smaller --batch or "
+                  "a smaller model",
+                  session->backend->name, asked, (double)left / 1e6, (double)all / 1e6);
 }
 
-/* batch: of what grows with it, else 0. */
-static void *device_alloc(cnn_session *session, size_t bytes, int batch)
+void *cnn_session_device_alloc(cnn_session *session, size_t bytes, int batch)
 {
     void *memory = session->backend->alloc(session->device, bytes);
     if (!memory)
@@ -75,7 +75,7 @@ cnn_status cnn_session_alloc(cnn_session *session, cnn_place place, size_t bytes
     if (bytes)
         session->memory[place] = cnn_session_in_host_memory(session, place)
                                      ? session->backend->alloc_host(session->device, bytes)
-                                     : device_alloc(session, bytes, 0);
+                                     : cnn_session_device_alloc(session, bytes, 0);
     return bytes && !session->memory[place] ? CNN_ERR_MEMORY : CNN_OK;
 }
 
@@ -111,7 +111,7 @@ static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t
     drop_recordings(session);
     device_free(session, *memory);
     *have = 0;
-    *memory = device_alloc(session, need, batch);
+    *memory = cnn_session_device_alloc(session, need, batch);
     if (!*memory)
         return CNN_ERR_MEMORY;
     *have = need;
@@ -152,7 +152,7 @@ static cnn_status place_params(cnn_session *session)
             session->param[i] = param->data;
             continue;
         }
-        session->param[i] = device_alloc(session, cnn_desc_bytes(&param->desc), 0);
+        session->param[i] = cnn_session_device_alloc(session, cnn_desc_bytes(&param->desc), 0);
         status = session->param[i]
                      ? cnn_session_upload(session, session->param[i], param->data, cnn_desc_bytes(&param->desc))
                      : CNN_ERR_MEMORY;
@@ -354,7 +354,8 @@ static cnn_status run_instruction(cnn_session *session, const cnn_program *progr
     for (int role = 0; role < CNN_ARG_COUNT; role++)
         if (instruction->arg[role] >= 0)
             args[role] = cnn_session_pointer(session, program, instruction->arg[role]);
-    return instruction->kernel->run(instruction->kernel, args, session->workspace);
+    cnn_status status = instruction->kernel->run(instruction->kernel, args, session->workspace);
+    return status == CNN_OK ? status : cnn_program_blame(session->model, instruction, status);
 }
 
 /* Waits for each instruction, so that its time is its own. */
@@ -362,8 +363,11 @@ static cnn_status trace_instruction(cnn_session *session, const cnn_program *pro
 {
     double start = cnn_clock();
     cnn_status status = run_instruction(session, program, number);
-    if (status == CNN_OK)
+    if (status == CNN_OK) {
         status = session->backend->sync(session->device);
+        if (status != CNN_OK)
+            status = cnn_program_blame(session->model, &program->instructions[number], status);
+    }
     return status == CNN_OK ? cnn_session_show(session, program, number, cnn_clock() - start) : status;
 }
 
@@ -374,8 +378,14 @@ static cnn_status record(cnn_session *session, cnn_program *program)
     if (status != CNN_OK)
         return status;
     status = cnn_session_run_to(session, program, program->instruction_count - 1);
-    cnn_status ended = session->backend->record_end(session->device, &program->recording);
-    return status == CNN_OK ? ended : status;
+    if (status == CNN_OK)
+        return session->backend->record_end(session->device, &program->recording);
+    char why[512]; /* of the instruction that failed, not of the recording that it cut off */
+    cnn_recording *half = NULL;
+    snprintf(why, sizeof why, "%s", cnn_last_error());
+    if (session->backend->record_end(session->device, &half) == CNN_OK)
+        session->backend->recording_free(session->device, half);
+    return cnn_error(status, "%s", why);
 }
 
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program)

@@ -49,6 +49,8 @@ struct cnn_session {
 /* Whether a place is host memory of a device with streams: reports lie where the host can read them while the device
  * goes on. */
 bool cnn_session_in_host_memory(const cnn_session *session, cnn_place place);
+/* Device memory; batch: of what grows with it, else 0. NULL: the error says what was asked for and what would fit. */
+void *cnn_session_device_alloc(cnn_session *session, size_t bytes, int batch);
 /* Device memory of a place, replacing what was there. 0 bytes: none. */
 cnn_status cnn_session_alloc(cnn_session *session, cnn_place place, size_t bytes);
 cnn_status cnn_session_upload(cnn_session *session, void *dst, const void *src, size_t bytes);

@@ -21,11 +21,10 @@ int32_t cnn_session_classes(const cnn_session *session)
 static cnn_status bind_staging(cnn_session *session)
 {
     if (!session->staging)
-        session->staging =
-            session->backend->alloc(session->device, (size_t)session->batch * cnn_session_image_bytes(session));
+        session->staging = cnn_session_device_alloc(session, (size_t)session->batch * cnn_session_image_bytes(session),
+                                                    session->batch);
     if (!session->staging)
-        return cnn_error(CNN_ERR_MEMORY, "out of memory on device %s for a batch of %d images", session->backend->name,
-                         session->batch);
+        return CNN_ERR_MEMORY;
     session->images = session->staging;
     return CNN_OK;
 }

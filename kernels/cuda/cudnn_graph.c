@@ -215,8 +215,8 @@ cnn_status cnn_cudnn_check(cnn_cudnn_maker *maker, cudnnStatus_t status, const c
         if (*c == '\n')
             *c = ' ';
     if (!maker->quiet)
-        maker->host->error(failure, "device " CNN_CUDA_NAME ": %s: %s(%s) failed: %s%s%.300s", maker->subject, call,
-                           what, cudnnGetErrorString(status), *detail ? ": " : "", detail);
+        maker->host->error(failure, "device " CNN_CUDA_NAME ": %s(%s) failed: %s%s%.300s", call, what,
+                           cudnnGetErrorString(status), *detail ? ": " : "", detail);
     return failure;
 }
 
