@@ -266,9 +266,12 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
     CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes, batch));
     for (int i = 0; i < program->instruction_count; i++) {
         const cnn_instruction *instruction = &program->instructions[i];
-        if (instruction->desc.constant_weights && instruction->kernel->pack)
-            CNN_TRY(instruction->kernel->pack(instruction->kernel,
-                                              cnn_session_pointer(session, program, instruction->arg[CNN_ARG_WEIGHT])));
+        if (!instruction->desc.constant_weights || !instruction->kernel->pack)
+            continue;
+        status = instruction->kernel->pack(instruction->kernel,
+                                           cnn_session_pointer(session, program, instruction->arg[CNN_ARG_WEIGHT]));
+        if (status != CNN_OK)
+            CNN_TRY(cnn_program_blame(session->model, instruction, status));
     }
     *made = program;
     program = NULL;
