@@ -3,15 +3,11 @@
  *
  * An algorithm belongs to the problem that the heuristics were asked for; cublasLtMatmul must be called with the same
  * one, with pointers as aligned as was promised, and with its workspace, which is overwritten with garbage. */
+#include "tests/cudasim/matmul.h"
 #include "tests/cudasim/runtime.h"
 
-#include "tests/cudasim/numbers.h"
-
-#include <cublasLt.h>
-
-#include <cmath>
 #include <cstring>
-#include <vector>
+#include <initializer_list>
 
 struct cublasLtContext {
     int device;
@@ -22,24 +18,6 @@ namespace
 
 constexpr size_t WORKSPACE_BYTES = 12345; /* not round, so that who rounds it up badly is found */
 constexpr uint64_t ALGORITHM = UINT64_C(0x637564617369);
-
-struct matrix_layout : cublasLtMatrixLayoutOpaque_t {
-    cnn_dtype dtype;
-    int64_t rows, columns, pitch; /* element (i, j) at j*pitch + i */
-
-    int64_t extent() const
-    {
-        return (columns - 1) * pitch + rows;
-    }
-};
-
-struct product : cublasLtMatmulDescOpaque_t {
-    cublasComputeType_t compute;
-    cudaDataType_t scale;
-    bool a_transposed = false, b_transposed = false;
-    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-    void *bias = nullptr;
-};
 
 struct preference : cublasLtMatmulPreferenceOpaque_t {
     uint64_t workspace_bytes = 0;
@@ -53,16 +31,6 @@ struct problem {
     uint32_t alignment[4];
 };
 static_assert(sizeof(problem) <= sizeof(cublasLtMatmulAlgo_t), "an algorithm has room for its problem");
-
-/* All of a multiplication, for later. */
-struct multiplication {
-    product p;
-    matrix_layout a, b, d;
-    const void *a_data, *b_data;
-    void *d_data, *workspace;
-    size_t workspace_bytes;
-    int64_t m, n, k;
-};
 
 bool dtype_of(cudaDataType_t type, cnn_dtype *dtype)
 {
@@ -119,30 +87,16 @@ cublasStatus_t take_operation(bool *transposed, const void *from, size_t bytes)
     const cublasStatus_t status = take(&operation, from, bytes);
     if (status == CUBLAS_STATUS_SUCCESS && operation != CUBLAS_OP_N && operation != CUBLAS_OP_T)
         cudasim_report("cublasLtMatmulDescSetAttribute: operation %d is not modelled", static_cast<int>(operation));
-    *transposed = status == CUBLAS_STATUS_SUCCESS && operation == CUBLAS_OP_T;
+    if (status == CUBLAS_STATUS_SUCCESS)
+        *transposed = operation == CUBLAS_OP_T;
     return status;
-}
-
-bool adds_bias(cublasLtEpilogue_t epilogue)
-{
-    return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-}
-
-bool rectifies(cublasLtEpilogue_t epilogue)
-{
-    return epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-}
-
-bool sums_operand(cublasLtEpilogue_t epilogue)
-{
-    return epilogue == CUBLASLT_EPILOGUE_BGRADA || epilogue == CUBLASLT_EPILOGUE_BGRADB;
 }
 
 /* ---- What cuBLASLt multiplies ---- */
 
 /* Whether the shapes fit together; with m, n and k. */
-bool shapes_fit(const product &p, const matrix_layout &a, const matrix_layout &b, const matrix_layout &d,
-                multiplication *out)
+bool shapes_fit(const cudasim_product &p, const cudasim_matrix_layout &a, const cudasim_matrix_layout &b,
+                const cudasim_matrix_layout &d, cudasim_multiplication *out)
 {
     out->m = p.a_transposed ? a.columns : a.rows;
     out->k = p.a_transposed ? a.rows : a.columns;
@@ -151,7 +105,8 @@ bool shapes_fit(const product &p, const matrix_layout &a, const matrix_layout &b
 }
 
 /* Types, and for i8 what its tensor cores need: A transposed, B not, multiples of 4. */
-bool types_fit(const product &p, const matrix_layout &a, const matrix_layout &b, const matrix_layout &d)
+bool types_fit(const cudasim_product &p, const cudasim_matrix_layout &a, const cudasim_matrix_layout &b,
+               const cudasim_matrix_layout &d)
 {
     if (a.dtype != b.dtype)
         return false;
@@ -165,7 +120,8 @@ bool types_fit(const product &p, const matrix_layout &a, const matrix_layout &b,
 }
 
 /* A number that is the same for the same problem. The bias pointer is not part of it. */
-uint64_t shapes_of(const product &p, const matrix_layout &a, const matrix_layout &b, const matrix_layout &d)
+uint64_t shapes_of(const cudasim_product &p, const cudasim_matrix_layout &a, const cudasim_matrix_layout &b,
+                   const cudasim_matrix_layout &d)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     const int64_t numbers[] = {p.compute, p.a_transposed, p.b_transposed, p.epilogue, a.dtype,   a.rows,
@@ -176,140 +132,8 @@ uint64_t shapes_of(const product &p, const matrix_layout &a, const matrix_layout
     return hash;
 }
 
-/* ---- Multiplying ---- */
-
-/* op(A) as f32 [k][m], op(B) as [n][k]: in both, neighbours lie together. */
-std::vector<float> as_floats(const matrix_layout &layout, const void *data, bool columns_apart)
-{
-    std::vector<float> floats(static_cast<size_t>(layout.rows * layout.columns));
-    for (int64_t j = 0; j < layout.columns; j++)
-        for (int64_t i = 0; i < layout.rows; i++)
-            floats[static_cast<size_t>(columns_apart ? j * layout.rows + i : i * layout.columns + j)] =
-                cudasim_load(data, layout.dtype, j * layout.pitch + i);
-    return floats;
-}
-
-/* d[j][0..m) += sum over k of b[j][k] * a[k][0..m), four columns at once, in pieces of a that stay in the cache. */
-void add_products(const multiplication &x, const float *a, const float *b, float *d)
-{
-    constexpr int64_t PIECE = 512, COLUMNS = 4;
-    for (int64_t i = 0; i < x.m; i += PIECE)
-        for (int64_t j = 0; j < x.n; j += COLUMNS) {
-            const int64_t rows = x.m - i < PIECE ? x.m - i : PIECE, columns = x.n - j < COLUMNS ? x.n - j : COLUMNS;
-            for (int64_t k = 0; k < x.k; k++)
-                for (int64_t c = 0; c < columns; c++) {
-                    const float factor = b[(j + c) * x.k + k];
-                    const float *row = a + k * x.m + i;
-                    float *to = d + (j + c) * x.m + i;
-                    for (int64_t r = 0; r < rows; r++)
-                        to[r] += factor * row[r];
-                }
-        }
-}
-
-/* The sums of the rows of op(A) (BGRADA) or the columns of op(B) (BGRADB), over k. */
-void sum_operand(const multiplication &x, const float *a, const float *b)
-{
-    const bool of_a = x.p.epilogue == CUBLASLT_EPILOGUE_BGRADA;
-    const int64_t count = of_a ? x.m : x.n;
-    for (int64_t i = 0; i < count; i++) {
-        float sum = 0;
-        for (int64_t k = 0; k < x.k; k++)
-            sum += of_a ? a[k * x.m + i] : b[i * x.k + k];
-        cudasim_store(x.p.bias, x.d.dtype, i, sum);
-    }
-}
-
-void multiply_floats(const multiplication &x)
-{
-    const std::vector<float> a = as_floats(x.a, x.a_data, !x.p.a_transposed);
-    const std::vector<float> b = as_floats(x.b, x.b_data, !x.p.b_transposed);
-    std::vector<float> d(static_cast<size_t>(x.m * x.n), 0.0f);
-    add_products(x, a.data(), b.data(), d.data());
-    if (sums_operand(x.p.epilogue))
-        sum_operand(x, a.data(), b.data());
-    for (int64_t j = 0; j < x.n; j++)
-        for (int64_t i = 0; i < x.m; i++) {
-            float value = d[static_cast<size_t>(j * x.m + i)];
-            if (adds_bias(x.p.epilogue))
-                value += cudasim_load(x.p.bias, x.d.dtype, i);
-            if (rectifies(x.p.epilogue))
-                value = value > 0 || std::isnan(value) ? value : 0;
-            cudasim_store(x.d_data, x.d.dtype, j * x.d.pitch + i, value);
-        }
-}
-
-/* A is transposed and B is not: both rows over k lie together. */
-void multiply_i8(const multiplication &x)
-{
-    const auto *a = static_cast<const int8_t *>(x.a_data), *b = static_cast<const int8_t *>(x.b_data);
-    for (int64_t j = 0; j < x.n; j++)
-        for (int64_t i = 0; i < x.m; i++) {
-            int32_t sum = 0;
-            for (int64_t k = 0; k < x.k; k++)
-                sum += a[i * x.a.pitch + k] * b[j * x.b.pitch + k];
-            static_cast<int32_t *>(x.d_data)[j * x.d.pitch + i] = sum;
-        }
-}
-
-size_t bytes_of(const matrix_layout &layout)
-{
-    return static_cast<size_t>(layout.extent()) * cudasim_number_bytes(layout.dtype);
-}
-
-size_t bias_bytes(const multiplication &x)
-{
-    return static_cast<size_t>(x.p.epilogue == CUBLASLT_EPILOGUE_BGRADB ? x.n : x.m) * cudasim_number_bytes(x.d.dtype);
-}
-
-void need_operands(const multiplication &x)
-{
-    cudasim_need_device(x.a_data, bytes_of(x.a), "cublasLtMatmul, A");
-    cudasim_need_device(x.b_data, bytes_of(x.b), "cublasLtMatmul, B");
-    cudasim_need_device(x.d_data, bytes_of(x.d), "cublasLtMatmul, D");
-    cudasim_need_device(x.workspace, x.workspace_bytes, "cublasLtMatmul, workspace");
-    if (adds_bias(x.p.epilogue) || sums_operand(x.p.epilogue))
-        cudasim_need_device(x.p.bias, bias_bytes(x), "cublasLtMatmul, bias");
-}
-
-/* Nothing that is written overlaps with anything else. */
-void need_apart(const multiplication &x)
-{
-    const bool bias = adds_bias(x.p.epilogue) || sums_operand(x.p.epilogue);
-    const struct {
-        const void *start;
-        size_t bytes;
-        bool written;
-    } ranges[] = {{x.a_data, bytes_of(x.a), false},
-                  {x.b_data, bytes_of(x.b), false},
-                  {x.d_data, bytes_of(x.d), true},
-                  {x.workspace, x.workspace_bytes, true},
-                  {x.p.bias, bias ? bias_bytes(x) : 0, sums_operand(x.p.epilogue)}};
-    for (const auto &one : ranges)
-        for (const auto &other : ranges) {
-            const char *first = static_cast<const char *>(one.start), *second = static_cast<const char *>(other.start);
-            if (&one != &other && one.written && first < second + other.bytes && second < first + one.bytes)
-                cudasim_report("cublasLtMatmul: D, the workspace or the bias gradient overlaps with another operand");
-        }
-}
-
-void multiply(const multiplication &x)
-{
-    need_operands(x);
-    cudasim_need_written(x.a_data, bytes_of(x.a), "cublasLtMatmul, A");
-    cudasim_need_written(x.b_data, bytes_of(x.b), "cublasLtMatmul, B");
-    if (adds_bias(x.p.epilogue))
-        cudasim_need_written(x.p.bias, bias_bytes(x), "cublasLtMatmul, bias");
-    if (x.workspace)
-        cudasim_unwrite(x.workspace, x.workspace_bytes);
-    if (x.a.dtype == CNN_I8)
-        multiply_i8(x);
-    else
-        multiply_floats(x);
-}
-
 /* The factors must be 1 and 0, in the type of the scale. */
-void need_factors(const product &p, const void *alpha, const void *beta)
+void need_factors(const cudasim_product &p, const void *alpha, const void *beta)
 {
     const bool good = p.scale == CUDA_R_32I
                           ? *static_cast<const int32_t *>(alpha) == 1 && *static_cast<const int32_t *>(beta) == 0
@@ -318,7 +142,7 @@ void need_factors(const product &p, const void *alpha, const void *beta)
         cudasim_report("cublasLtMatmul: alpha is not 1 or beta not 0: not modelled");
 }
 
-bool aligned(const multiplication &x, const problem &asked)
+bool aligned(const cudasim_multiplication &x, const problem &asked)
 {
     const void *const pointers[4] = {x.a_data, x.b_data, x.d_data, x.d_data};
     for (int i = 0; i < 4; i++)
@@ -379,7 +203,7 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDa
     cnn_dtype dtype;
     if (!dtype_of(type, &dtype) || rows == 0 || columns == 0 || pitch < static_cast<int64_t>(rows))
         return CUBLAS_STATUS_INVALID_VALUE;
-    auto *made = make<matrix_layout>(cudasim_device());
+    auto *made = make<cudasim_matrix_layout>(cudasim_device());
     if (!made)
         return CUBLAS_STATUS_ALLOC_FAILED;
     made->dtype = dtype;
@@ -392,13 +216,13 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDa
 
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
 {
-    return destroy(static_cast<matrix_layout *>(layout), "cublasLtMatrixLayoutDestroy");
+    return destroy(static_cast<cudasim_matrix_layout *>(layout), "cublasLtMatrixLayoutDestroy");
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute, cudaDataType_t scale)
 {
     CUDASIM_LOCKED;
-    auto *made = make<product>(cudasim_device());
+    auto *made = make<cudasim_product>(cudasim_device());
     if (!made)
         return CUBLAS_STATUS_ALLOC_FAILED;
     made->compute = compute;
@@ -409,7 +233,7 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComput
 
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
 {
-    return destroy(static_cast<product *>(desc), "cublasLtMatmulDescDestroy");
+    return destroy(static_cast<cudasim_product *>(desc), "cublasLtMatmulDescDestroy");
 }
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
@@ -417,7 +241,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
 {
     CUDASIM_LOCKED;
     cudasim_need(CUDASIM_BLAS_DESCRIPTOR, desc, "cublasLtMatmulDescSetAttribute");
-    auto *p = static_cast<product *>(desc);
+    auto *p = static_cast<cudasim_product *>(desc);
     switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
         return take_operation(&p->a_transposed, value, bytes);
@@ -487,18 +311,19 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     for (const void *descriptor :
          std::initializer_list<const void *>{desc, a_layout, b_layout, c_layout, d_layout, wanted})
         cudasim_need(CUDASIM_BLAS_DESCRIPTOR, descriptor, call);
-    const auto &p = *static_cast<product *>(desc);
-    const auto &a = *static_cast<matrix_layout *>(a_layout), &b = *static_cast<matrix_layout *>(b_layout);
-    const auto &d = *static_cast<matrix_layout *>(d_layout);
+    const auto &p = *static_cast<cudasim_product *>(desc);
+    const auto &a = *static_cast<cudasim_matrix_layout *>(a_layout),
+               &b = *static_cast<cudasim_matrix_layout *>(b_layout);
+    const auto &d = *static_cast<cudasim_matrix_layout *>(d_layout);
     const auto &w = *static_cast<preference *>(wanted);
-    multiplication x = {};
+    cudasim_multiplication x = {};
     *count = 0;
     if (most < 1 || c_layout != d_layout || !shapes_fit(p, a, b, d, &x))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!types_fit(p, a, b, d) || ((adds_bias(p.epilogue) || sums_operand(p.epilogue)) && !p.bias))
+    if (!types_fit(p, a, b, d) || ((cudasim_adds_bias(p.epilogue) || cudasim_sums_operand(p.epilogue)) && !p.bias))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (p.epilogue != CUBLASLT_EPILOGUE_DEFAULT && !adds_bias(p.epilogue) && !rectifies(p.epilogue) &&
-        !sums_operand(p.epilogue))
+    if (p.epilogue != CUBLASLT_EPILOGUE_DEFAULT && !cudasim_adds_bias(p.epilogue) && !cudasim_rectifies(p.epilogue) &&
+        !cudasim_sums_operand(p.epilogue))
         cudasim_report("%s: epilogue %d is not modelled", call, static_cast<int>(p.epilogue));
     problem found = {ALGORITHM, shapes_of(p, a, b, d), w.workspace_bytes < WORKSPACE_BYTES ? 0 : WORKSPACE_BYTES, {}};
     memcpy(found.alignment, w.alignment, sizeof found.alignment);
@@ -522,18 +347,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     for (const void *descriptor : std::initializer_list<const void *>{desc, a_layout, b_layout, c_layout, d_layout})
         cudasim_need(CUDASIM_BLAS_DESCRIPTOR, descriptor, "cublasLtMatmul");
     cudasim_need_stream(stream, "cublasLtMatmul");
-    multiplication x = {*static_cast<product *>(desc),
-                        *static_cast<matrix_layout *>(a_layout),
-                        *static_cast<matrix_layout *>(b_layout),
-                        *static_cast<matrix_layout *>(d_layout),
-                        a,
-                        b,
-                        d,
-                        workspace,
-                        workspace_bytes,
-                        0,
-                        0,
-                        0};
+    cudasim_multiplication x = {*static_cast<cudasim_product *>(desc),
+                                *static_cast<cudasim_matrix_layout *>(a_layout),
+                                *static_cast<cudasim_matrix_layout *>(b_layout),
+                                *static_cast<cudasim_matrix_layout *>(d_layout),
+                                a,
+                                b,
+                                d,
+                                workspace,
+                                workspace_bytes,
+                                0,
+                                0,
+                                0};
     if (!algorithm || c != d || c_layout != d_layout || !shapes_fit(x.p, x.a, x.b, x.d, &x))
         return CUBLAS_STATUS_INVALID_VALUE;
     need_factors(x.p, alpha, beta);
@@ -543,8 +368,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (workspace_bytes < asked.workspace_bytes || !aligned(x, asked))
         return CUBLAS_STATUS_INVALID_VALUE;
     x.workspace_bytes = asked.workspace_bytes;
-    need_operands(x);
-    need_apart(x);
-    return cudasim_enqueue(stream, [x] { multiply(x); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                        : CUBLAS_STATUS_EXECUTION_FAILED;
+    cudasim_need_operands(x);
+    return cudasim_enqueue(stream, [x] { cudasim_multiply(x); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                                                : CUBLAS_STATUS_EXECUTION_FAILED;
 }

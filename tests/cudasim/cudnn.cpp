@@ -1,5 +1,9 @@
-/* cuDNN on the CPU: handles and the names of errors. Descriptors: cudnn_descriptor.cpp. */
-#include "tests/cudasim/cudnn_inside.h"
+/* cuDNN on the CPU: handles and the names of errors. Descriptors: descriptor.cpp. */
+#include "tests/cudasim/descriptor.h"
+
+struct cudnnContext {
+    cudaStream_t stream = nullptr;
+};
 
 size_t cudnnGetVersion(void)
 {
@@ -59,4 +63,9 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
         return "CUDNN_STATUS_UNKNOWN";
     }
 #undef ROW
+}
+
+cudaStream_t cudasim_cudnn_stream(cudnnHandle_t handle)
+{
+    return handle->stream;
 }

@@ -5,21 +5,15 @@
 #include "cnn/tensor.h"
 #include "kernels/cpu/half.h"
 
-#include <cstddef>
 #include <cstdint>
-
-static inline size_t cudasim_number_bytes(cnn_dtype dtype)
-{
-    return dtype == CNN_F32 || dtype == CNN_I32 ? 4 : dtype == CNN_F16 || dtype == CNN_BF16 ? 2 : 1;
-}
 
 /* Number i of an array of floats. */
 static inline float cudasim_load(const void *array, cnn_dtype dtype, int64_t i)
 {
     if (dtype == CNN_F32)
         return static_cast<const float *>(array)[i];
-    const uint16_t half = static_cast<const uint16_t *>(array)[i];
-    return dtype == CNN_F16 ? cnn_cpu_f16_to_f32(half) : cnn_cpu_bf16_to_f32(half);
+    const uint16_t bits = static_cast<const uint16_t *>(array)[i];
+    return dtype == CNN_F16 ? cnn_cpu_f16_to_f32(bits) : cnn_cpu_bf16_to_f32(bits);
 }
 
 /* Rounded once, to nearest even. */

@@ -1,31 +1,14 @@
 /* The CPU's CUDA runtime: it does what CUDA documents, and wrong uses of it are found. Each wrong use runs in a process
  * of its own, which has to end with a given sentence. */
 #include "kernels/cuda/cuda.cuh"
+#include "tests/cudasim/faults.h"
 #include "tests/cudasim/runtime.h"
 
-#include <cstdio>
 #include <cstdlib>
-#include <string>
 #include <vector>
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 namespace
 {
-
-int failures, checks;
-
-void check_at(bool good, const char *what, int line)
-{
-    checks++;
-    if (good)
-        return;
-    printf("FAILED, line %d: %s\n", line, what);
-    failures++;
-}
-#define CHECK(condition) check_at(condition, #condition, __LINE__)
-#define OK(call) CHECK((call) == cudaSuccess)
 
 constexpr int COUNT = 1000;
 constexpr size_t BYTES = COUNT * sizeof(float);
@@ -348,50 +331,25 @@ const wrong_use wrong_uses[] = {
      }},
 };
 
-/* Runs it in a process and returns what that says on standard error, and how it ended. */
-std::string said_by(void (*use)(scene &), int *status)
-{
-    int ends[2];
-    std::string said;
-    if (pipe(ends) != 0)
-        return "no pipe";
-    fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-        scene s;
-        use(s);
-        _exit(0);
-    }
-    close(ends[1]);
-    char text[4096];
-    for (ssize_t got; (got = read(ends[0], text, sizeof text)) > 0;)
-        said.append(text, static_cast<size_t>(got));
-    close(ends[0]);
-    waitpid(child, status, 0);
-    return said;
-}
-
 void test_wrong_uses()
 {
-    for (const wrong_use &wrong : wrong_uses) {
-        int status = 0;
-        const std::string said = said_by(wrong.use, &status);
-        checks++;
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && said.find(wrong.sentence) != std::string::npos)
-            continue;
-        failures++;
-        printf("FAILED: %s: status 0x%x, it said: %s\n", wrong.name, static_cast<unsigned>(status), said.c_str());
-    }
+    for (const wrong_use &wrong : wrong_uses)
+        must_be_found(wrong.name, wrong.sentence, [&wrong] {
+            scene s;
+            wrong.use(s);
+        });
 }
 
 /* A process that ends with leaks has an exit code of its own. */
 void test_leak_at_exit()
 {
     int status = 0;
-    const std::string said = said_by([](scene &) { exit(0); }, &status);
+    const std::string said = said_by(
+        [] {
+            scene s;
+            exit(0);
+        },
+        &status);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == CUDASIM_EXIT_LEAK);
     CHECK(said.find("leaked: 1 times a stream") != std::string::npos);
 }
@@ -410,6 +368,5 @@ int main()
     test_all_is_counted();
     test_wrong_uses();
     test_leak_at_exit();
-    printf("%d checks, %d failed\n", checks, failures);
-    return failures > 0;
+    return report();
 }
