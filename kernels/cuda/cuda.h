@@ -34,6 +34,7 @@ struct cnn_device {
     cudnnBackendDescriptor_t described; /* instead of a GPU, its description: plans can be made for it, nothing runs */
     cublasLtHandle_t blas;
     char description[160]; /* "NVIDIA A100-SXM4-40GB, sm_80, 40 GB, driver 580.82, CUDA 13.0, cuDNN 9.19" */
+    char plan_cache[256];  /* folder of cuDNN plans on disk; empty: none */
     char level[32];        /* "sm_80 cudnn 91900" */
 };
 

@@ -30,7 +30,9 @@
  * | DEVICEPROP                      | JSON_REPRESENTATION, for a described device                                  |
  *
  * Calls: cudnnCreate, cudnnSetStream, cudnnDestroy, cudnnGetVersion, cudnnGetErrorString, cudnnGetLastErrorString,
- * cudnnBackendCreateDescriptor, SetAttribute, GetAttribute, Finalize, DestroyDescriptor, Execute. */
+ * cudnnBackendCreateDescriptor, SetAttribute, GetAttribute, Finalize, DestroyDescriptor, Execute. Beside them
+ * cudaMalloc, cudaFree, cudaMemsetAsync and cudaMemcpy2DAsync on the device, and for --autotune events and
+ * cudaEventElapsedTime. */
 #ifndef CNN_CUDA_CUDNN_GRAPH_H
 #define CNN_CUDA_CUDNN_GRAPH_H
 

@@ -58,13 +58,11 @@ static void add_epilogue(cnn_cudnn_op *op, const cnn_op_desc *desc, int value, i
                            (int[]){value, other, result});
         value = result;
     }
-    if (desc->epilogue_count == 0) /* dst has another dtype than src */
-        cnn_cudnn_add_node(&op->graph, CNN_CUDNN_IDENTITY, CUDNN_DATA_FLOAT, 3, (int[]){value, -1, dst});
 }
 
 static void conv_graph(const cnn_op_desc *desc, cnn_cudnn_op *op)
 {
-    bool plain = desc->epilogue_count == 0 && desc->arg[CNN_ARG_DST].dtype == desc->arg[CNN_ARG_SRC].dtype;
+    bool plain = desc->epilogue_count == 0;
     int src = add_arg(op, desc, CNN_ARG_SRC), weight = add_arg(op, desc, CNN_ARG_WEIGHT);
     int dst = add_arg(op, desc, CNN_ARG_DST);
     int sums = plain ? dst : add_virtual(op, CUDNN_DATA_FLOAT, dst);
@@ -223,5 +221,7 @@ bool cnn_cudnn_suits_bn(const cnn_op_desc *desc, const cnn_device *device, char 
         return cnn_cuda_refuse(why, "pooling is not part of its batch norm");
     if (desc->op == CNN_OP_BN_TRAIN && cnn_desc_pixels(&desc->arg[CNN_ARG_SRC]) < 2)
         return cnn_cuda_refuse(why, "the unbiased variance of one value");
+    if (desc->arg[CNN_ARG_SRC].c % 8)
+        return cnn_cuda_refuse(why, "%d channels are no multiple of 8", (int)desc->arg[CNN_ARG_SRC].c);
     return cnn_cuda_unpadded(desc, why);
 }

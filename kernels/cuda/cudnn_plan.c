@@ -7,12 +7,16 @@
  * reordered. */
 #include "kernels/cuda/cudnn_plan.h"
 
+#include "kernels/cuda/cudnn_cache.h"
+#include "kernels/cuda/cudnn_tune.h"
 #include "kernels/cuda/device.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { CONFIGS = 32 }; /* engine configurations asked for, of each of the two heuristics */
+enum { MEASURED = 6 }; /* plans that --autotune measures */
 
 #define NOTE(name) (1u << CUDNN_NUMERICAL_NOTE_##name)
 #define BEHAVIOR(name) (1u << CUDNN_BEHAVIOR_NOTE_##name)
@@ -116,59 +120,130 @@ static void ask(cnn_cudnn_plan *plan, cudnnBackendHeurMode_t mode, candidates *l
             &list->config[list->count]);
     if (maker->status == CNN_OK)
         list->count += (int)got;
+    else if (maker->status == CNN_ERR_UNSUPPORTED)
+        maker->status = CNN_OK;
 }
 
-static void finish(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config, cudnnHandle_t handle)
+/* Finalizes the plan of a configuration, or of its JSON form. */
+static void finish(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config, const char *json, size_t json_bytes)
 {
     cnn_cudnn_maker *maker = &plan->maker;
     int64_t bytes = 0, count = 0;
-    plan->descriptor = cnn_cudnn_create(maker, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    if (handle)
-        CNN_CUDNN_SET(maker, plan->descriptor, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    CNN_CUDNN_SET(maker, plan->descriptor, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                  &config);
-    cnn_cudnn_finalize(maker, plan->descriptor, "plan");
-    GET(maker, plan->descriptor, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes);
+    cudnnBackendDescriptor_t made = cnn_cudnn_create(maker, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    if (json)
+        CNN_CUDNN_SET(maker, made, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)json_bytes,
+                      json);
+    else
+        CNN_CUDNN_SET(maker, made, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
+    if (plan->handle)
+        CNN_CUDNN_SET(maker, made, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &plan->handle);
+    else if (json) /* else the configuration knows the device */
+        CNN_CUDNN_SET(maker, made, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                      &plan->device->described);
+    cnn_cudnn_finalize(maker, made, "plan");
+    GET(maker, made, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes);
+    plan->descriptor = made;
     plan->workspace_bytes = (size_t)bytes;
+}
+
+/* Goes back to where nothing was tried. */
+static void undo(cnn_cudnn_plan *plan, int kept)
+{
+    plan->maker.status = CNN_OK;
+    cnn_cudnn_release(&plan->maker, kept);
+    plan->descriptor = NULL;
 }
 
 /* True when the configuration is allowed, has the notes wanted, and a plan could be made of it. A failure to make one
  * is passed over: the next candidate may do. */
-static bool try_config(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config, uint32_t wanted, cudnnHandle_t handle)
+static bool try_config(cnn_cudnn_plan *plan, cudnnBackendDescriptor_t config, uint32_t wanted)
 {
     cnn_cudnn_maker *maker = &plan->maker;
     int kept = maker->count;
     maker->quiet = true;
     read_config(plan, config);
     if (maker->status == CNN_OK && allowed(plan, wanted))
-        finish(plan, config, handle);
+        finish(plan, config, NULL, 0);
     else if (maker->status == CNN_OK)
         maker->status = CNN_ERR_UNSUPPORTED;
     maker->quiet = false;
     if (maker->status == CNN_OK)
         return true;
-    maker->status = CNN_OK;
-    cnn_cudnn_release(maker, kept);
-    plan->descriptor = NULL;
+    undo(plan, kept);
     return false;
 }
 
-static cnn_status choose(cnn_cudnn_plan *plan, cudnnHandle_t handle)
+static bool try_cache(cnn_cudnn_plan *plan)
+{
+    size_t bytes = 0;
+    int kept = plan->maker.count;
+    char *json = cnn_cudnn_cache_load(plan, &bytes);
+    if (!json)
+        return false;
+    plan->maker.quiet = true;
+    finish(plan, NULL, json, bytes);
+    plan->maker.quiet = false;
+    plan->device->host->free(json);
+    plan->cached = plan->maker.status == CNN_OK;
+    if (!plan->cached)
+        undo(plan, kept);
+    return plan->cached;
+}
+
+/* The fastest of the first few; false when none could be measured. */
+static bool measure(cnn_cudnn_plan *plan, const candidates *list)
+{
+    cnn_cudnn_bench bench;
+    int best = -1, measured = 0;
+    float best_ms = FLT_MAX;
+    if (cnn_cudnn_bench_open(plan->device, &plan->graph, &bench) != CNN_OK)
+        return false;
+    for (int i = 0; i < list->count && measured < MEASURED; i++) {
+        const int kept = plan->maker.count;
+        float ms = FLT_MAX;
+        if (!try_config(plan, list->config[i], 0))
+            continue;
+        measured++;
+        if (cnn_cudnn_bench_run(&bench, plan, &ms) == CNN_OK && ms < best_ms) {
+            best_ms = ms;
+            best = i;
+        }
+        undo(plan, kept);
+    }
+    cnn_cudnn_bench_close(&bench);
+    return best >= 0 && try_config(plan, list->config[best], 0);
+}
+
+/* The first that will do. i32 sums of INT8 products are exact in any engine, but the heuristics put engines without
+ * tensor cores first. */
+static bool take_first(cnn_cudnn_plan *plan, const candidates *list)
+{
+    for (int i = 0; i < list->count && is_int8(&plan->graph); i++)
+        if (try_config(plan, list->config[i], NOTE(TENSOR_CORE)))
+            return true;
+    for (int i = 0; i < list->count; i++)
+        if (try_config(plan, list->config[i], 0))
+            return true;
+    return false;
+}
+
+static cnn_status choose(cnn_cudnn_plan *plan)
 {
     cnn_cudnn_maker *maker = &plan->maker;
     candidates list = {0};
     char text[CNN_CUDNN_TEXT_BYTES];
+    const bool tunes = plan->handle && plan->device->autotune;
+    if (try_cache(plan))
+        return CNN_OK;
     ask(plan, CUDNN_HEUR_MODE_A, &list);
     ask(plan, CUDNN_HEUR_MODE_FALLBACK, &list);
-    /* i32 sums of INT8 products are exact in any engine, but the heuristics put engines without tensor cores first. */
-    for (int i = 0; i < list.count && maker->status == CNN_OK && is_int8(&plan->graph); i++)
-        if (try_config(plan, list.config[i], NOTE(TENSOR_CORE), handle))
-            return CNN_OK;
-    for (int i = 0; i < list.count && maker->status == CNN_OK; i++)
-        if (try_config(plan, list.config[i], 0, handle))
-            return CNN_OK;
     if (maker->status != CNN_OK)
         return maker->status;
+    if ((tunes && measure(plan, &list)) || take_first(plan, &list)) {
+        if (tunes || plan->behavior_notes & BEHAVIOR(RUNTIME_COMPILATION))
+            cnn_cudnn_cache_store(plan);
+        return CNN_OK;
+    }
     return plan->device->host->error(
         CNN_ERR_UNSUPPORTED,
         "device " CNN_CUDA_NAME ": %s: cuDNN %d.%d offers %d engines for %s, none that may be used", maker->subject,
@@ -189,13 +264,14 @@ cnn_status cnn_cudnn_plan_make(cnn_device *device, const cnn_cudnn_graph *graph,
         return device->host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory for a plan");
     memset(plan, 0, sizeof *plan);
     plan->device = device;
+    plan->handle = handle;
     plan->graph = *graph;
     snprintf(plan->subject, sizeof plan->subject, "%s", subject);
     plan->maker = (cnn_cudnn_maker){.host = device->host, .subject = plan->subject};
     plan->graph_descriptor = cnn_cudnn_graph_make(&plan->maker, graph, handle);
     status = plan->maker.status;
     if (status == CNN_OK)
-        status = choose(plan, handle);
+        status = choose(plan);
     if (status == CNN_OK)
         *made = plan;
     else
@@ -259,6 +335,6 @@ cnn_status cnn_cudnn_plan_run(cnn_cudnn_plan *plan, void *const *pointers, void 
         if (status != CNN_OK)
             return status;
     }
-    return cnn_cudnn_check(&plan->maker, cudnnBackendExecute(plan->device->cudnn, plan->descriptor, plan->pack),
+    return cnn_cudnn_check(&plan->maker, cudnnBackendExecute(plan->handle, plan->descriptor, plan->pack),
                            "cudnnBackendExecute", plan->graph.tensors[0].name);
 }

@@ -11,7 +11,9 @@ enum { CNN_CUDNN_SUBJECT_BYTES = 320 };
 
 typedef struct cnn_cudnn_plan {
     cnn_device *device;
+    cudnnHandle_t handle; /* NULL for a described device */
     cnn_cudnn_graph graph;
+    bool cached;                              /* it came from the plan cache */
     int64_t engine;                           /* cuDNN's number of it */
     uint32_t numerical_notes, behavior_notes; /* bit n: the engine has note n */
     size_t workspace_bytes;

@@ -1,6 +1,8 @@
 /* The device: one GPU, one stream, its events, memory, copies and recordings (CUDA graphs). */
 #include "kernels/cuda/device.h"
 
+#include "kernels/cuda/cudnn_cache.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -91,6 +93,7 @@ cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options
     opened->ordinal = ordinal;
     opened->tf32 = options && options->tf32;
     opened->autotune = options && options->autotune;
+    cnn_cudnn_cache_folder(opened->plan_cache, sizeof opened->plan_cache);
     status = cnn_cuda_check(opened, cudaSetDevice(ordinal), "cudaSetDevice");
     if (status == CNN_OK)
         status = describe(opened);
