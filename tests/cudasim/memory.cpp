@@ -112,13 +112,14 @@ void catch_faults()
 
 /* ---- Fills ---- */
 
-/* The fill of the word at an address: 4 x 6 bits of a hash of it, in halves 0xff81..0xffff (NaN as f16, bf16 and, two
- * of them, as f32), or tame ones 0x3c81..0x3cff (about 1.1 as f16, 0.016 as bf16 and f32). */
+/* The fill of the word at an address: 4 x 5 bits of a hash of it, in halves 0xff81..0xfffd (NaN as f16, bf16 and, two
+ * of them, as f32; never all ones, which programs do write), or tame ones 0x3c81..0x3cfd (about 1.1 as f16, 0.016 as
+ * bf16 and f32). */
 uint64_t fill_of(const unsigned char *address)
 {
     uint64_t hash = reinterpret_cast<uintptr_t>(address) * UINT64_C(0x9e3779b97f4a7c15);
     uint64_t word = mine().tame ? UINT64_C(0x3c813c813c813c81) : UINT64_C(0xff81ff81ff81ff81);
-    return word | (hash >> 9 & UINT64_C(0x007e007e007e007e));
+    return word | (hash >> 9 & UINT64_C(0x007c007c007c007c));
 }
 
 void fill(unsigned char *data, size_t bytes)

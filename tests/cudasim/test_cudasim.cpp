@@ -98,6 +98,23 @@ void test_late()
     s.close();
 }
 
+/* Whatever a program writes byte by byte is not taken for memory that was never written: of 2^24 words some would be.
+ */
+void test_written()
+{
+    constexpr size_t bytes = size_t{1} << 27;
+    cudaStream_t stream = nullptr;
+    void *device = nullptr;
+    std::vector<char> host(bytes);
+    OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    OK(cudaMalloc(&device, bytes));
+    OK(cudaMemsetAsync(device, 0xFF, bytes, stream));
+    OK(cudaMemcpyAsync(host.data(), device, bytes, cudaMemcpyDeviceToHost, stream));
+    OK(cudaStreamSynchronize(stream));
+    OK(cudaFree(device));
+    OK(cudaStreamDestroy(stream));
+}
+
 void test_events()
 {
     scene s;
@@ -360,6 +377,7 @@ int main()
 {
     test_copies();
     test_late();
+    test_written();
     test_events();
     test_recording();
     test_spoilt_recording();
