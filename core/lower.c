@@ -361,7 +361,7 @@ static void lower_optimizer(cnn_lowering *lowering)
     args.buffer[CNN_ARG_STATE] = state;
     args.buffer[CNN_ARG_DST] =
         whole(lowering, CNN_PLACE_REPORTS, CNN_U8, lowering->report_count * (int64_t)sizeof(cnn_step_report));
-    cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args)->desc.advance = lowering->advance;
+    cnn_lower_op(lowering, CNN_OP_LOSS_SCALE, -1, &args)->desc.advance = lowering->batch;
 }
 
 static bool trains(const cnn_node *node)
@@ -413,8 +413,7 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
                              .data_count = options->data_count,
                              .rate_count = options->rate_count,
                              .index_count = options->index_count,
-                             .report_count = options->report_count,
-                             .advance = options->advance};
+                             .report_count = options->report_count};
     size_t nodes = (size_t)model->node_count;
     lowering.program = cnn_calloc(1, sizeof *lowering.program);
     lowering.gradient = cnn_calloc(nodes, sizeof *lowering.gradient);

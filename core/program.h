@@ -73,7 +73,7 @@ typedef struct cnn_program {
     uint8_t *constants; /* host bytes of CONST buffers */
     size_t constant_bytes, constant_capacity;
     void *device_constants;   /* where kernels read them; == constants on host-memory backends */
-    int runs;                 /* whole ones so far */
+    bool ran;                 /* once, so that libraries have loaded what they need */
     cnn_recording *recording; /* of all its instructions; NULL: none yet */
     size_t arena_bytes, workspace_bytes;
     int *value; /* [node_count] buffer of each node's value, -1 where fused away */
@@ -94,7 +94,7 @@ typedef struct cnn_lowering {
     int data_count;
     int rate_count;
     int index_count;
-    int report_count, advance;
+    int report_count;
     bool *needs;           /* [node_count] whether the gradient of the node's value is needed: it or a node before it
                               trains (training) */
     int *gradient;         /* [node_count] buffer of the gradient of each node's value, -1: none yet (training) */
@@ -181,7 +181,6 @@ typedef struct cnn_lower_options {
     int rate_count;        /* learning rates in RATES (CNN_GOAL_TRAIN) */
     int index_count;       /* images that INDEX names (CNN_GOAL_TRAIN) */
     int report_count;      /* reports in REPORTS (CNN_GOAL_TRAIN) */
-    int advance;           /* images by which a step moves the cursor (CNN_GOAL_TRAIN) */
     const cnn_backend *backend;
     cnn_device *device;
 } cnn_lower_options;

@@ -254,7 +254,6 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
                                        .rate_count = session->rate_count,
                                        .index_count = session->index_count,
                                        .report_count = CNN_MARKS,
-                                       .advance = batch,
                                        .backend = session->backend,
                                        .device = session->device};
     CNN_TRY(cnn_program_lower(session->model, &options, &program));
@@ -394,8 +393,8 @@ static cnn_status record(cnn_session *session, cnn_program *program)
 cnn_status cnn_session_run(cnn_session *session, cnn_program *program)
 {
     cnn_status status = CNN_OK;
-    if (!session->backend->record_begin || session->trace || program->runs == 0) {
-        program->runs = 1;
+    if (!session->backend->record_begin || session->trace || !program->ran) {
+        program->ran = true;
         return cnn_session_run_to(session, program, program->instruction_count - 1);
     }
     if (!program->recording)

@@ -4,6 +4,7 @@
 
 #include "cnn/session.h"
 #include "core/program.h"
+#include "kernels/augment/params.h"
 
 enum { CNN_SESSION_LEVEL_BYTES = 64 };
 
@@ -100,6 +101,9 @@ cnn_status cnn_session_push_masks(cnn_session *session);
 cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int count, float result[2]);
 /* The gradient of a parameter that trains as the last step or backward left it, in the parameter's shape. */
 cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient);
+
+/* How the first `count` images of the next step are changed; for sessions whose step augments. */
+cnn_status cnn_session_augment(cnn_session *session, const cnn_augment_params *params, int count);
 
 /* Copies one value of the training state to the device, in the order of what is enqueued. */
 cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor);

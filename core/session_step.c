@@ -6,7 +6,6 @@
 #include "core/session.h"
 
 #include "core/error.h"
-#include "kernels/augment/params.h"
 
 #include <stddef.h>
 #include <string.h>

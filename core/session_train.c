@@ -5,7 +5,6 @@
 #include "cnn/half.h"
 #include "core/error.h"
 #include "core/optimizers.h"
-#include "kernels/augment/params.h"
 
 #include <assert.h>
 #include <stdlib.h>

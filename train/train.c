@@ -1,10 +1,10 @@
 /* The training loop: epochs of batches in hashed order, validation after each epoch. */
 #include "cnn/train.h"
 
-#include "cnn/session.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "core/session.h"
 #include "train/augment.h"
 #include "train/check.h"
 #include "train/order.h"

@@ -18,7 +18,6 @@ CNN_API cnn_status cnn_set_threads(int threads);
 CNN_API int cnn_get_threads(void);
 
 typedef struct cnn_session cnn_session;
-struct cnn_augment_params; /* kernels/augment/params.h: inside the library */
 
 /* How parameters move along their gradients: SGD with momentum, Adam with weight decay as part of the gradient (L2), or
  * with weight decay beside it. Formulas: ops SGD and ADAM in cnn/ops.h. */
@@ -33,9 +32,10 @@ typedef enum cnn_optimizer {
 typedef struct cnn_step_options {
     cnn_optimizer optimizer;
     float label_smoothing; /* of the loss, in [0, 1) */
-    bool augment, mirror;  /* images are augmented as cnn_session_augment says; mirror: they go on mirrored outside */
-    bool ema;              /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
-                              and cnn_session_pull give them, training goes on with the values themselves */
+    bool augment,
+        mirror; /* images are augmented, as cnn_train does; mirror: with their mirror images outside of them */
+    bool ema;   /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
+                   and cnn_session_pull give them, training goes on with the values themselves */
 } cnn_step_options;
 
 typedef struct cnn_session_options {
@@ -114,12 +114,11 @@ CNN_API cnn_status cnn_session_get_state(cnn_session *session, cnn_train_state *
 CNN_API cnn_status cnn_session_step(cnn_session *session, const int32_t *index, int count, float result[2]);
 
 /* The same without waiting. set_order says which images the following steps take, in their order, from number `first`
- * of index[0..count) on; copied. With `repeat` every step begins at `first`: for data that is made batch by batch.
- * submit enqueues a step on the next `count` of them; report waits for the oldest step that was submitted and not
- * reported, of which there may be cnn_session_depth(): 1 on devices that compute at once, else several, so that the
- * host stays ahead of the device. All that reads or changes the session otherwise is for when none is left. */
+ * of index[0..count) on; copied. submit enqueues a step on the next `count` of them; report waits for the oldest step
+ * that was submitted and not reported, of which there may be cnn_session_depth(): 1 on devices that compute at once,
+ * else several, so that the host stays ahead of the device. All that reads or changes the session otherwise is for when
+ * none is left. */
 CNN_API cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first);
-CNN_API cnn_status cnn_session_augment(cnn_session *session, const struct cnn_augment_params *params, int count);
 CNN_API cnn_status cnn_session_submit(cnn_session *session, int count);
 CNN_API cnn_status cnn_session_report(cnn_session *session, cnn_step_report *report);
 CNN_API int cnn_session_depth(const cnn_session *session);
