@@ -105,8 +105,6 @@ cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role r
 /* How the first `count` images of the next step are changed; for sessions whose step augments. */
 cnn_status cnn_session_augment(cnn_session *session, const cnn_augment_params *params, int count);
 
-/* Copies one value of the training state to the device, in the order of what is enqueued. */
-cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor);
 /* Slot `number` of the posts, for `bytes` at least. Whoever uses one waits for the mark behind its last use. */
 cnn_status cnn_session_post(cnn_session *session, int number, size_t bytes, uint8_t **slot);
 /* Waits for steps that are enqueued and forgets their reports. */

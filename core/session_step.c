@@ -32,7 +32,7 @@ static cnn_status check_order(const cnn_session *session, const int32_t *index, 
     return CNN_OK;
 }
 
-cnn_status cnn_session_set_cursor(cnn_session *session, int32_t cursor)
+static cnn_status set_cursor(cnn_session *session, int32_t cursor)
 {
     uint8_t *state = session->memory[CNN_PLACE_STATE];
     session->next = cursor;
@@ -52,7 +52,7 @@ cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int
     }
     CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_INDEX], index, (size_t)count * sizeof *index));
     session->order_count = count;
-    CNN_TRY(cnn_session_set_cursor(session, first));
+    CNN_TRY(set_cursor(session, first));
 out:
     return status;
 }

@@ -231,7 +231,7 @@ static inline int32_t cnn_window_count(int32_t size, int32_t kernel, int32_t str
 }
 
 /* base^exponent by repeated squaring, exponent >= 0: the same bits everywhere, whatever the C library. */
-static inline double cnn_power(double base, int32_t exponent)
+CNN_HOST_DEVICE double cnn_power(double base, int32_t exponent)
 {
     double power = 1.0;
     for (; exponent > 0; exponent /= 2, base *= base)

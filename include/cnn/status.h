@@ -19,6 +19,13 @@
 #define CNN_PRINTF(fmt, args)
 #endif
 
+/* Small functions that CUDA kernels call as well. */
+#ifdef __CUDACC__
+#define CNN_HOST_DEVICE static __host__ __device__ inline
+#else
+#define CNN_HOST_DEVICE static inline
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

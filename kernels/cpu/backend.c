@@ -1,7 +1,6 @@
 /* The CPU backend: opens the device and chooses an implementation for each op from two tables. */
 #include "kernels/cpu/cpu.h"
 
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -96,24 +95,6 @@ void cnn_cpu_kernel_destroy(cnn_kernel *base)
     host->free(kernel);
 }
 
-bool cnn_cpu_refuse(char *why, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why, CNN_REASON_BYTES, format, args);
-    va_end(args);
-    return false;
-}
-
-bool cnn_cpu_unpadded(const cnn_op_desc *desc, char *why)
-{
-    for (int i = 0; i < CNN_ARG_COUNT; i++)
-        if (desc->arg[i].dtype != CNN_NONE && desc->arg[i].c_pad != desc->arg[i].c)
-            return cnn_cpu_refuse(why, "%s has %d padding channels", cnn_arg_name((cnn_arg)i),
-                                  (int)(desc->arg[i].c_pad - desc->arg[i].c));
-    return true;
-}
-
 /* A region of `slots` tasks, each of which takes tasks of the real region until there are none left. */
 typedef struct slotted {
     cnn_task_fn run;
@@ -140,13 +121,6 @@ void cnn_cpu_parallel(const cnn_host *host, int tasks, int slots, cnn_task_fn ru
     host->parallel(slots, run_slot, &region);
 }
 
-/* Appends "name: reason" to the list of reasons, cut off where it is full. */
-static void add_reason(char *why, const char *name, const char *reason)
-{
-    size_t length = strlen(why);
-    snprintf(why + length, CNN_REASON_BYTES - length, "%s%s: %s", length ? "; " : "", name, reason);
-}
-
 /* The first row of the table that suits, or NULL with the reasons of those that do not added to `why`. */
 static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *device, const cnn_op_desc *desc,
                                   char *why)
@@ -159,7 +133,7 @@ static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *d
             snprintf(reason, sizeof reason, "needs level %s", cnn_cpu_isa_name(impl->isa));
         else if (!impl->suits || impl->suits(desc, device->isa, reason))
             return impl;
-        add_reason(why, impl->name, reason);
+        cnn_add_reason(why, impl->name, reason);
     }
     return NULL;
 }

@@ -165,8 +165,8 @@ bool cnn_cpu_bn_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
     if (desc->epilogue_count > 0 || desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
-        return cnn_cpu_refuse(why, "pooling is not part of its batch norm");
-    return cnn_cpu_unpadded(desc, why);
+        return cnn_refuse(why, "pooling is not part of its batch norm");
+    return cnn_unpadded(desc, why);
 }
 
 cnn_status cnn_cpu_bn_float_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

@@ -233,8 +233,8 @@ bool cnn_cpu_conv_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *wh
 {
     (void)isa;
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_cpu_refuse(why, "src and dst must be float");
-    if (!cnn_cpu_unpadded(desc, why) || !cnn_epilogue_suits(desc, why))
+        return cnn_refuse(why, "src and dst must be float");
+    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(desc, why))
         return false;
     return cnn_conv_shape_fits(desc, why);
 }

@@ -354,16 +354,16 @@ bool cnn_cpu_conv_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     const cnn_tensor_desc *weight = &desc->arg[CNN_ARG_WEIGHT];
     if (src->dtype != CNN_I8 || weight->dtype != CNN_I8)
-        return cnn_cpu_refuse(why, "src and weights are not i8");
+        return cnn_refuse(why, "src and weights are not i8");
     if (!suits_epilogue(desc))
-        return cnn_cpu_refuse(why, "its epilogue is neither requantize, requantize and max-pool, nor dequantize");
+        return cnn_refuse(why, "its epilogue is neither requantize, requantize and max-pool, nor dequantize");
     if ((int64_t)weight->h * weight->w * src->c_pad > INT32_MAX / 256)
-        return cnn_cpu_refuse(why, "an output has too many inputs");
+        return cnn_refuse(why, "an output has too many inputs");
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) {
         if (desc->pool_stride < desc->pool_kernel)
-            return cnn_cpu_refuse(why, "pooling windows that overlap are not fused");
+            return cnn_refuse(why, "pooling windows that overlap are not fused");
         if (desc->pool_kernel * desc->pool_kernel > MOST_PIXELS)
-            return cnn_cpu_refuse(why, "pooling windows of more than %d pixels are not fused", MOST_PIXELS);
+            return cnn_refuse(why, "pooling windows of more than %d pixels are not fused", MOST_PIXELS);
     }
     return true;
 }

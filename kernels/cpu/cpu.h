@@ -8,6 +8,7 @@
 
 #include "cnn/backend.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/refuse.h"
 
 struct cnn_device {
     const cnn_host *host;
@@ -45,12 +46,6 @@ cnn_status cnn_cpu_kernel_new(cnn_device *device, const cnn_op_desc *desc, size_
 
 /* The default base.destroy: frees `packed` and the kernel. One that owns more frees that first, then calls this. */
 void cnn_cpu_kernel_destroy(cnn_kernel *kernel);
-
-/* Writes a reason and returns false, for suits(). */
-bool cnn_cpu_refuse(char *why, const char *format, ...) CNN_PRINTF(2, 3);
-
-/* True when no tensor of the op has padding channels; else refuses with the first one that has. */
-bool cnn_cpu_unpadded(const cnn_op_desc *desc, char *why);
 
 /* Runs tasks 0..tasks-1 on at most `slots` workers: `worker` given to run() is < slots. Workspaces are sized when a
  * kernel is made, and the number of threads may have grown since. */

@@ -53,8 +53,8 @@ bool cnn_cpu_flat_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype))
-        return cnn_cpu_refuse(why, "src must be float");
-    return cnn_cpu_unpadded(desc, why);
+        return cnn_refuse(why, "src must be float");
+    return cnn_unpadded(desc, why);
 }
 
 cnn_status cnn_cpu_flat_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

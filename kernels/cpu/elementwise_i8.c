@@ -80,9 +80,9 @@ bool cnn_cpu_maxpool_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *wh
 {
     (void)isa;
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
-        return cnn_cpu_refuse(why, "src is not i8");
+        return cnn_refuse(why, "src is not i8");
     if (desc->kernel * desc->kernel > UINT8_MAX + 1)
-        return cnn_cpu_refuse(why, "a window has more than 256 pixels");
+        return cnn_refuse(why, "a window has more than 256 pixels");
     return true;
 }
 
@@ -124,7 +124,7 @@ bool cnn_cpu_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
-        return cnn_cpu_refuse(why, "src is not i8");
+        return cnn_refuse(why, "src is not i8");
     return true;
 }
 

@@ -11,7 +11,7 @@ bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why)
         while (next < 3 && chain[next] != desc->epilogue[i])
             next++;
         if (next++ == 3)
-            return cnn_cpu_refuse(why, "its epilogue is more than bias, add, relu");
+            return cnn_refuse(why, "its epilogue is more than bias, add, relu");
     }
     return true;
 }

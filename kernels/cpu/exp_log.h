@@ -6,22 +6,18 @@
 #ifndef CNN_CPU_EXP_LOG_H
 #define CNN_CPU_EXP_LOG_H
 
+#include "cnn/status.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-
-#ifdef __CUDACC__
-#define CNN_EXP_LOG static __host__ __device__ inline
-#else
-#define CNN_EXP_LOG static inline
-#endif
 
 /* ln 2 in two parts; products of the first with integers below 2^11 are exact. */
 static const double cnn_ln2_high = 0x1.62e42fefa3800p-1;
 static const double cnn_ln2_low = 0x1.ef35793c76730p-45;
 
 /* 2^k for -1022 <= k <= 1023. */
-CNN_EXP_LOG double cnn_power_of_two(int k)
+CNN_HOST_DEVICE double cnn_power_of_two(int k)
 {
     uint64_t bits = (uint64_t)(k + 1023) << 52;
     double power;
@@ -29,7 +25,7 @@ CNN_EXP_LOG double cnn_power_of_two(int k)
     return power;
 }
 
-CNN_EXP_LOG double cnn_exp(double x)
+CNN_HOST_DEVICE double cnn_exp(double x)
 {
     static const double factor[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
                                     1.0 / 362880.0,     1.0 / 40320.0,     1.0 / 5040.0,     1.0 / 720.0,
@@ -50,7 +46,7 @@ CNN_EXP_LOG double cnn_exp(double x)
     return result * cnn_power_of_two(half) * cnn_power_of_two((int)k - half);
 }
 
-CNN_EXP_LOG double cnn_log(double x)
+CNN_HOST_DEVICE double cnn_log(double x)
 {
     if (x != x || x == INFINITY)
         return x;

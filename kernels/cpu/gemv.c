@@ -83,10 +83,10 @@ bool cnn_cpu_gemv_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *wh
 {
     (void)isa;
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_cpu_refuse(why, "src and dst must be float");
+        return cnn_refuse(why, "src and dst must be float");
     if (desc->arg[CNN_ARG_SRC].n > MOST_IMAGES)
-        return cnn_cpu_refuse(why, "more than %d images", (int)MOST_IMAGES);
-    return cnn_cpu_unpadded(desc, why) && cnn_epilogue_suits(desc, why) && cnn_conv_shape_fits(desc, why);
+        return cnn_refuse(why, "more than %d images", (int)MOST_IMAGES);
+    return cnn_unpadded(desc, why) && cnn_epilogue_suits(desc, why) && cnn_conv_shape_fits(desc, why);
 }
 
 cnn_status cnn_cpu_gemv_float_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

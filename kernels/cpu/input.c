@@ -108,7 +108,7 @@ bool cnn_cpu_input_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
     if (desc->arg[CNN_ARG_TABLE].c != ENTRIES || desc->arg[CNN_ARG_TABLE].c_pad != ENTRIES)
-        return cnn_cpu_refuse(why, "the table has %d values a channel", (int)desc->arg[CNN_ARG_TABLE].c);
+        return cnn_refuse(why, "the table has %d values a channel", (int)desc->arg[CNN_ARG_TABLE].c);
     return true;
 }
 

@@ -107,7 +107,7 @@ static cnn_status loss_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COU
 bool cnn_cpu_loss_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
-    return cnn_cpu_unpadded(desc, why);
+    return cnn_unpadded(desc, why);
 }
 
 cnn_status cnn_cpu_loss_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

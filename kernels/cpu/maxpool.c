@@ -135,8 +135,8 @@ bool cnn_cpu_maxpool_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char 
 {
     (void)isa;
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_cpu_refuse(why, "dst must be float");
-    return cnn_cpu_unpadded(desc, why);
+        return cnn_refuse(why, "dst must be float");
+    return cnn_unpadded(desc, why);
 }
 
 cnn_status cnn_cpu_maxpool_float_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

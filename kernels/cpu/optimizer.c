@@ -2,6 +2,7 @@
  */
 #include "kernels/cpu/flat.h"
 #include "kernels/cpu/floats.h"
+#include "kernels/cpu/loss_scaler.h"
 
 #include <math.h>
 #include <string.h>
@@ -173,22 +174,6 @@ static cnn_status approach_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT]
 
 /* ---- LOSS_SCALE ---- */
 
-/* A step with an overflow: counts it, notes where it began, backs the scale off. */
-static void overflowed(cnn_train_state *state, const int32_t *flags, int32_t segments)
-{
-    int32_t segment = segments - 1;
-    while (segment >= 0 && !flags[segment])
-        segment--;
-    state->skipped++;
-    state->overflows_in_row++;
-    state->clean_steps = 0;
-    if (state->first_overflow == -1)
-        state->first_overflow = segment;
-    state->last_overflow = segment;
-    if (state->dynamic)
-        state->loss_scale = fmaxf(state->loss_scale * state->backoff, state->floor);
-}
-
 static cnn_status loss_scale_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     cnn_train_state *state = args[CNN_ARG_STATE];
@@ -196,20 +181,7 @@ static cnn_status loss_scale_run(cnn_kernel *base, void *const args[CNN_ARG_COUN
     const float *result = args[CNN_ARG_SRC2];
     const int32_t number = state->step + state->skipped;
     (void)workspace;
-    if (state->found_nonfinite) {
-        overflowed(state, args[CNN_ARG_SRC], base->desc.arg[CNN_ARG_SRC].c);
-    } else {
-        state->step++;
-        state->overflows_in_row = 0;
-        state->clean_steps++;
-        if (state->dynamic && state->clean_steps == state->growth_interval) {
-            state->loss_scale = fminf(state->loss_scale * state->growth, state->ceiling);
-            state->clean_steps = 0;
-        }
-    }
-    state->scale_min = fminf(state->scale_min, state->loss_scale);
-    state->scale_max = fmaxf(state->scale_max, state->loss_scale);
-    state->found_nonfinite = 0;
+    cnn_loss_scaler_step(state, args[CNN_ARG_SRC], base->desc.arg[CNN_ARG_SRC].c);
     if (reports) {
         const int32_t count = base->desc.arg[CNN_ARG_DST].c / (int32_t)sizeof *reports;
         cnn_step_report *report = &reports[number % count];
@@ -243,7 +215,7 @@ static kernel_run run_of(cnn_op op)
 bool cnn_cpu_optimizer_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
-    return cnn_cpu_unpadded(desc, why);
+    return cnn_unpadded(desc, why);
 }
 
 cnn_status cnn_cpu_optimizer_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

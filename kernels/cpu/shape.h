@@ -42,7 +42,7 @@ static inline bool cnn_conv_shape_fits(const cnn_op_desc *desc, char *why)
         elements = row > elements ? row : elements;
     }
     double start = elements + (double)desc->pad * desc->arg[CNN_ARG_SRC].c;
-    return start < 1e9 || cnn_cpu_refuse(why, "an image of more than 10^9 elements");
+    return start < 1e9 || cnn_refuse(why, "an image of more than 10^9 elements");
 }
 
 #endif

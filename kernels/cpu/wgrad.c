@@ -380,8 +380,8 @@ bool cnn_cpu_wgrad_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
 {
     (void)isa;
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype))
-        return cnn_cpu_refuse(why, "src must be float");
-    return cnn_cpu_unpadded(desc, why) && cnn_conv_shape_fits(desc, why);
+        return cnn_refuse(why, "src must be float");
+    return cnn_unpadded(desc, why) && cnn_conv_shape_fits(desc, why);
 }
 
 /* Sizes of tiles and packed rows. */

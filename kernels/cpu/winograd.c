@@ -30,20 +30,20 @@ bool cnn_wino_suits(const cnn_op_desc *desc, char *why)
 {
     for (int role = 0; role < CNN_ARG_COUNT; role++)
         if (desc->arg[role].dtype != CNN_NONE && !cnn_cpu_is_float(desc->arg[role].dtype))
-            return cnn_cpu_refuse(why, "%s must be float", cnn_arg_name((cnn_arg)role));
-    if (!cnn_cpu_unpadded(desc, why) || !cnn_conv_shape_fits(desc, why))
+            return cnn_refuse(why, "%s must be float", cnn_arg_name((cnn_arg)role));
+    if (!cnn_unpadded(desc, why) || !cnn_conv_shape_fits(desc, why))
         return false;
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     if (shape.r != CNN_WINO_TAPS || shape.s != CNN_WINO_TAPS || shape.stride != 1 || shape.pad >= CNN_WINO_TAPS)
-        return cnn_cpu_refuse(why, "only 5x5 filters at stride 1");
+        return cnn_refuse(why, "only 5x5 filters at stride 1");
     if (shape.c < LEAST_CHANNELS || shape.k < LEAST_CHANNELS)
-        return cnn_cpu_refuse(why, "fewer than %d channels", LEAST_CHANNELS);
+        return cnn_refuse(why, "fewer than %d channels", LEAST_CHANNELS);
     int64_t tiles = cnn_wino_tiles_of(1, shape.p, shape.q).all, pixels = (int64_t)shape.p * shape.q;
     if (shape.n * pixels < LEAST_PIXELS)
-        return cnn_cpu_refuse(why, "fewer than %d pixels", LEAST_PIXELS);
+        return cnn_refuse(why, "fewer than %d pixels", LEAST_PIXELS);
     /* Direct: 25 products an output; tiles: 64 for up to 16 outputs, and the transforms on top. */
     return pixels * CNN_WINO_TAPS * CNN_WINO_TAPS >= 3 * tiles * CNN_WINO_PRODUCTS ||
-           cnn_cpu_refuse(why, "the image fills its tiles too badly");
+           cnn_refuse(why, "the image fills its tiles too badly");
 }
 
 void cnn_wino_stage(const cnn_wino_source *source, int32_t n, int32_t y, int32_t rows, int32_t x, int32_t columns,

@@ -1,30 +1,12 @@
 /* The CUDA backend: opens a GPU and chooses an implementation for each op from the tables. */
 #include "kernels/cuda/device.h"
+#include "kernels/refuse.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 const cnn_cuda_impl *const cnn_cuda_tables[] = {cnn_cuda_tensor_impls, cnn_cuda_cudnn_impls, cnn_cuda_blas_impls,
                                                 cnn_cuda_kernel_impls, NULL};
-
-bool cnn_cuda_refuse(char *why, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why, CNN_REASON_BYTES, format, args);
-    va_end(args);
-    return false;
-}
-
-bool cnn_cuda_unpadded(const cnn_op_desc *desc, char *why)
-{
-    for (int i = 0; i < CNN_ARG_COUNT; i++)
-        if (desc->arg[i].dtype != CNN_NONE && desc->arg[i].c_pad != desc->arg[i].c)
-            return cnn_cuda_refuse(why, "%s has %d padding channels", cnn_arg_name((cnn_arg)i),
-                                   (int)(desc->arg[i].c_pad - desc->arg[i].c));
-    return true;
-}
 
 cnn_status cnn_cuda_check(const cnn_device *device, cudaError_t error, const char *call)
 {
@@ -67,13 +49,6 @@ static cnn_status launch(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void
     return error == cudaSuccess ? CNN_OK : cnn_cuda_check(kernel->device, error, kernel->impl->name);
 }
 
-/* Appends "name: reason" to the list of reasons, cut off where it is full. */
-static void add_reason(char *why, const char *name, const char *reason)
-{
-    size_t length = strlen(why);
-    snprintf(why + length, CNN_REASON_BYTES - length, "%s%s: %s", length ? "; " : "", name, reason);
-}
-
 const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc *desc, const cnn_cuda_impl *after,
                                      char *why)
 {
@@ -88,7 +63,7 @@ const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc
                 continue;
             if (!impl->suits || impl->suits(desc, device, reason))
                 return impl;
-            add_reason(why, impl->name, reason);
+            cnn_add_reason(why, impl->name, reason);
         }
     if (!*why)
         snprintf(why, CNN_REASON_BYTES, "there is no implementation of this op");
@@ -116,7 +91,7 @@ static cnn_status cuda_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_
         status = impl->make ? impl->make(device, desc, kernel) : make_launched(device, desc, impl, kernel);
         if (status != CNN_ERR_UNSUPPORTED)
             break;
-        add_reason(reasons, impl->name, "its library has nothing for it on this GPU");
+        cnn_add_reason(reasons, impl->name, "its library has nothing for it on this GPU");
         impl = cnn_cuda_choose(device, desc, impl, reasons);
     }
     if (why)

@@ -14,6 +14,7 @@
  * partial sums in place, in any order, are left out. */
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/refuse.h"
 
 #include <string.h>
 
@@ -325,14 +326,13 @@ static bool suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
     const bool is_i8 = desc->arg[CNN_ARG_SRC].dtype == CNN_I8;
     (void)device;
     if (!known_epilogue(desc))
-        return cnn_cuda_refuse(why, "an epilogue that is not bias, ReLU, requantize or dequantize");
+        return cnn_refuse(why, "an epilogue that is not bias, ReLU, requantize or dequantize");
     if (!is_i8)
-        return cnn_cuda_unpadded(desc, why);
+        return cnn_unpadded(desc, why);
     if (!desc->constant_weights)
-        return cnn_cuda_refuse(why, "i8 weights must be constant: they are packed once");
+        return cnn_refuse(why, "i8 weights must be constant: they are packed once");
     if (desc->arg[CNN_ARG_SRC].c_pad % 16 != 0)
-        return cnn_cuda_refuse(why, "src has %d channels in memory, no multiple of 16",
-                               (int)desc->arg[CNN_ARG_SRC].c_pad);
+        return cnn_refuse(why, "src has %d channels in memory, no multiple of 16", (int)desc->arg[CNN_ARG_SRC].c_pad);
     return true;
 }
 

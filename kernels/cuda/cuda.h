@@ -80,11 +80,6 @@ cnn_status cnn_cuda_kernel_new(cnn_device *device, const cnn_op_desc *desc, size
 /* The default base.destroy. One that owns more frees that first, then calls this. */
 void cnn_cuda_kernel_destroy(cnn_kernel *kernel);
 
-/* Writes a reason and returns false, for suits(). */
-bool cnn_cuda_refuse(char *why, const char *format, ...) CNN_PRINTF(2, 3);
-/* True when no tensor of the op has padding channels; else refuses with the first one that has. */
-bool cnn_cuda_unpadded(const cnn_op_desc *desc, char *why);
-
 /* CNN_OK, or records "cudaMemcpyAsync failed: an illegal memory access was encountered (cudaErrorIllegalAddress)". */
 cnn_status cnn_cuda_check(const cnn_device *device, cudaError_t error, const char *call);
 

@@ -10,6 +10,7 @@
  * Max-pooling stays with our own kernels: what cuDNN's index tensor means, and which of equal maxima it names, is not
  * documented. */
 #include "kernels/cuda/cudnn_ops.h"
+#include "kernels/refuse.h"
 
 #include <string.h>
 
@@ -172,7 +173,7 @@ static bool suits_epilogue(const cnn_op_desc *desc, char *why)
     for (int i = 0; i < desc->epilogue_count; i++)
         if (desc->epilogue[i] != CNN_EPILOGUE_BIAS && desc->epilogue[i] != CNN_EPILOGUE_ADD &&
             desc->epilogue[i] != CNN_EPILOGUE_RELU)
-            return cnn_cuda_refuse(why, "only bias, add and relu can follow a float convolution");
+            return cnn_refuse(why, "only bias, add and relu can follow a float convolution");
     return true;
 }
 
@@ -181,8 +182,8 @@ bool cnn_cudnn_suits_conv(const cnn_op_desc *desc, const cnn_device *device, cha
     const cnn_dtype dtype = desc->arg[CNN_ARG_SRC].dtype;
     (void)device;
     if (!cnn_cuda_is_float(dtype))
-        return cnn_cuda_refuse(why, "%s activations", cnn_dtype_name(dtype));
-    return cnn_cuda_unpadded(desc, why) && suits_epilogue(desc, why);
+        return cnn_refuse(why, "%s activations", cnn_dtype_name(dtype));
+    return cnn_unpadded(desc, why) && suits_epilogue(desc, why);
 }
 
 bool cnn_cudnn_suits_conv_grad(const cnn_op_desc *desc, const cnn_device *device, char *why)
@@ -190,9 +191,9 @@ bool cnn_cudnn_suits_conv_grad(const cnn_op_desc *desc, const cnn_device *device
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *dw = &desc->arg[CNN_ARG_DST];
     (void)device;
     if (desc->op == CNN_OP_CONV_WGRAD && is_half(src->dtype) && (dw->n % 2 || dw->c % 2))
-        return cnn_cuda_refuse(why, "cuDNN sums %s weight gradients in f32 only for even numbers of channels",
-                               cnn_dtype_name(src->dtype));
-    return cnn_cuda_unpadded(desc, why);
+        return cnn_refuse(why, "cuDNN sums %s weight gradients in f32 only for even numbers of channels",
+                          cnn_dtype_name(src->dtype));
+    return cnn_unpadded(desc, why);
 }
 
 bool cnn_cudnn_packs(const cnn_op_desc *desc)
@@ -206,11 +207,11 @@ bool cnn_cudnn_suits_conv_i8(const cnn_op_desc *desc, const cnn_device *device, 
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     (void)device;
     if (src->dtype != CNN_I8)
-        return cnn_cuda_refuse(why, "%s activations", cnn_dtype_name(src->dtype));
+        return cnn_refuse(why, "%s activations", cnn_dtype_name(src->dtype));
     if (src->c_pad % 16)
-        return cnn_cuda_refuse(why, "src has %d channels in memory, no multiple of 16", (int)src->c_pad);
+        return cnn_refuse(why, "src has %d channels in memory, no multiple of 16", (int)src->c_pad);
     if (cnn_cudnn_packs(desc) && !desc->constant_weights)
-        return cnn_cuda_refuse(why, "weights that change cannot be padded once to multiples of 16 channels");
+        return cnn_refuse(why, "weights that change cannot be padded once to multiples of 16 channels");
     return true;
 }
 
@@ -218,10 +219,10 @@ bool cnn_cudnn_suits_bn(const cnn_op_desc *desc, const cnn_device *device, char 
 {
     (void)device;
     if (desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
-        return cnn_cuda_refuse(why, "pooling is not part of its batch norm");
+        return cnn_refuse(why, "pooling is not part of its batch norm");
     if (desc->op == CNN_OP_BN_TRAIN && cnn_desc_pixels(&desc->arg[CNN_ARG_SRC]) < 2)
-        return cnn_cuda_refuse(why, "the unbiased variance of one value");
+        return cnn_refuse(why, "the unbiased variance of one value");
     if (desc->arg[CNN_ARG_SRC].c % 8)
-        return cnn_cuda_refuse(why, "%d channels are no multiple of 8", (int)desc->arg[CNN_ARG_SRC].c);
-    return cnn_cuda_unpadded(desc, why);
+        return cnn_refuse(why, "%d channels are no multiple of 8", (int)desc->arg[CNN_ARG_SRC].c);
+    return cnn_unpadded(desc, why);
 }

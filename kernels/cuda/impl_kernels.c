@@ -1,5 +1,6 @@
 /* Our own kernels, one an op: what is left when no library or faster kernel takes it. */
 #include "kernels/cuda/kernels.h"
+#include "kernels/refuse.h"
 
 /* Image n of a tensor is addressed with 32-bit numbers. */
 static bool images_fit(const cnn_op_desc *desc, char *why)
@@ -7,7 +8,7 @@ static bool images_fit(const cnn_op_desc *desc, char *why)
     for (int i = 0; i < CNN_ARG_COUNT; i++) {
         const cnn_tensor_desc *t = &desc->arg[i];
         if (t->dtype != CNN_NONE && (int64_t)t->h * t->w * t->c_pad > INT32_MAX)
-            return cnn_cuda_refuse(why, "one image of %s has more than 2^31 elements", cnn_arg_name((cnn_arg)i));
+            return cnn_refuse(why, "one image of %s has more than 2^31 elements", cnn_arg_name((cnn_arg)i));
     }
     return true;
 }
@@ -18,8 +19,8 @@ static bool same_padding(const cnn_op_desc *desc, char *why)
     const int32_t c_pad = desc->arg[CNN_ARG_DST].c_pad;
     for (int i = 0; i < CNN_ARG_COUNT; i++)
         if (desc->arg[i].dtype != CNN_NONE && desc->arg[i].c_pad != c_pad)
-            return cnn_cuda_refuse(why, "%s has %d channels in memory and dst %d", cnn_arg_name((cnn_arg)i),
-                                   (int)desc->arg[i].c_pad, (int)c_pad);
+            return cnn_refuse(why, "%s has %d channels in memory and dst %d", cnn_arg_name((cnn_arg)i),
+                              (int)desc->arg[i].c_pad, (int)c_pad);
     return true;
 }
 
@@ -28,8 +29,8 @@ static bool flat_suits(const cnn_op_desc *desc, const cnn_device *device, char *
 {
     (void)device;
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
-        return cnn_cuda_unpadded(desc, why);
-    if (desc->op == CNN_OP_ADD && (desc->lo > 0 || desc->hi < 0) && !cnn_cuda_unpadded(desc, why))
+        return cnn_unpadded(desc, why);
+    if (desc->op == CNN_OP_ADD && (desc->lo > 0 || desc->hi < 0) && !cnn_unpadded(desc, why))
         return false;
     return same_padding(desc, why);
 }
@@ -38,23 +39,23 @@ static bool pool_suits(const cnn_op_desc *desc, const cnn_device *device, char *
 {
     cnn_tensor_desc t = desc->arg[CNN_ARG_DST];
     (void)device;
-    return images_fit(desc, why) && (t.dtype == CNN_I8 ? same_padding(desc, why) : cnn_cuda_unpadded(desc, why));
+    return images_fit(desc, why) && (t.dtype == CNN_I8 ? same_padding(desc, why) : cnn_unpadded(desc, why));
 }
 
 static bool unpadded_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
-    return cnn_cuda_unpadded(desc, why);
+    return cnn_unpadded(desc, why);
 }
 
 static bool bn_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
     if (desc->arg[CNN_ARG_DST].dtype != desc->arg[CNN_ARG_SRC].dtype)
-        return cnn_cuda_refuse(why, "src and dst differ in element type");
+        return cnn_refuse(why, "src and dst differ in element type");
     if (desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE || desc->epilogue_count > 0)
-        return cnn_cuda_refuse(why, "it neither rectifies nor pools");
-    return cnn_cuda_unpadded(desc, why);
+        return cnn_refuse(why, "it neither rectifies nor pools");
+    return cnn_unpadded(desc, why);
 }
 
 static bool input_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
@@ -62,10 +63,10 @@ static bool input_suits(const cnn_op_desc *desc, const cnn_device *device, char 
     cnn_op_desc dense = *desc;
     (void)device;
     if (desc->arg[CNN_ARG_SRC2].dtype != CNN_NONE)
-        return cnn_cuda_refuse(why, "it does not augment");
+        return cnn_refuse(why, "it does not augment");
     if (desc->arg[CNN_ARG_DST].dtype == CNN_I8)
         dense.arg[CNN_ARG_DST].c_pad = desc->arg[CNN_ARG_DST].c;
-    return images_fit(desc, why) && cnn_cuda_unpadded(&dense, why);
+    return images_fit(desc, why) && cnn_unpadded(&dense, why);
 }
 
 /* Rows, columns and depths of the products are numbered with 32 bits, tiles of 64 columns with 16. */
@@ -77,14 +78,14 @@ static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *
         const cnn_tensor_desc *t = &desc->arg[i];
         int64_t filter = (int64_t)t->h * t->w * t->c_pad;
         if (t->dtype != CNN_NONE && (cnn_desc_pixels(t) > INT32_MAX || filter > INT32_MAX))
-            return cnn_cuda_refuse(why, "%s is too large", cnn_arg_name((cnn_arg)i));
+            return cnn_refuse(why, "%s is too large", cnn_arg_name((cnn_arg)i));
     }
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     const bool wgrad = desc->op == CNN_OP_CONV_WGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
     if ((wgrad ? (int64_t)dst->h * dst->w : 1) * dst->c_pad > most_columns)
-        return cnn_cuda_refuse(why, "dst is too wide");
+        return cnn_refuse(why, "dst is too wide");
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8 && cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
-        return cnn_cuda_refuse(why, "it does not pool");
+        return cnn_refuse(why, "it does not pool");
     return true;
 }
 
@@ -95,7 +96,7 @@ static bool requantize_suits(const cnn_op_desc *desc, const cnn_device *device, 
     (void)device;
     dense.arg[CNN_ARG_SRC].c_pad = desc->arg[CNN_ARG_SRC].c;
     dense.arg[CNN_ARG_DST].c_pad = desc->arg[CNN_ARG_DST].c;
-    return cnn_cuda_unpadded(&dense, why);
+    return cnn_unpadded(&dense, why);
 }
 
 static cudaError_t requantize(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,

@@ -1,18 +1,19 @@
 /* Our tensor-core and fused kernels: when they suit. */
 #include "kernels/cuda/conv_first.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/refuse.h"
 
 /* ---- Convolutions with few input channels ---- */
 
 static bool first_shape_suits(const cnn_op_desc *desc, const cnn_tensor_desc *weight, char *why)
 {
     if (desc->arg[CNN_ARG_SRC].c > 4)
-        return cnn_cuda_refuse(why, "%d input channels are more than 4", desc->arg[CNN_ARG_SRC].c);
+        return cnn_refuse(why, "%d input channels are more than 4", desc->arg[CNN_ARG_SRC].c);
     if (weight->h > 7 || weight->w > 7 || desc->stride > 2)
-        return cnn_cuda_refuse(why, "a filter of %d x %d with stride %d is more than 7 x 7 with stride 2", weight->h,
-                               weight->w, desc->stride);
+        return cnn_refuse(why, "a filter of %d x %d with stride %d is more than 7 x 7 with stride 2", weight->h,
+                          weight->w, desc->stride);
     if (weight->c_pad != weight->c)
-        return cnn_cuda_refuse(why, "the weights have padding channels");
+        return cnn_refuse(why, "the weights have padding channels");
     return true;
 }
 
@@ -21,10 +22,10 @@ static bool first_epilogue_suits(const cnn_op_desc *desc, char *why)
 {
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
         return (!cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) && !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) ||
-               cnn_cuda_refuse(why, "it neither adds nor pools floats");
+               cnn_refuse(why, "it neither adds nor pools floats");
     return !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) ||
            (desc->pool_kernel == desc->pool_stride && desc->pool_kernel <= 4) ||
-           cnn_cuda_refuse(why, "it pools by windows of up to 4 that do not overlap");
+           cnn_refuse(why, "it pools by windows of up to 4 that do not overlap");
 }
 
 static bool conv_first_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
@@ -33,24 +34,24 @@ static bool conv_first_suits(const cnn_op_desc *desc, const cnn_device *device, 
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     if (src->dtype == CNN_F32)
-        return cnn_cuda_refuse(why, "it computes in f16, bf16 or i8");
-    if (src->dtype != CNN_I8 && (dst->dtype != src->dtype || !cnn_cuda_unpadded(desc, why)))
-        return *why ? false : cnn_cuda_refuse(why, "it writes no f32");
+        return cnn_refuse(why, "it computes in f16, bf16 or i8");
+    if (src->dtype != CNN_I8 && (dst->dtype != src->dtype || !cnn_unpadded(desc, why)))
+        return *why ? false : cnn_refuse(why, "it writes no f32");
     if (!first_shape_suits(desc, weight, why) || !first_epilogue_suits(desc, why))
         return false;
     const cnn_first_conv f = cnn_first_conv_of(desc, weight, dst);
     const cnn_first_layout at =
         cnn_first_layout_of(&f, (int32_t)cnn_dtype_bytes(src->dtype), (int32_t)cnn_dtype_bytes(dst->dtype));
     return at.bytes <= CNN_FIRST_SHARED_BYTES ||
-           cnn_cuda_refuse(why, "it would need %d bytes of shared memory", (int)at.bytes);
+           cnn_refuse(why, "it would need %d bytes of shared memory", (int)at.bytes);
 }
 
 static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_F32)
-        return cnn_cuda_refuse(why, "it computes in f16 and bf16");
-    return cnn_cuda_unpadded(desc, why) && first_shape_suits(desc, &desc->arg[CNN_ARG_DST], why);
+        return cnn_refuse(why, "it computes in f16 and bf16");
+    return cnn_unpadded(desc, why) && first_shape_suits(desc, &desc->arg[CNN_ARG_DST], why);
 }
 
 /* ---- Batch norm with pooling ---- */
@@ -60,13 +61,13 @@ static bool pooled_suits(const cnn_op_desc *desc, const cnn_tensor_desc *pooled,
 {
     const cnn_tensor_desc *x = &desc->arg[CNN_ARG_SRC];
     if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE)
-        return cnn_cuda_refuse(why, "there is no pooling behind it");
+        return cnn_refuse(why, "there is no pooling behind it");
     if (desc->pool_stride < desc->pool_kernel)
-        return cnn_cuda_refuse(why, "its windows overlap");
+        return cnn_refuse(why, "its windows overlap");
     if (desc->arg[CNN_ARG_DST].dtype != x->dtype || pooled->dtype != x->dtype)
-        return cnn_cuda_refuse(why, "element types differ");
-    return cnn_cuda_unpadded(desc, why) &&
-           (cnn_desc_pixels(x) <= INT32_MAX || cnn_cuda_refuse(why, "it has more than 2^31 pixels"));
+        return cnn_refuse(why, "element types differ");
+    return cnn_unpadded(desc, why) &&
+           (cnn_desc_pixels(x) <= INT32_MAX || cnn_refuse(why, "it has more than 2^31 pixels"));
 }
 
 static bool bn_pool_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
@@ -93,8 +94,8 @@ static bool augment_suits(const cnn_op_desc *desc, const cnn_device *device, cha
 {
     (void)device;
     if (desc->arg[CNN_ARG_SRC2].dtype == CNN_NONE)
-        return cnn_cuda_refuse(why, "nothing is augmented");
-    return cnn_cuda_unpadded(desc, why);
+        return cnn_refuse(why, "nothing is augmented");
+    return cnn_unpadded(desc, why);
 }
 
 static size_t augment_workspace(const cnn_op_desc *desc)

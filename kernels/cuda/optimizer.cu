@@ -7,6 +7,7 @@
  *
  * Bound by memory. Per parameter SGD reads 12 bytes and writes 8, Adam reads 16 and writes 12, and 2 for the 16-bit
  * copy; a thread takes 4 parameters at a time. */
+#include "kernels/cpu/loss_scaler.h"
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
 
@@ -34,16 +35,6 @@ __device__ inline float gradient_divisor(const cnn_train_state *state)
         scale *= fmax(1.0, (norm + 1e-6) / static_cast<double>(state->clip_norm));
     }
     return static_cast<float>(scale);
-}
-
-/* base^exponent as cnn_power() of cnn/ops.h. */
-__device__ inline double power(double base, int32_t exponent)
-{
-    double result = 1.0;
-    for (; exponent > 0; exponent /= 2, base *= base)
-        if (exponent % 2)
-            result *= base;
-    return result;
 }
 
 /* ---- SGD ---- */
@@ -78,8 +69,8 @@ struct adam {
     {
         const double lr = static_cast<double>(learning_rate(state, rates, steps));
         const double decay = static_cast<double>(state->weight_decay);
-        rate = static_cast<float>(lr / (1.0 - power(state->beta1, state->step + 1)));
-        root = static_cast<float>(sqrt(1.0 - power(state->beta2, state->step + 1)));
+        rate = static_cast<float>(lr / (1.0 - cnn_power(state->beta1, state->step + 1)));
+        root = static_cast<float>(sqrt(1.0 - cnn_power(state->beta2, state->step + 1)));
         shrink = decoupled ? static_cast<float>(1.0 - lr * decay) : 1.0f;
         l2 = decoupled ? 0.0f : state->weight_decay;
         divisor = gradient_divisor(state);
@@ -207,32 +198,6 @@ cudaError_t launch_average(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUN
 
 /* ---- The loss scaler: one thread ---- */
 
-__device__ inline void overflowed(cnn_train_state *state, const int32_t *flags, int32_t segments)
-{
-    int32_t segment = segments - 1;
-    while (segment >= 0 && !flags[segment])
-        segment--;
-    state->skipped++;
-    state->overflows_in_row++;
-    state->clean_steps = 0;
-    if (state->first_overflow == -1)
-        state->first_overflow = segment;
-    state->last_overflow = segment;
-    if (state->dynamic)
-        state->loss_scale = fmaxf(state->loss_scale * state->backoff, state->floor);
-}
-
-__device__ inline void finite(cnn_train_state *state)
-{
-    state->step++;
-    state->overflows_in_row = 0;
-    state->clean_steps++;
-    if (state->dynamic && state->clean_steps == state->growth_interval) {
-        state->loss_scale = fminf(state->loss_scale * state->growth, state->ceiling);
-        state->clean_steps = 0;
-    }
-}
-
 /* reports may be host memory. */
 __global__ void __launch_bounds__(32)
     k_loss_scale(const int32_t *flags, int32_t segments, const float *result, cnn_train_state *state,
@@ -243,13 +208,7 @@ __global__ void __launch_bounds__(32)
     cnn_step_report report;
     memcpy(&report.state, state, sizeof report.state);
     const int32_t number = report.state.step + report.state.skipped;
-    if (report.state.found_nonfinite)
-        overflowed(&report.state, flags, segments);
-    else
-        finite(&report.state);
-    report.state.scale_min = fminf(report.state.scale_min, report.state.loss_scale);
-    report.state.scale_max = fmaxf(report.state.scale_max, report.state.loss_scale);
-    report.state.found_nonfinite = 0;
+    cnn_loss_scaler_step(&report.state, flags, segments);
     if (reports) {
         report.loss = result[0];
         report.correct = result[1];
