@@ -185,7 +185,7 @@ static void print_all(help *h)
     print_heading(h, "Environment");
     fprintf(h->out, "  CNN_DATA                   folder of the data sets, as --data-dir\n"
                     "  CNN_CPU_ISA                instruction set, as --device=cpu:LEVEL\n"
-                    "  CNN_PLUGIN_DIR             folder of libcnn-cuda.so, if it is not beside the tools\n"
+                    "  CNN_PLUGIN_DIR             folder of the plug-in libcnn-cuda.so\n"
                     "  NO_COLOR                   no colour on terminals\n");
     print_examples(h);
     fprintf(h->out, "\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).\n");
