@@ -34,20 +34,25 @@ size_t planes_bytes(const cnn_augment_shape &shape)
     return 2 * ((size_t)shape.height + 2) * ((size_t)shape.width + 2) * (size_t)shape.channels * sizeof(float);
 }
 
-/* What becomes of a byte of channel c. */
-template <typename T> __device__ inline T finished(uint8_t byte, const float *table, int32_t c)
+/* Value i of dst is what becomes of a byte of channel c. The type is looked up here: four kernels that differ in
+ * nothing else would take four times as long to compile. */
+__device__ inline void store(const cnn_cuda_augmentation &a, int64_t i, uint8_t byte, int32_t c)
 {
-    return cnn_from_float<T>(table[c * 256 + byte]);
-}
-
-template <> __device__ inline uint8_t finished<uint8_t>(uint8_t byte, const float *table, int32_t c)
-{
-    (void)table, (void)c;
-    return byte;
+    if (a.dtype == CNN_U8) {
+        static_cast<uint8_t *>(a.dst)[i] = byte;
+        return;
+    }
+    const float value = a.table[c * 256 + byte];
+    if (a.dtype == CNN_F32)
+        static_cast<float *>(a.dst)[i] = value;
+    else if (a.dtype == CNN_F16)
+        static_cast<__half *>(a.dst)[i] = cnn_from_float<__half>(value);
+    else
+        static_cast<__nv_bfloat16 *>(a.dst)[i] = cnn_from_float<__nv_bfloat16>(value);
 }
 
 /* Block n makes image n. */
-template <typename T> __global__ void __launch_bounds__(LANES *ROWS, 1) k_augment(cnn_cuda_augmentation a, T *dst)
+__global__ void __launch_bounds__(LANES *ROWS, 1) k_augment(cnn_cuda_augmentation a)
 {
     __shared__ float sums[CNN_AUGMENT_SUMS];
     CNN_DYNAMIC_SHARED(float, shared);
@@ -66,18 +71,9 @@ template <typename T> __global__ void __launch_bounds__(LANES *ROWS, 1) k_augmen
         const float *row = cnn_plane_at(&plane, y, 0);
         for (int32_t i = CNN_STEP_COLUMN; i < values; i += CNN_STEP_COLUMNS) {
             const uint8_t byte = params->augmented ? augment_byte(row[i]) : src[y * values + i];
-            dst[((int64_t)blockIdx.x * height + y) * values + i] = finished<T>(byte, a.table, i % channels);
+            store(a, ((int64_t)blockIdx.x * height + y) * values + i, byte, i % channels);
         }
     }
-}
-
-template <typename T> cudaError_t launch(cnn_cuda_augmentation a, cudaStream_t stream)
-{
-    const bool is_large = cnn_cuda_augment_workspace(a.shape, a.count) > 0;
-    if (!is_large)
-        a.planes = nullptr;
-    return CNN_LAUNCH(k_augment<T>, dim3((unsigned)a.count), dim3(LANES, ROWS), is_large ? 0 : planes_bytes(a.shape),
-                      stream, a, static_cast<T *>(a.dst));
 }
 
 } // namespace
@@ -90,18 +86,14 @@ size_t cnn_cuda_augment_workspace(cnn_augment_shape shape, int32_t count)
 
 cudaError_t cnn_cuda_augment(const cnn_cuda_augmentation *augmentation, cudaStream_t stream)
 {
-    switch (augmentation->dtype) {
-    case CNN_U8:
-        return launch<uint8_t>(*augmentation, stream);
-    case CNN_F32:
-        return launch<float>(*augmentation, stream);
-    case CNN_F16:
-        return launch<__half>(*augmentation, stream);
-    case CNN_BF16:
-        return launch<__nv_bfloat16>(*augmentation, stream);
-    default:
+    cnn_cuda_augmentation a = *augmentation;
+    const bool is_large = cnn_cuda_augment_workspace(a.shape, a.count) > 0;
+    if (a.dtype != CNN_U8 && !cnn_cuda_is_float(a.dtype))
         return cudaErrorInvalidValue;
-    }
+    if (!is_large)
+        a.planes = nullptr;
+    return CNN_LAUNCH(k_augment, dim3((unsigned)a.count), dim3(LANES, ROWS), is_large ? 0 : planes_bytes(a.shape),
+                      stream, a);
 }
 
 cudaError_t cnn_cuda_input_augmented(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,

@@ -49,6 +49,11 @@ static cnn_status launch(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void
     return error == cudaSuccess ? CNN_OK : cnn_cuda_check(kernel->device, error, kernel->impl->name);
 }
 
+static bool left_out(const cnn_device *device, const cnn_cuda_impl *table)
+{
+    return device->own && (table == cnn_cuda_cudnn_impls || table == cnn_cuda_blas_impls);
+}
+
 const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc *desc, const cnn_cuda_impl *after,
                                      char *why)
 {
@@ -59,7 +64,7 @@ const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc
                 after = after == impl ? NULL : after;
                 continue;
             }
-            if (impl->op != desc->op)
+            if (impl->op != desc->op || left_out(device, cnn_cuda_tables[table]))
                 continue;
             if (!impl->suits || impl->suits(desc, device, reason))
                 return impl;

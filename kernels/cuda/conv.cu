@@ -265,13 +265,14 @@ __global__ void __launch_bounds__(THREADS)
     const int32_t end = min(a.depths - begin, slice_depth) + begin;
     const int32_t row = static_cast<int32_t>(threadIdx.x) / (TILE / EACH) * EACH;
     const int32_t column = static_cast<int32_t>(threadIdx.x) % (TILE / EACH) * EACH;
+    const bool mine = first_row + row < a.lines && first_column + column < columns;
     ACC sum[EACH][EACH] = {};
     for (int32_t d = begin; d < end; d += DEPTH) {
         load_tile(a, a_data, first_row, d, end, a_tile);
         load_tile(b, b_data, first_column, d, end, b_tile);
         __syncthreads();
 #pragma unroll
-        for (int depth = 0; depth < DEPTH; depth++) {
+        for (int depth = 0; mine && depth < DEPTH; depth++) {
             const vec left = *reinterpret_cast<const vec *>(&a_tile[depth][row]);
             const vec right = *reinterpret_cast<const vec *>(&b_tile[depth][column]);
 #pragma unroll

@@ -28,6 +28,7 @@ struct cnn_device {
     int ordinal;
     bool tf32;     /* f32 products may be rounded to TF32 */
     bool autotune; /* cuDNN plans are timed; else its heuristics choose */
+    bool own;      /* CNN_CUDA_OWN=1: no cuDNN, no cuBLASLt; for checks of the kernels behind them */
     cudaStream_t stream;
     cudaEvent_t marks[CNN_MARKS];
     cudnnHandle_t cudnn;                /* NULL until the first op that needs it */

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cudnn_cache.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct cnn_recording {
@@ -78,6 +79,7 @@ static cnn_status make_events(cnn_device *device)
 
 cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options, cnn_device **device)
 {
+    const char *own = getenv("CNN_CUDA_OWN");
     int ordinal = 0;
     if (host->version != CNN_BACKEND_VERSION)
         return host->error(CNN_ERR_UNSUPPORTED, "device " CNN_CUDA_NAME
@@ -93,6 +95,7 @@ cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options
     opened->ordinal = ordinal;
     opened->tf32 = options && options->tf32;
     opened->autotune = options && options->autotune;
+    opened->own = own && strcmp(own, "1") == 0;
     cnn_cudnn_cache_folder(opened->plan_cache, sizeof opened->plan_cache);
     status = cnn_cuda_check(opened, cudaSetDevice(ordinal), "cudaSetDevice");
     if (status == CNN_OK)

@@ -1,4 +1,7 @@
-/* Our tensor-core and fused kernels: when they suit. */
+/* Our tensor-core and fused kernels: when they suit.
+ *
+ * Their machine code is looked into by tests/cudasim/check_compile.sh, which reads the names here:
+ * tensor-core kernels: k_conv_first k_conv_first_wgrad */
 #include "kernels/cuda/conv_first.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/refuse.h"

@@ -17,8 +17,10 @@
 #include <unistd.h>
 
 #ifdef SIMT_ASAN
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef SIMT_TSAN
+#include <sanitizer/tsan_interface.h>
 #endif
 
 #if !defined(__x86_64__) && !defined(SIMT_UCONTEXT)
@@ -61,6 +63,7 @@ struct fiber {
     void *stack; /* NULL: the stack that launches kernels */
     size_t stack_bytes;
     void *fake_stack; /* AddressSanitizer's */
+    void *tsan_fiber; /* ThreadSanitizer's */
     fiber *next_free;
 };
 
@@ -148,6 +151,12 @@ uint3 index_of(unsigned number)
     }
     fail(warp, "deadlock: it waits for lanes 0x%08x at %s (%s:%d), and not all of them come", warp->mask,
          warp->site.what, warp->site.file, warp->site.line);
+}
+
+/* Equal names may lie at two addresses when they are of two files. */
+bool same_place(const simt_site &a, const simt_site &b)
+{
+    return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0);
 }
 
 /* ---- The schedules ---- */
@@ -302,6 +311,9 @@ void switch_fiber(fiber *from, fiber *to)
 #ifdef SIMT_ASAN
     __sanitizer_start_switch_fiber(&from->fake_stack, to->stack, to->stack_bytes);
 #endif
+#ifdef SIMT_TSAN
+    __tsan_switch_to_fiber(to->tsan_fiber, 0);
+#endif
     swap_stacks(from, to);
     arrive(from);
 }
@@ -319,6 +331,9 @@ fiber *take_fiber()
         fail(current, "no memory for the stack of a thread");
     f->stack = static_cast<char *>(memory) + PAGE_BYTES;
     f->stack_bytes = STACK_BYTES - PAGE_BYTES;
+#ifdef SIMT_TSAN
+    f->tsan_fiber = __tsan_create_fiber(0);
+#endif
     prepare_stack(f);
     return f;
 }
@@ -448,7 +463,7 @@ int simt_barrier(int predicate, const simt_site &site)
     if (block.arrived == 0)
         block.first_arrived = me;
     const simt_site &other_site = block.first_arrived->site;
-    if (other_site.line != site.line || strcmp(other_site.file, site.file) != 0) {
+    if (!same_place(other_site, site)) {
         uint3 other = index_of(block.first_arrived->number);
         fail(me, "divergent barrier: it is at %s (%s:%d), and thread (%u,%u,%u) waits at %s (%s:%d)", site.what,
              site.file, site.line, other.x, other.y, other.z, other_site.what, other_site.file, other_site.line);
@@ -485,7 +500,7 @@ static void check_mask(const thread *me, uint32_t mask)
                  me->site.line, i, first + i >= block.count ? "does not exist" : "has exited");
         if (!asked || t->state != AT_WARP || !(t->mask >> lane & 1))
             continue; /* it may yet come */
-        if (t->mask != mask || t->site.line != me->site.line || strcmp(t->site.file, me->site.file) != 0)
+        if (t->mask != mask || !same_place(t->site, me->site))
             fail(me, "it is at %s (%s:%d) with lanes 0x%08x, and lane %u waits at %s (%s:%d) with lanes 0x%08x",
                  me->site.what, me->site.file, me->site.line, mask, i, t->site.what, t->site.file, t->site.line,
                  t->mask);
@@ -573,6 +588,9 @@ void simt_run(const char *name, dim3 grid, dim3 dim, size_t shared_bytes, const 
     block.threads.resize(MAX_THREADS);
     block.order.resize(MAX_THREADS);
     launcher.stack = nullptr;
+#ifdef SIMT_TSAN
+    launcher.tsan_fiber = __tsan_get_current_fiber();
+#endif
     if (posix_memalign(reinterpret_cast<void **>(&simt_dynamic), 128, shared_bytes + GUARD_BYTES) != 0)
         fail(nullptr, "no memory for shared memory");
     memset(simt_dynamic + shared_bytes, GUARD, GUARD_BYTES);

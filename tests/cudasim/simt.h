@@ -33,9 +33,13 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SIMT_ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+#define SIMT_TSAN 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define SIMT_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define SIMT_TSAN 1
 #endif
 #endif
 

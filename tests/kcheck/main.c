@@ -18,6 +18,7 @@ typedef struct options {
     int threads;                       /* of --bench; 0: all CPUs */
     uint64_t seed;
     bool bench, list;
+    bool spread; /* each case on one device */
 } options;
 
 typedef struct tally {
@@ -44,6 +45,7 @@ static void usage(FILE *stream)
             "  --case N        only this case of the op\n"
             "  --seed S        of the values and the random cases (default 1)\n"
             "  --random N      random cases an op, beside the fixed ones (default %d)\n"
+            "  --spread        each case on one of the devices: for slow builds of a plug-in\n"
             "  --bench         time the convnet's shapes\n"
             "  --threads N     of --bench (default: all CPUs)\n"
             "  --list          list ops, planted bugs and devices\n"
@@ -108,6 +110,9 @@ static bool parse_one(options *opt, int letter, const char *value)
     case 'B':
         opt->bench = true;
         return true;
+    case 'S':
+        opt->spread = true;
+        return true;
     case 'l':
         opt->list = true;
         return true;
@@ -119,13 +124,19 @@ static bool parse_one(options *opt, int letter, const char *value)
 /* True to go on; else *exit_code is set. */
 static bool parse(int argc, char **argv, options *opt, int *exit_code)
 {
-    static const struct option table[] = {
-        {"backend", required_argument, NULL, 'b'}, {"isa", required_argument, NULL, 'i'},
-        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
-        {"seed", required_argument, NULL, 's'},    {"random", required_argument, NULL, 'r'},
-        {"threads", required_argument, NULL, 't'}, {"plant", required_argument, NULL, 'p'},
-        {"bench", no_argument, NULL, 'B'},         {"list", no_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option table[] = {{"backend", required_argument, NULL, 'b'},
+                                          {"isa", required_argument, NULL, 'i'},
+                                          {"op", required_argument, NULL, 'o'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"random", required_argument, NULL, 'r'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"plant", required_argument, NULL, 'p'},
+                                          {"bench", no_argument, NULL, 'B'},
+                                          {"spread", no_argument, NULL, 'S'},
+                                          {"list", no_argument, NULL, 'l'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     int letter, index = 0;
     while ((letter = getopt_long(argc, argv, "", table, &index)) != -1) {
         if (letter == 'h') {
@@ -233,6 +244,13 @@ static void report(const kc_case *test, const kc_device *device, const char *tex
            (unsigned long long)test->seed);
 }
 
+/* A number below `count`. Cases come in a regular order of types and shapes, so their numbers are hashed. */
+static int scattered(int number, int count)
+{
+    const uint32_t hash = (uint32_t)number * 2654435761u; /* Knuth's multiplicative hash */
+    return (int)((hash >> 16) % (uint32_t)count);
+}
+
 /* Failures of one op on one device past the first few are only counted. */
 static void check_case(const options *opt, cnn_op op, int number, kc_device *devices, int count, int *shown, tally *sum)
 {
@@ -244,7 +262,9 @@ static void check_case(const options *opt, cnn_op op, int number, kc_device *dev
         kc_case_free(&test);
         return;
     }
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        if (opt->spread && scattered(number, count) != i)
+            continue;
         switch (kc_check(&test, &devices[i], text, sizeof text)) {
         case KC_PASSED:
             sum->passed++;
@@ -259,6 +279,7 @@ static void check_case(const options *opt, cnn_op op, int number, kc_device *dev
                 printf("%s refuses: %s\n", devices[i].label, devices[i].reason[op]);
             break;
         }
+    }
     kc_case_free(&test);
 }
 
