@@ -32,10 +32,10 @@ typedef enum cnn_optimizer {
 typedef struct cnn_step_options {
     cnn_optimizer optimizer;
     float label_smoothing; /* of the loss, in [0, 1) */
-    bool augment,
-        mirror; /* images are augmented, as cnn_train does; mirror: with their mirror images outside of them */
-    bool ema;   /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
-                   and cnn_session_pull give them, training goes on with the values themselves */
+    bool augment;          /* images are augmented, as cnn_train does */
+    bool mirror;           /* what augmentation moves in from outside an image is its mirror image */
+    bool ema;              /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
+                              and cnn_session_pull give them, training goes on with the values themselves */
 } cnn_step_options;
 
 typedef struct cnn_session_options {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What is in the compiled CUDA plug-in: code for every architecture, PTX for later ones, no kernel with local memory that
-# was not asked for (spills), and tensor-core instructions in the kernels that kernels/cuda/impl_tensor.c lists behind
+# What is in the compiled CUDA plug-in: code for every architecture, PTX for later ones, no kernel with local memory
+# (spills and arrays that are indexed at run time), and tensor-core instructions in the kernels that kernels/cuda/impl_tensor.c lists behind
 # "tensor-core kernels:", in every variant of each.
 #   [NVCC=nvcc] check_compile.sh PLUGIN SOURCE_DIR TOOLS_DIR ARCHITECTURE...
 # It needs cuobjdump and nvdisasm: those of $CUOBJDUMP or the PATH or beside nvcc, else NVIDIA's packages from PyPI, which

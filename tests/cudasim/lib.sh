@@ -2,7 +2,7 @@
 # "$1" = folder of the tools, "$2" = folder of the sources.
 here=$(cd "$2/tests/cudasim" && pwd) || exit 1
 . "$2/tests/cli/lib.sh"
-unset CNN_CUDASIM_FAIL CNN_CUDASIM_BREAK CNN_CUDASIM_MEMORY CNN_CUDASIM_FILL CNN_CUDASIM_TIMING CNN_PLUGIN_DIR
+unset CNN_CUDASIM_FAIL CNN_CUDASIM_BREAK CNN_CUDASIM_MEMORY CNN_CUDASIM_FILL CNN_CUDASIM_TIMING CNN_PLUGIN_DIR CNN_CUDA_OWN
 
 cat >narrow.cfg <<'CFG'
 image = input(height=28, width=28, channels=1)

@@ -45,4 +45,16 @@ for amp in --amp ""; do
     unset CNN_CUDASIM_FILL CNN_CUDASIM_TIMING
 done
 bits again cudasim
+
+# CNN_CUDA_OWN=1 leaves the libraries out; kcheck_cuda depends on it.
+dump() { succeeds "$train" --model narrow.cfg --data synth --amp --device cudasim --dump-program; }
+dump
+says "by cnn_cuda_conv_cudnn"
+says "by cnn_cuda_linear_cublaslt"
+export CNN_CUDA_OWN=1
+dump
+checks=$((checks + 1))
+grep -qE "by cnn_cuda_[a-z_]*(cudnn|cublaslt)" "$logs/out" && fail "CNN_CUDA_OWN=1 leaves libraries in"
+says "by cnn_cuda_conv,"
+unset CNN_CUDA_OWN
 finish

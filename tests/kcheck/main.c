@@ -233,7 +233,9 @@ static void close_devices(kc_device *devices, int count)
 
 static void report(const kc_case *test, const kc_device *device, const char *text, const options *opt)
 {
-    printf("FAILED %s: %s\n    replay: kcheck", device->label, text);
+    const char *own = is_plugin(device->backend->name) ? getenv("CNN_CUDA_OWN") : NULL;
+    printf("FAILED %s: %s\n    replay: %s%s%skcheck", device->label, text, own ? "CNN_CUDA_OWN=" : "", own ? own : "",
+           own ? " " : "");
     if (opt->plant)
         printf(" --plant %s", opt->plant);
     else
