@@ -205,8 +205,8 @@ static cnn_status read_values(table_reader *t, const tensor_head *head, cnn_para
     param->data = data;
     if (status != CNN_OK)
         goto out;
+    desc.structure = (cnn_structure)head->structure;
     param->desc = desc;
-    param->structure = (cnn_structure)head->structure;
     if (head->flags & CNN_TENSOR_SCALES) {
         read_encoding(t, "the scales", CNN_ENCODING_RAW);
         CNN_TRY(cnn_reader_status(t->r));

@@ -261,7 +261,7 @@ static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_o
     cnn_bytes_put_varint(table, (uint64_t)role);
     cnn_bytes_put_varint(table, (uint64_t)desc->dtype);
     cnn_bytes_put_varint(table, flags);
-    cnn_bytes_put_varint(table, (uint64_t)param->structure);
+    cnn_bytes_put_varint(table, (uint64_t)desc->structure);
     cnn_encoding encoding = choose_encoding(options, param);
     cnn_bytes_put_varint(table, encoding);
     if (encoding != CNN_ENCODING_RAW)

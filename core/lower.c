@@ -76,6 +76,8 @@ int cnn_lower_param(cnn_lowering *lowering, int node, cnn_param_role role, cnn_p
         return -1;
     if (place == CNN_PLACE_HALF)
         desc.dtype = lowering->storage;
+    if (!lowering->constant_weights) /* gradients have no structure, and pruning goes on between steps */
+        desc.structure = CNN_DENSE;
     return shared_buffer(lowering, desc, place, node, role);
 }
 

@@ -81,7 +81,6 @@ static cnn_status clone_param(const cnn_param *src, cnn_param *dst)
     cnn_status status = CNN_OK;
     void *scale = NULL, *mask = NULL;
     dst->desc = src->desc;
-    dst->structure = src->structure;
     CNN_TRY(copy_bytes(src->data, cnn_desc_bytes(&src->desc), &dst->data));
     CNN_TRY(copy_bytes(src->scale, (size_t)src->desc.n * sizeof(float), &scale));
     dst->scale = scale;
@@ -271,7 +270,8 @@ static cnn_status check_param(const cnn_param *param, cnn_param_role role, const
     return CNN_OK;
 }
 
-/* Shapes of one node. The dtype of parameters that are there is theirs; only their shape follows from the graph. */
+/* Shapes of one node. dtype and structure of parameters that are there are theirs; only their shape follows from the
+ * graph. */
 static cnn_status infer_node(cnn_model *model, cnn_node *node, int64_t *total)
 {
     cnn_status status = CNN_OK;
@@ -290,8 +290,10 @@ static cnn_status infer_node(cnn_model *model, cnn_node *node, int64_t *total)
         cnn_param *param = &node->param[role];
         CNN_TRY(count_values(&param->desc, cnn_param_role_name((cnn_param_role)role), &values));
         CNN_TRY(check_param(param, (cnn_param_role)role, &had[role]));
-        if (param->data)
+        if (param->data) {
             param->desc.dtype = had[role].dtype;
+            param->desc.structure = had[role].structure;
+        }
         *total += values;
     }
     if (*total > INT32_MAX)

@@ -33,7 +33,6 @@ typedef struct cnn_param {
     void *data;           /* 64-byte aligned, cnn_aligned_free */
     float *scale;         /* [K] of i8 weights, else NULL; cnn_aligned_free */
     uint8_t *mask;        /* 1 byte an element, 0 = pruned and held at zero; NULL: all live; cnn_aligned_free */
-    cnn_structure structure;
 } cnn_param;
 
 typedef enum cnn_attr_type { CNN_ATTR_INT, CNN_ATTR_FLOAT, CNN_ATTR_BOOL } cnn_attr_type;

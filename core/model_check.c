@@ -46,13 +46,39 @@ static cnn_status check_mask(const char *name, const cnn_param *param)
     return CNN_OK;
 }
 
+bool cnn_param_block_is_zero(const cnn_param *param, int32_t k0, int64_t tap, int32_t c0)
+{
+    const cnn_tensor_desc *desc = &param->desc;
+    const int64_t taps = (int64_t)desc->h * desc->w;
+    for (int32_t k = k0; k < desc->n && k < k0 + CNN_BLOCK_OUTPUTS; k++)
+        for (int32_t c = c0; c < desc->c && c < c0 + CNN_BLOCK_INPUTS; c++)
+            if (!cnn_param_is_zero(param, (k * taps + tap) * desc->c + c))
+                return false;
+    return true;
+}
+
+static cnn_status check_blocks(const char *name, const cnn_param *param)
+{
+    const cnn_tensor_desc *desc = &param->desc;
+    int64_t blocks = 0, zero = 0;
+    for (int32_t k = 0; k < desc->n; k += CNN_BLOCK_OUTPUTS)
+        for (int64_t tap = 0; tap < (int64_t)desc->h * desc->w; tap++)
+            for (int32_t c = 0; c < desc->c; c += CNN_BLOCK_INPUTS, blocks++)
+                zero += cnn_param_block_is_zero(param, k, tap, c);
+    if (zero * CNN_BLOCK_SHARE < blocks)
+        return cnn_error(CNN_ERR_NUMERIC,
+                         "%s is marked as block-sparse, but of its %lld blocks of %d outputs x %d inputs only %lld are "
+                         "zero, less than one in %d",
+                         name, (long long)blocks, CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS, (long long)zero,
+                         CNN_BLOCK_SHARE);
+    return CNN_OK;
+}
+
 /* 2:4: in every 4 consecutive inputs of one filter position at most 2 are not zero. */
-static cnn_status check_structure(const char *name, const cnn_param *param)
+static cnn_status check_two_of_four(const char *name, const cnn_param *param)
 {
     int64_t rows = cnn_desc_pixels(&param->desc);
     int32_t c = param->desc.c;
-    if (param->structure != CNN_SPARSE_2_4)
-        return CNN_OK;
     for (int64_t row = 0; row < rows; row++)
         for (int32_t first = 0; first < c; first += 4) {
             int nonzeros = 0;
@@ -63,6 +89,18 @@ static cnn_status check_structure(const char *name, const cnn_param *param)
                                  name, nonzeros, (long long)(row * c + first));
         }
     return CNN_OK;
+}
+
+static cnn_status check_structure(const char *name, const cnn_param *param)
+{
+    switch (param->desc.structure) {
+    case CNN_BLOCK_16X4:
+        return check_blocks(name, param);
+    case CNN_SPARSE_2_4:
+        return check_two_of_four(name, param);
+    default:
+        return CNN_OK;
+    }
 }
 
 /* i8 weights: in [-127,127], usable scales, and sums that int32 can hold. */

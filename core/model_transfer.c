@@ -84,7 +84,7 @@ static cnn_status copy_params(cnn_node *node, const cnn_node *from)
             return CNN_ERR_MEMORY;
         if (source->mask)
             memcpy(to->mask, source->mask, elements);
-        to->structure = source->structure;
+        to->desc.structure = source->desc.structure;
         memcpy(to->data, source->data, cnn_desc_bytes(&to->desc));
     }
     return CNN_OK;

@@ -160,6 +160,8 @@ static void append_desc(char *text, size_t bytes, size_t *length, const char *na
     if (desc->c_pad != desc->c)
         append(text, bytes, length, "/%d", desc->c_pad);
     append(text, bytes, length, "]");
+    if (desc->structure != CNN_DENSE)
+        append(text, bytes, length, ":%s", cnn_structure_name(desc->structure));
 }
 
 char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)

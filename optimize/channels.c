@@ -185,7 +185,7 @@ static cnn_status slice_param(cnn_param *param, const bool *keep_n, const bool *
         }
         slice(made.mask, param->mask, &from, 1, keep_n, keep_c);
     }
-    made.structure = param->structure == CNN_DENSE ? CNN_DENSE : CNN_SPARSE;
+    made.desc.structure = from.structure == CNN_DENSE ? CNN_DENSE : CNN_SPARSE;
     cnn_param old = *param;
     *param = made;
     made = old;

@@ -178,7 +178,7 @@ static cnn_status mask_layer(layer *l, double *pool)
         l->weight->mask[i] = 0;
         w[i] = 0;
     }
-    l->weight->structure = CNN_SPARSE;
+    l->weight->desc.structure = CNN_SPARSE;
     return CNN_OK;
 }
 

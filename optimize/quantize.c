@@ -151,7 +151,6 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
             goto out;
         }
     }
-    weight.structure = node->param[CNN_PARAM_WEIGHT].structure;
     weight.scale = cnn_aligned_alloc((size_t)desc.n * sizeof *weight.scale);
     if (!weight.scale) {
         status = CNN_ERR_MEMORY;

@@ -81,7 +81,7 @@ void case_quantize(cnn_model *model)
 
 static void check_param(const cnn_param *a, const cnn_param *b)
 {
-    ck_assert_int_eq(a->structure, b->structure);
+    ck_assert_int_eq(a->desc.structure, b->desc.structure);
     ck_assert_mem_eq(&a->desc, &b->desc, sizeof a->desc);
     ck_assert_int_eq(a->data != NULL, b->data != NULL);
     ck_assert_int_eq(a->scale != NULL, b->scale != NULL);

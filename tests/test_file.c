@@ -72,7 +72,7 @@ static void add_mask(cnn_param *param, bool nonzero)
 {
     int64_t count = cnn_desc_elements(&param->desc);
     param->mask = cnn_aligned_alloc((size_t)count);
-    param->structure = CNN_SPARSE;
+    param->desc.structure = CNN_SPARSE;
     for (int64_t i = 0; i < count; i++) {
         param->mask[i] = i % 3 != 0;
         if (!param->mask[i] && param->desc.dtype == CNN_I8)
@@ -502,11 +502,11 @@ START_TEST(test_more_values)
     CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC,
                 "conv1.weight holds -128 at element 7");
     ((int8_t *)weight->data)[7] = 1;
-    weight->structure = CNN_SPARSE_2_4; /* with 1 input channel nothing can break the rule */
+    weight->desc.structure = CNN_SPARSE_2_4; /* with 1 input channel nothing can break the rule */
     CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
     cnn_file_image_free(&image);
     cnn_param *linear = &model->nodes[4].param[CNN_PARAM_WEIGHT]; /* [3,2,2,2] */
-    linear->structure = CNN_SPARSE_2_4;
+    linear->desc.structure = CNN_SPARSE_2_4;
     CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
     cnn_file_image_free(&image);
     linear->mask = cnn_aligned_alloc(24);
@@ -519,8 +519,37 @@ START_TEST(test_more_values)
 
     CHECK_OK(cnn_model_parse("i = input(height=1, width=1, channels=4)\nf = linear(i, out=2)\n", "s", &model));
     cnn_model_init(model, 1);
-    model->nodes[1].param[CNN_PARAM_WEIGHT].structure = CNN_SPARSE_2_4;
+    model->nodes[1].param[CNN_PARAM_WEIGHT].desc.structure = CNN_SPARSE_2_4;
     CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC, "f.weight is marked 2:4");
+    cnn_model_free(model);
+}
+END_TEST
+
+/* Of [20,1,2,6] weights, 8 blocks of which six are cut short, two have to be zero. */
+START_TEST(test_block_structure)
+{
+    cnn_file_image image;
+    cnn_model *model;
+    CHECK_OK(cnn_model_parse("i = input(height=1, width=2, channels=4)\nc = conv(i, out=6, kernel=1)\n"
+                             "f = linear(c, out=20)\n",
+                             "s", &model));
+    cnn_model_init(model, 1);
+    cnn_param *weight = &model->nodes[2].param[CNN_PARAM_WEIGHT];
+    float *values = weight->data;
+    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
+        values[i] = 1;
+    weight->desc.structure = CNN_BLOCK_16X4;
+    for (int k = 0; k < 16; k++) /* outputs 0 to 15, position 1, inputs 0 to 3 */
+        for (int c = 0; c < 4; c++)
+            values[(k * 2 + 1) * 6 + c] = 0;
+    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC,
+                "f.weight is marked as block-sparse, but of its 8 blocks of 16 outputs x 4 inputs only 1 are zero");
+    for (int k = 16; k < 20; k++) /* outputs 16 to 19, position 0, inputs 4 and 5 */
+        values[k * 2 * 6 + 4] = values[k * 2 * 6 + 5] = 0;
+    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
+    cnn_file_image_free(&image);
+    values[19 * 2 * 6 + 5] = -1;
+    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC, "f.weight", "only 1 are zero");
     cnn_model_free(model);
 }
 END_TEST
@@ -623,6 +652,7 @@ int main(void)
     tcase_add_test(tests, test_values_of_floats);
     tcase_add_test(tests, test_values_of_int8);
     tcase_add_test(tests, test_more_values);
+    tcase_add_test(tests, test_block_structure);
     tcase_add_test(tests, test_accumulator_depth);
     tcase_add_test(tests, test_allocations_may_fail);
     tcase_add_test(tests, test_crc32c);

@@ -74,7 +74,7 @@ static cnn_model *sparse_model(int keep, bool int8)
     cnn_param *weight = &model->nodes[1].param[CNN_PARAM_WEIGHT];
     size_t count = (size_t)cnn_desc_elements(&weight->desc), element_bytes = cnn_dtype_bytes(weight->desc.dtype);
     weight->mask = cnn_aligned_alloc(count);
-    weight->structure = CNN_SPARSE;
+    weight->desc.structure = CNN_SPARSE;
     for (size_t i = 0; i < count; i++) {
         weight->mask[i] = i % (size_t)keep == 0;
         if (!weight->mask[i])

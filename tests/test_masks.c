@@ -47,7 +47,7 @@ static int64_t pruned_of(cnn_model *model, const char *layer)
     const cnn_param *weight = weight_of(model, layer);
     int64_t pruned = 0;
     ck_assert_ptr_nonnull(weight->mask);
-    ck_assert_int_eq(weight->structure, CNN_SPARSE);
+    ck_assert_int_eq(weight->desc.structure, CNN_SPARSE);
     for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++) {
         ck_assert_uint_le(weight->mask[i], 1);
         ck_assert(weight->mask[i] || is_zero(weight, i));

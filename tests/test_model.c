@@ -114,7 +114,7 @@ START_TEST(test_clone_is_deep)
     cnn_param *weight = &model->nodes[1].param[CNN_PARAM_WEIGHT];
     weight->mask = cnn_aligned_alloc((size_t)cnn_desc_elements(&weight->desc));
     memset(weight->mask, 1, (size_t)cnn_desc_elements(&weight->desc));
-    weight->structure = CNN_SPARSE;
+    weight->desc.structure = CNN_SPARSE;
     model->text = cnn_strdup("made by a test");
     CHECK_OK(cnn_model_clone(model, &copy));
     case_check_equal(model, copy);

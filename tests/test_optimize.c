@@ -276,7 +276,7 @@ START_TEST(test_masks_are_pruned_along)
     cnn_param *weight = &model->nodes[cnn_model_find(model, "conv2")].param[CNN_PARAM_WEIGHT];
     int64_t count = cnn_desc_elements(&weight->desc);
     weight->mask = cnn_aligned_alloc((size_t)count);
-    weight->structure = CNN_BLOCK_16X4;
+    weight->desc.structure = CNN_BLOCK_16X4;
     for (int64_t i = 0; i < count; i++) {
         weight->mask[i] = i % 3 != 0;
         if (!weight->mask[i])
@@ -284,7 +284,7 @@ START_TEST(test_masks_are_pruned_along)
     }
     CHECK_OK(prune(model, 0.5, false));
     weight = &model->nodes[cnn_model_find(model, "conv2")].param[CNN_PARAM_WEIGHT];
-    ck_assert_int_eq(weight->structure, CNN_SPARSE);
+    ck_assert_int_eq(weight->desc.structure, CNN_SPARSE);
     for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
         ck_assert_int_eq(weight->mask[i], ((float *)weight->data)[i] != 0);
     cnn_model_free(model);

@@ -38,6 +38,8 @@
  *
  * CONV     y[n,p,q,k] = sum_rsc x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c], zero outside.
  *          i8 x i8 gives an i32 DST; an epilogue REQUANTIZE or DEQUANTIZE makes it i8 or f32.
+ *          WEIGHT's structure says what is known of its zeros, which a kernel may skip. It is dense unless the weights are
+ *          constant.
  * WGRAD    db[k] = sum_npq dy.
  * BN       mean and biased variance over N,H,W per channel; INVSTD = 1/sqrt(var + eps); y = (x-mean)*invstd*gamma+beta.
  *          BN_TRAIN's VAR is the unbiased variance, var*m/(m-1) (m = N*H*W; factor 1 when m = 1), for the running

@@ -24,10 +24,11 @@ typedef enum cnn_dtype {
     CNN_DTYPE_COUNT
 } cnn_dtype;
 
-/* How the values of a weight tensor are laid out in a file and known to kernels. */
+/* What is known of the zeros of a weight tensor [K,R,S,C]: a promise about its values, never a layout. */
 typedef enum cnn_structure {
     CNN_DENSE = 0,
-    CNN_BLOCK_16X4, /* whole blocks of 16 outputs x 4 inputs are zero */
+    CNN_BLOCK_16X4, /* at least a quarter of the blocks of 16 outputs x 4 inputs, at one filter position each, are zero
+                     */
     CNN_SPARSE_2_4, /* at most 2 nonzeros in every 4 consecutive inputs */
     CNN_SPARSE,     /* any zeros */
     CNN_STRUCTURE_COUNT
@@ -36,8 +37,13 @@ typedef enum cnn_structure {
 typedef struct cnn_tensor_desc {
     cnn_dtype dtype;
     int32_t n, h, w, c;
-    int32_t c_pad; /* channels in memory, >= c */
+    int32_t c_pad;           /* channels in memory, >= c */
+    cnn_structure structure; /* of weights that hold still; dense elsewhere */
 } cnn_tensor_desc;
+
+/* A block of CNN_BLOCK_16X4: outputs [16i, 16i+16) x inputs [4j, 4j+4) at filter position (r,s), less where a tensor
+ * ends. The promise is that of CNN_BLOCK_SHARE blocks one is zero. */
+enum { CNN_BLOCK_OUTPUTS = 16, CNN_BLOCK_INPUTS = 4, CNN_BLOCK_SHARE = 4 };
 
 /* Bytes of one element; 0 for CNN_NONE. */
 static inline size_t cnn_dtype_bytes(cnn_dtype dtype)
@@ -67,6 +73,7 @@ static inline cnn_tensor_desc cnn_desc(cnn_dtype dtype, int32_t n, int32_t h, in
     desc.w = w;
     desc.c = c;
     desc.c_pad = c;
+    desc.structure = CNN_DENSE;
     return desc;
 }
 
