@@ -120,10 +120,6 @@ void cnn_file_default_name(const cnn_model *model, const struct cnn_layer_type *
 /* True when element i of a parameter is 0 (or -0). */
 bool cnn_param_is_zero(const cnn_param *param, int64_t i);
 
-/* Whether a block of weights [K,R,S,C] is zero (cnn/tensor.h): outputs from k0, inputs from c0, at filter position
- * `tap` = r*S + s. */
-bool cnn_param_block_is_zero(const cnn_param *param, int32_t k0, int64_t tap, int32_t c0);
-
 /* Values that no model may hold: inf, NaN, i8 weights of -128, scales that are not normal, accumulators that could
  * overflow, masks that do not fit. The error names layer, parameter and element. */
 cnn_status cnn_model_check(const cnn_model *model);

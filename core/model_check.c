@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/layers.h"
 #include "core/picture.h"
+#include "core/weight_blocks.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -46,30 +47,15 @@ static cnn_status check_mask(const char *name, const cnn_param *param)
     return CNN_OK;
 }
 
-bool cnn_param_block_is_zero(const cnn_param *param, int32_t k0, int64_t tap, int32_t c0)
+static cnn_status check_blocks(const char *name, const cnn_node *node)
 {
-    const cnn_tensor_desc *desc = &param->desc;
-    const int64_t taps = (int64_t)desc->h * desc->w;
-    for (int32_t k = k0; k < desc->n && k < k0 + CNN_BLOCK_OUTPUTS; k++)
-        for (int32_t c = c0; c < desc->c && c < c0 + CNN_BLOCK_INPUTS; c++)
-            if (!cnn_param_is_zero(param, (k * taps + tap) * desc->c + c))
-                return false;
-    return true;
-}
-
-static cnn_status check_blocks(const char *name, const cnn_param *param)
-{
-    const cnn_tensor_desc *desc = &param->desc;
-    int64_t blocks = 0, zero = 0;
-    for (int32_t k = 0; k < desc->n; k += CNN_BLOCK_OUTPUTS)
-        for (int64_t tap = 0; tap < (int64_t)desc->h * desc->w; tap++)
-            for (int32_t c = 0; c < desc->c; c += CNN_BLOCK_INPUTS, blocks++)
-                zero += cnn_param_block_is_zero(param, k, tap, c);
-    if (zero * CNN_BLOCK_SHARE < blocks)
+    const cnn_block_grid grid = cnn_block_grid_of(node, CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS);
+    const int64_t blocks = cnn_block_count(&grid), zeros = cnn_block_zeros(node, &grid);
+    if (zeros * CNN_BLOCK_SHARE < blocks)
         return cnn_error(CNN_ERR_NUMERIC,
                          "%s is marked as block-sparse, but of its %lld blocks of %d outputs x %d inputs only %lld are "
                          "zero, less than one in %d",
-                         name, (long long)blocks, CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS, (long long)zero,
+                         name, (long long)blocks, CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS, (long long)zeros,
                          CNN_BLOCK_SHARE);
     return CNN_OK;
 }
@@ -91,16 +77,16 @@ static cnn_status check_two_of_four(const char *name, const cnn_param *param)
     return CNN_OK;
 }
 
-static cnn_status check_structure(const char *name, const cnn_param *param)
+static cnn_status check_structure(const char *name, const cnn_node *node, cnn_param_role role)
 {
-    switch (param->desc.structure) {
-    case CNN_BLOCK_16X4:
-        return check_blocks(name, param);
-    case CNN_SPARSE_2_4:
+    const cnn_param *param = &node->param[role];
+    if (param->desc.structure == CNN_SPARSE_2_4)
         return check_two_of_four(name, param);
-    default:
+    if (param->desc.structure != CNN_BLOCK_16X4)
         return CNN_OK;
-    }
+    return role == CNN_PARAM_WEIGHT
+               ? check_blocks(name, node)
+               : cnn_error(CNN_ERR_FORMAT, "%s is marked as block-sparse; only weights can be", name);
 }
 
 /* i8 weights: in [-127,127], usable scales, and sums that int32 can hold. */
@@ -145,7 +131,7 @@ static cnn_status check_param(const cnn_node *node, cnn_param_role role)
     if (want == CNN_I8)
         CNN_TRY(check_quantized(name, node));
     CNN_TRY(check_mask(name, param));
-    CNN_TRY(check_structure(name, param));
+    CNN_TRY(check_structure(name, node, role));
 out:
     return status;
 }

@@ -67,7 +67,9 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count)
             continue;
         layer->channels = model->nodes[index].out.c;
         layer->weights = node_weights(&model->nodes[index]);
+        layer->elements = cnn_desc_elements(&model->nodes[index].param[CNN_PARAM_WEIGHT].desc);
         layer->nonzeros = node_nonzeros(&model->nodes[index]);
+        layer->structure = model->nodes[index].param[CNN_PARAM_WEIGHT].desc.structure;
         layer->macs = node_macs(model, &model->nodes[index]);
         for (int r = 0; r < row_count; r++)
             if (strcmp(rows[r].layer, layer->name) == 0)

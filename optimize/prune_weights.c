@@ -1,10 +1,12 @@
-/* Pruning single weights: those with the smallest scores become 0 and get a mask that holds them there.
+/* Pruning single weights, or whole blocks of them: those with the smallest scores become 0 and get a mask that holds
+ * them there. A single weight is a block of 1 x 1.
  *
- * A layer of n weights loses n*R of them, rounded to the nearest number, halves up, and keeps at least one. Weights
- * that are pruned already count as lost, so a larger share later only adds to a smaller one.
+ * A layer of n weights loses n*R of them, rounded to the nearest number, halves up, and keeps at least one block.
+ * Blocks that are pruned already count as lost, so a larger share later only adds to a smaller one.
  *
- * With `global`, weights of all layers compete by score / mean score of their layer until the share R of all is gone.
- * No layer keeps fewer than an eighth of what each would keep without `global`: an emptied layer carries nothing on. */
+ * With `global`, blocks of all layers compete by score / mean score of their layer until the share R of all weights is
+ * gone. No layer keeps fewer weights than an eighth of what each would keep without `global`: an emptied layer carries
+ * nothing on. Layers narrower than a block keep their weights, and those do not count. */
 #include "cnn/optimize.h"
 
 #include "core/error.h"
@@ -14,6 +16,7 @@
 #include "optimize/score.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,72 +25,141 @@ enum { SMALLEST_PART = 8 };
 /* One prunable layer. */
 typedef struct layer {
     cnn_param *weight;
-    const double *score; /* [count] */
-    int64_t count;
-    int64_t gone;   /* pruned before */
-    int64_t remove; /* to be pruned in all */
-    int64_t most;   /* that may be pruned in all */
-    double mean;    /* of the scores */
-    bool full;      /* global: at its limit */
+    cnn_block_grid grid;
+    const double *score;   /* [blocks] */
+    uint8_t *size;         /* [blocks] weights that go with a block; 0: pruned before */
+    int64_t blocks, zeros; /* all, and those that are pruned */
+    int64_t count;         /* weights */
+    int64_t gone;          /* weights pruned before */
+    int64_t remove;        /* weights to be pruned in all */
+    int64_t most;          /* that may be pruned in all */
+    double mean;           /* of the scores */
+    bool full;             /* global: at its limit */
 } layer;
 
-static bool is_live(const layer *l, int64_t i)
-{
-    return !l->weight->mask || l->weight->mask[i];
-}
+typedef struct layer_list {
+    layer *of;
+    int count;
+    double *score; /* scratch for the scores and sizes of all layers' blocks */
+    uint8_t *size;
+    int narrow;              /* layers narrower than a block ... */
+    const cnn_node *narrow1; /* ... and the first of them */
+} layer_list;
 
 /* ---- The layers ---- */
 
-static int64_t share_of(int64_t count, double ratio)
+/* The share of weights, at least `least` of which stay. */
+static int64_t share_of(int64_t count, double ratio, int64_t least)
 {
     int64_t share = (int64_t)floor((double)count * ratio + 0.5);
-    return share < count - 1 ? share : count - 1;
+    return share < count - least ? share : count - least;
 }
 
-static int64_t limit_of(int64_t count, const cnn_prune_options *options)
+static int64_t block_size(const layer *l)
+{
+    return (int64_t)l->grid.high * l->grid.wide;
+}
+
+static int64_t limit_of(const layer *l, const cnn_prune_options *options)
 {
     if (!options->global)
-        return count - 1;
-    int64_t least = (int64_t)((double)count * (1 - options->ratio) / SMALLEST_PART) + 1;
-    return least < count ? count - least : 0;
+        return l->count - block_size(l);
+    int64_t least = (int64_t)((double)l->count * (1 - options->ratio) / SMALLEST_PART) + block_size(l);
+    return least < l->count ? l->count - least : 0;
 }
 
-static int list_layers(cnn_model *model, const cnn_scores *scores, const cnn_prune_options *options, layer *list)
+/* Whether nothing of a block is live. */
+static bool is_gone(const cnn_param *weight, const cnn_weight_block *block)
 {
-    int layers = 0;
-    for (int i = 0; i < model->node_count; i++) {
-        if (!(model->nodes[i].type->flags & CNN_LAYER_PRUNABLE))
-            continue;
-        layer *l = &list[layers++];
-        *l = (layer){.weight = &model->nodes[i].param[CNN_PARAM_WEIGHT], .score = scores->of[i]};
-        l->count = cnn_desc_elements(&l->weight->desc);
-        l->most = limit_of(l->count, options);
-        for (int64_t e = 0; e < l->count; e++) {
-            l->gone += !is_live(l, e);
-            l->mean += l->score[e] / (double)l->count;
-        }
+    if (!weight->mask)
+        return false;
+    for (int32_t row = 0; row < block->rows; row++)
+        for (int32_t column = 0; column < block->columns; column++)
+            if (weight->mask[block->first + row * block->stride + column])
+                return false;
+    return true;
+}
+
+static cnn_status measure_layer(layer *l, const cnn_prune_options *options)
+{
+    l->blocks = cnn_block_count(&l->grid);
+    l->count = cnn_desc_elements(&l->weight->desc);
+    l->most = limit_of(l, options);
+    l->size = cnn_calloc((size_t)l->blocks, sizeof *l->size);
+    if (!l->size)
+        return CNN_ERR_MEMORY;
+    for (int64_t i = 0; i < l->blocks; i++) {
+        const cnn_weight_block block = cnn_block_get(&l->grid, i);
+        const int32_t size = block.rows * block.columns;
+        const bool gone = is_gone(l->weight, &block);
+        l->size[i] = (uint8_t)(gone ? 0 : size);
+        l->gone += gone ? size : 0;
+        l->zeros += gone;
+        l->mean += l->score[i] / (double)l->blocks;
     }
-    return layers;
+    return CNN_OK;
+}
+
+/* Lists the layers that are no narrower than a block, with scratch memory for all of them. */
+static cnn_status list_layers(cnn_model *model, const cnn_scores *scores, cnn_score_unit unit,
+                              const cnn_prune_options *options, layer_list *list)
+{
+    cnn_status status = CNN_OK;
+    size_t blocks = 0;
+    list->of = cnn_calloc((size_t)model->node_count, sizeof *list->of);
+    if (!list->of)
+        return CNN_ERR_MEMORY;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        const cnn_block_grid grid = cnn_score_grid(node, unit);
+        if (!(node->type->flags & CNN_LAYER_PRUNABLE))
+            continue;
+        if (grid.outputs < grid.high || grid.inputs < grid.wide) {
+            list->narrow1 = list->narrow++ == 0 ? node : list->narrow1;
+            continue;
+        }
+        layer *l = &list->of[list->count++];
+        *l = (layer){.weight = &model->nodes[i].param[CNN_PARAM_WEIGHT], .grid = grid, .score = scores->of[i]};
+        CNN_TRY(measure_layer(l, options));
+        blocks += (size_t)l->blocks;
+    }
+    list->score = cnn_calloc(blocks + 1, sizeof *list->score);
+    list->size = cnn_calloc(blocks + 1, sizeof *list->size);
+    if (!list->score || !list->size)
+        status = CNN_ERR_MEMORY;
+out:
+    return status;
+}
+
+static void free_layers(layer_list *list)
+{
+    for (int i = 0; i < list->count; i++)
+        free(list->of[i].size);
+    free(list->of);
+    free(list->score);
+    free(list->size);
 }
 
 /* ---- Selection ---- */
 
-/* The `rank`-th smallest (from 0) of values that are not negative, by their bits from the highest byte down: such
- * doubles are ordered as their bits are. */
-static double select_smallest(const double *values, int64_t count, int64_t rank)
+/* The smallest of `count` values up to which their sizes add to `need` > 0, or the largest. Values are not negative and
+ * found by their bits from the highest byte down: such doubles are ordered as their bits are. */
+static double select_smallest(const double *values, const uint8_t *sizes, int64_t count, int64_t need)
 {
     uint64_t prefix = 0;
     for (int shift = 56; shift >= 0; shift -= 8) {
         int64_t histogram[256] = {0};
+        unsigned byte = 0, largest = 0;
         for (int64_t i = 0; i < count; i++) {
             uint64_t bits;
             memcpy(&bits, &values[i], sizeof bits);
             if (shift == 56 || bits >> (shift + 8) == prefix)
-                histogram[bits >> shift & 255]++;
+                histogram[bits >> shift & 255] += sizes[i];
         }
-        unsigned byte = 0;
-        while (rank >= histogram[byte])
-            rank -= histogram[byte++];
+        for (unsigned i = 0; i < 256; i++)
+            largest = histogram[i] > 0 ? i : largest;
+        while (need > histogram[byte] && byte < largest)
+            need -= histogram[byte++];
         prefix = prefix << 8 | byte;
     }
     double value;
@@ -95,145 +167,218 @@ static double select_smallest(const double *values, int64_t count, int64_t rank)
     return value;
 }
 
+/* What goes: blocks with scores below the threshold, and of those at it as many as `equal` weights are, to the nearest
+ * block. */
+typedef struct score_cut {
+    double threshold;
+    int64_t equal;
+} score_cut;
+
+static score_cut make_cut(const double *values, const uint8_t *sizes, int64_t count, int64_t need)
+{
+    score_cut cut = {.threshold = -1, .equal = 0};
+    if (need <= 0 || count == 0)
+        return cut;
+    cut.threshold = select_smallest(values, sizes, count, need);
+    cut.equal = need;
+    for (int64_t i = 0; i < count; i++)
+        cut.equal -= values[i] < cut.threshold ? sizes[i] : 0;
+    return cut;
+}
+
+static bool is_cut(score_cut *cut, double score, uint8_t size)
+{
+    if (size == 0 || score > cut->threshold)
+        return false;
+    if (score < cut->threshold)
+        return true;
+    if (2 * cut->equal < size)
+        return false;
+    cut->equal -= size;
+    return true;
+}
+
 static double normalized(const layer *l, int64_t i)
 {
     return l->mean > 0 ? l->score[i] / l->mean : 0;
 }
 
-/* Sets l->remove of the layers that are not full, `need` live weights going from them in all. Among equal scores those
- * of the last layers go first. pool: scratch for the scores of all layers. */
-static void take_smallest(layer *list, int layers, int64_t need, double *pool)
+/* Sets remove of the layers that are not full, `need` live weights going from them in all. Among equal scores those of
+ * the last layers go first. */
+static void take_smallest(layer_list *list, int64_t need)
 {
-    int64_t pooled = 0, below = 0;
-    for (int n = 0; n < layers; n++)
-        for (int64_t i = 0; !list[n].full && i < list[n].count; i++)
-            if (is_live(&list[n], i))
-                pool[pooled++] = normalized(&list[n], i);
-    bool any = need > 0 && pooled > 0;
-    double threshold = any ? select_smallest(pool, pooled, (need < pooled ? need : pooled) - 1) : 0;
-    for (int64_t i = 0; any && i < pooled; i++)
-        below += pool[i] < threshold;
-    int64_t equal = any ? need - below : 0;
-    for (int n = layers - 1; n >= 0; n--) {
-        layer *l = &list[n];
+    int64_t pooled = 0;
+    for (int n = 0; n < list->count; n++) {
+        const layer *l = &list->of[n];
+        for (int64_t i = 0; !l->full && i < l->blocks; i++)
+            if (l->size[i]) {
+                list->score[pooled] = normalized(l, i);
+                list->size[pooled++] = l->size[i];
+            }
+    }
+    score_cut cut = make_cut(list->score, list->size, pooled, need);
+    for (int n = list->count - 1; n >= 0; n--) {
+        layer *l = &list->of[n];
         if (l->full)
             continue;
         l->remove = l->gone;
-        for (int64_t i = 0; any && i < l->count; i++) {
-            if (!is_live(l, i) || normalized(l, i) > threshold)
-                continue;
-            if (normalized(l, i) == threshold && equal-- <= 0)
-                continue;
-            l->remove++;
-        }
+        for (int64_t i = 0; i < l->blocks; i++)
+            if (is_cut(&cut, normalized(l, i), l->size[i]))
+                l->remove += l->size[i];
     }
 }
 
 /* Shares of layers that compete. A layer that would fall below its limit stops there, and the others go on. */
-static void compete(layer *list, int layers, double ratio, double *pool)
+static void compete(layer_list *list, double ratio)
 {
     int64_t total = 0;
-    bool again = true;
-    for (int n = 0; n < layers; n++)
-        total += list[n].count;
+    bool again = list->count > 0;
+    for (int n = 0; n < list->count; n++)
+        total += list->of[n].count;
     while (again) {
-        int64_t need = share_of(total, ratio);
-        for (int n = 0; n < layers; n++)
-            need -= list[n].full ? list[n].remove : list[n].gone;
-        take_smallest(list, layers, need, pool);
+        int64_t need = share_of(total, ratio, block_size(&list->of[0]));
+        for (int n = 0; n < list->count; n++)
+            need -= list->of[n].full ? list->of[n].remove : list->of[n].gone;
+        take_smallest(list, need);
         again = false;
-        for (int n = 0; n < layers; n++)
-            if (!list[n].full && list[n].remove > list[n].most) {
-                list[n].remove = list[n].most > list[n].gone ? list[n].most : list[n].gone;
-                list[n].full = again = true;
-            }
+        for (int n = 0; n < list->count; n++) {
+            layer *l = &list->of[n];
+            if (l->full || l->remove <= l->most)
+                continue;
+            l->remove = l->most > l->gone ? l->most : l->gone;
+            l->full = again = true;
+        }
     }
 }
 
 /* ---- Masks ---- */
 
-/* Prunes l->remove weights in all; of those with equal scores the last go first. */
-static cnn_status mask_layer(layer *l, double *pool)
+static void clear_block(cnn_param *weight, const cnn_weight_block *block)
 {
-    int64_t pooled = 0, need = l->remove - l->gone, below = 0;
+    float *w = weight->data;
+    for (int32_t row = 0; row < block->rows; row++) {
+        const int64_t first = block->first + row * block->stride;
+        memset(weight->mask + first, 0, (size_t)block->columns);
+        for (int32_t column = 0; column < block->columns; column++)
+            w[first + column] = 0;
+    }
+}
+
+/* Prunes l->remove weights in all and sets it to what came of it; of blocks with equal scores the last go first. */
+static cnn_status mask_layer(layer *l, double *score, uint8_t *size)
+{
+    int64_t pooled = 0, need = l->remove - l->gone;
+    l->remove = l->gone;
     if (need <= 0)
         return CNN_OK;
-    for (int64_t i = 0; i < l->count; i++)
-        if (is_live(l, i))
-            pool[pooled++] = l->score[i];
-    double threshold = select_smallest(pool, pooled, need - 1);
-    for (int64_t i = 0; i < pooled; i++)
-        below += pool[i] < threshold;
-    int64_t equal = need - below;
+    for (int64_t i = 0; i < l->blocks; i++)
+        if (l->size[i]) {
+            score[pooled] = l->score[i];
+            size[pooled++] = l->size[i];
+        }
+    score_cut cut = make_cut(score, size, pooled, need);
     if (!l->weight->mask) {
         l->weight->mask = cnn_aligned_alloc((size_t)l->count);
         if (!l->weight->mask)
             return CNN_ERR_MEMORY;
         memset(l->weight->mask, 1, (size_t)l->count);
     }
-    float *w = l->weight->data;
-    for (int64_t i = l->count - 1; i >= 0; i--) {
-        if (!is_live(l, i) || l->score[i] > threshold || (l->score[i] == threshold && equal-- <= 0))
+    for (int64_t i = l->blocks - 1; i >= 0; i--) {
+        if (!is_cut(&cut, l->score[i], l->size[i]))
             continue;
-        l->weight->mask[i] = 0;
-        w[i] = 0;
+        const cnn_weight_block block = cnn_block_get(&l->grid, i);
+        clear_block(l->weight, &block);
+        l->remove += l->size[i];
+        l->zeros++;
     }
-    l->weight->desc.structure = CNN_SPARSE;
     return CNN_OK;
 }
 
-static cnn_status mask_layers(layer *list, int layers, const cnn_prune_options *options, cnn_prune_result *result)
+/* More zeros break no promise that was given before; block structure asks for enough zero blocks. */
+static void set_structure(layer *l, cnn_score_unit unit)
+{
+    cnn_structure *structure = &l->weight->desc.structure;
+    if (l->remove > l->gone && *structure == CNN_DENSE)
+        *structure = CNN_SPARSE;
+    if (unit == CNN_SCORE_BLOCKS && l->zeros * CNN_BLOCK_SHARE >= l->blocks)
+        *structure = CNN_BLOCK_16X4;
+}
+
+static cnn_status mask_layers(layer_list *list, cnn_score_unit unit, const cnn_prune_options *options,
+                              cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
-    for (int n = 0; n < layers; n++)
-        result->candidates += list[n].count;
-    double *pool = cnn_calloc((size_t)result->candidates + 1, sizeof *pool);
-    if (!pool)
-        return CNN_ERR_MEMORY;
-    for (int n = 0; n < layers; n++)
-        list[n].remove = share_of(list[n].count, options->ratio);
+    for (int n = 0; n < list->count; n++) {
+        layer *l = &list->of[n];
+        result->candidates += l->count;
+        l->remove = share_of(l->count, options->ratio, block_size(l));
+    }
     if (options->global)
-        compete(list, layers, options->ratio, pool);
-    for (int n = 0; n < layers; n++) {
-        CNN_TRY(mask_layer(&list[n], pool));
-        result->removed += list[n].remove > list[n].gone ? list[n].remove : list[n].gone;
+        compete(list, options->ratio);
+    for (int n = 0; n < list->count; n++) {
+        layer *l = &list->of[n];
+        CNN_TRY(mask_layer(l, list->score, list->size));
+        set_structure(l, unit);
+        result->removed += l->remove;
     }
 out:
-    free(pool);
     return status;
 }
 
 /* ---- The pass ---- */
 
-cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result)
+/* Fails unless something goes, now or in a step before. what: "weight". */
+static cnn_status check_removed(const cnn_model *model, const layer_list *list, const cnn_prune_options *options,
+                                const cnn_prune_result *made, const char *what)
+{
+    cnn_status status = CNN_OK;
+    if (list->count == 0)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                 "model '%s' has no layer of %d outputs and %d inputs or more, which is one block; prune channels or "
+                 "single weights",
+                 model->name, CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS);
+    if (made->removed == 0 && !options->on_the_way)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "a share of %g removes no %s from model '%s': its largest layer is too small for it; give a larger "
+                 "share",
+                 options->ratio, what, model->name);
+out:
+    return status;
+}
+
+static cnn_status prune(cnn_model *model, cnn_score_unit unit, const char *what, const cnn_prune_options *options,
+                        cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
     cnn_scores scores = {0};
     cnn_model *copy = NULL;
-    layer *list = NULL;
+    layer_list list = {0};
     cnn_prune_result made = {0};
     CNN_TRY(cnn_prune_check(model, options, "weights"));
-    CNN_TRY(cnn_scores_make(model, CNN_SCORE_WEIGHTS, options, &scores));
+    CNN_TRY(cnn_scores_make(model, unit, options, &scores));
     CNN_TRY(cnn_model_clone(model, &copy));
-    list = cnn_calloc((size_t)model->node_count, sizeof *list);
-    if (!list) {
-        status = CNN_ERR_MEMORY;
-        goto out;
-    }
-    int layers = list_layers(copy, &scores, options, list);
-    CNN_TRY(mask_layers(list, layers, options, &made));
-    if (made.removed == 0 && !options->on_the_way)
-        CNN_FAIL(
-            CNN_ERR_USAGE,
-            "a share of %g removes no weight from model '%s': its largest layer is too small for it; give a larger "
-            "share",
-            options->ratio, model->name);
+    CNN_TRY(list_layers(copy, &scores, unit, options, &list));
+    CNN_TRY(mask_layers(&list, unit, options, &made));
+    CNN_TRY(check_removed(model, &list, options, &made, what));
+    made.narrow = list.narrow;
+    if (list.narrow1)
+        snprintf(made.narrow_name, sizeof made.narrow_name, "%s", list.narrow1->name);
     cnn_model_swap(model, copy);
     if (result)
         *result = made;
 out:
-    free(list);
+    free_layers(&list);
     cnn_model_free(copy);
     cnn_scores_free(&scores);
     return status;
+}
+
+cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result)
+{
+    return prune(model, CNN_SCORE_WEIGHTS, "weight", options, result);
+}
+
+cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result)
+{
+    return prune(model, CNN_SCORE_BLOCKS, "block", options, result);
 }

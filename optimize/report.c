@@ -41,6 +41,7 @@ static void write_layer(cnn_json *json, const opt_layer *layer, bool int8)
     cnn_json_integer(json, "weights_before", layer->weights_before);
     cnn_json_integer(json, "weights", layer->weights);
     cnn_json_integer(json, "nonzeros", layer->nonzeros);
+    cnn_json_string(json, "structure", cnn_structure_name(layer->structure));
     cnn_json_integer(json, "macs_before", layer->macs_before);
     cnn_json_integer(json, "macs", layer->macs);
     if (int8) {
@@ -122,13 +123,24 @@ static void add_int8_cells(cnn_table *table, const cnn_quantize_row *row)
         cnn_table_cell(table, "%.5f", row->cosine);
 }
 
+/* "block, 75 % zeros" */
+static void add_structure_cell(cnn_table *table, const opt_layer *layer)
+{
+    if (layer->structure == CNN_DENSE)
+        cnn_table_cell(table, "dense");
+    else
+        cnn_table_cell(table, "%s, %.0f %% zeros", cnn_structure_name(layer->structure),
+                       100 * (1 - (double)layer->nonzeros / (double)layer->elements));
+}
+
 static cnn_status print_layers(const opt_settings *settings, const opt_account *account)
 {
     cnn_table table;
     char text[CNN_UNIT_BYTES];
-    cnn_table_begin(&table, settings->int8
-                                ? "<layer|<type|>channels|>weights|>MACs|<observer|>scale|>clipped|>SQNR|>cosine"
-                                : "<layer|<type|>channels|>weights|>MACs");
+    cnn_table_begin(&table,
+                    settings->int8
+                        ? "<layer|<type|>channels|>weights|<structure|>MACs|<observer|>scale|>clipped|>SQNR|>cosine"
+                        : "<layer|<type|>channels|>weights|<structure|>MACs");
     for (int i = 0; i < account->layer_count; i++) {
         const opt_layer *layer = &account->layers[i];
         cnn_table_cell(&table, "%s", layer->name);
@@ -138,6 +150,7 @@ static cnn_status print_layers(const opt_settings *settings, const opt_account *
         else
             cnn_table_cell(&table, "%d -> %d", layer->channels_before, layer->channels);
         cnn_table_cell(&table, "%s", cnn_format_count(text, layer->weights));
+        add_structure_cell(&table, layer);
         cnn_table_cell(&table, "%s", cnn_format_count(text, layer->macs));
         if (settings->int8)
             add_int8_cells(&table, &layer->int8);

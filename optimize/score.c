@@ -6,7 +6,8 @@
  *   taylor  what the loss would change by, to first order (Molchanov et al. 2019; optimize/taylor.c)
  *   random  a hash of (seed, layer, channel): what any other criterion has to beat
  *
- * A single weight scores |w| by l1 and l2 alike; bn knows only channels. */
+ * A block of n weights scores by l1 the mean of |w|, by l2 the root of the mean of w^2, so that one that is cut short
+ * competes with whole ones. A single weight is a block of 1 and scores |w| by both. bn knows only channels. */
 #include "optimize/score.h"
 
 #include "core/error.h"
@@ -17,8 +18,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Score of channel or weight `i` of a node. */
-typedef double (*score_fn)(const cnn_model *model, int node, int64_t i, uint64_t seed);
+/* Score of unit `i` of a node; grid: of its blocks, for channels of no meaning. */
+typedef double (*score_fn)(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t i, uint64_t seed);
 /* Scores all nodes at once, into score[node], which is 0 at first. */
 typedef cnn_status (*score_all_fn)(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options,
                                    double **score);
@@ -36,23 +37,23 @@ static const float *row_of(const cnn_model *model, int node, int64_t k, int64_t 
     return (const float *)weight->data + k * *count;
 }
 
-static double channel_l1(const cnn_model *model, int node, int64_t k, uint64_t seed)
+static double channel_l1(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t k, uint64_t seed)
 {
     int64_t count;
     const float *w = row_of(model, node, k, &count); /* [R,S,C] */
     double sum = 0;
-    (void)seed;
+    (void)grid, (void)seed;
     for (int64_t i = 0; i < count; i++)
         sum += fabs((double)w[i]);
     return sum;
 }
 
-static double channel_l2(const cnn_model *model, int node, int64_t k, uint64_t seed)
+static double channel_l2(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t k, uint64_t seed)
 {
     int64_t count;
     const float *w = row_of(model, node, k, &count); /* [R,S,C] */
     double sum = 0;
-    (void)seed;
+    (void)grid, (void)seed;
     for (int64_t i = 0; i < count; i++)
         sum += (double)w[i] * (double)w[i];
     return sqrt(sum);
@@ -66,34 +67,54 @@ int cnn_batchnorm_behind(const cnn_model *model, int node)
     return model->nodes[only].type->id == CNN_LAYER_BN ? only : -1;
 }
 
-static double channel_bn(const cnn_model *model, int node, int64_t k, uint64_t seed)
+static double channel_bn(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t k, uint64_t seed)
 {
     int bn = cnn_batchnorm_behind(model, node);
     if (bn < 0)
-        return channel_l2(model, node, k, seed);
+        return channel_l2(model, node, grid, k, seed);
     return fabs((double)((const float *)model->nodes[bn].param[CNN_PARAM_GAMMA].data)[k]);
 }
 
-static double weight_magnitude(const cnn_model *model, int node, int64_t i, uint64_t seed)
+static double block_l1(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t i, uint64_t seed)
 {
+    const float *w = weights_of(model, node)->data;
+    const cnn_weight_block block = cnn_block_get(grid, i);
+    double sum = 0;
     (void)seed;
-    return fabs((double)((const float *)weights_of(model, node)->data)[i]);
+    for (int32_t row = 0; row < block.rows; row++)
+        for (int32_t column = 0; column < block.columns; column++)
+            sum += fabs((double)w[block.first + row * block.stride + column]);
+    return sum / (block.rows * block.columns);
 }
 
-static double any_random(const cnn_model *model, int node, int64_t i, uint64_t seed)
+static double block_l2(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t i, uint64_t seed)
 {
-    (void)model;
+    const float *w = weights_of(model, node)->data;
+    const cnn_weight_block block = cnn_block_get(grid, i);
+    double sum = 0;
+    (void)seed;
+    for (int32_t row = 0; row < block.rows; row++)
+        for (int32_t column = 0; column < block.columns; column++) {
+            double value = (double)w[block.first + row * block.stride + column];
+            sum += value * value;
+        }
+    return sqrt(sum / (block.rows * block.columns));
+}
+
+static double any_random(const cnn_model *model, int node, const cnn_block_grid *grid, int64_t i, uint64_t seed)
+{
+    (void)model, (void)grid;
     return (double)(cnn_hash(seed, CNN_PURPOSE_PRUNE, (uint64_t)node, (uint64_t)i) >> 11);
 }
 
 static const struct {
     cnn_criterion criterion;
-    score_fn channel, weight; /* NULL: `all` scores */
+    score_fn channel, block; /* NULL: `all` scores */
     score_all_fn all;
     bool only_channels;
 } criteria[] = {
-    {CNN_CRITERION_L1, channel_l1, weight_magnitude, NULL, false},
-    {CNN_CRITERION_L2, channel_l2, weight_magnitude, NULL, false},
+    {CNN_CRITERION_L1, channel_l1, block_l1, NULL, false},
+    {CNN_CRITERION_L2, channel_l2, block_l2, NULL, false},
     {CNN_CRITERION_BN, channel_bn, NULL, NULL, true},
     {CNN_CRITERION_TAYLOR, NULL, NULL, cnn_score_taylor, false},
     {CNN_CRITERION_RANDOM, any_random, any_random, NULL, false},
@@ -101,9 +122,18 @@ static const struct {
 
 /* ---- All layers ---- */
 
-static int64_t units_of(const cnn_param *weight, cnn_score_unit unit)
+cnn_block_grid cnn_score_grid(const cnn_node *node, cnn_score_unit unit)
 {
-    return unit == CNN_SCORE_CHANNELS ? weight->desc.n : cnn_desc_elements(&weight->desc);
+    return unit == CNN_SCORE_BLOCKS ? cnn_block_grid_of(node, CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS)
+                                    : cnn_block_grid_of(node, 1, 1);
+}
+
+static int64_t units_of(const cnn_node *node, cnn_score_unit unit)
+{
+    if (unit == CNN_SCORE_CHANNELS)
+        return node->param[CNN_PARAM_WEIGHT].desc.n;
+    const cnn_block_grid grid = cnn_score_grid(node, unit);
+    return cnn_block_count(&grid);
 }
 
 static cnn_status check_weights(const cnn_node *node)
@@ -131,11 +161,10 @@ static cnn_status allocate(const cnn_model *model, cnn_score_unit unit, cnn_scor
         return CNN_ERR_MEMORY;
     scores->node_count = model->node_count;
     for (int i = 0; i < model->node_count; i++) {
-        const cnn_param *weight = weights_of(model, i);
-        if (weight->desc.dtype == CNN_NONE)
+        if (weights_of(model, i)->desc.dtype == CNN_NONE)
             continue;
         CNN_TRY(check_weights(&model->nodes[i]));
-        scores->of[i] = cnn_calloc((size_t)units_of(weight, unit), sizeof *scores->of[i]);
+        scores->of[i] = cnn_calloc((size_t)units_of(&model->nodes[i], unit), sizeof *scores->of[i]);
         if (!scores->of[i]) {
             status = CNN_ERR_MEMORY;
             goto out;
@@ -158,16 +187,29 @@ static void count_fallbacks(const cnn_model *model, cnn_scores *scores)
 static cnn_status check_scores(const cnn_model *model, cnn_score_unit unit, const cnn_scores *scores)
 {
     cnn_status status = CNN_OK;
-    for (int i = 0; i < model->node_count; i++)
-        for (int64_t u = 0; scores->of[i] && u < units_of(weights_of(model, i), unit); u++)
+    static const char *const names[] = {"output channel", "weight", "block"}; /* in the order of cnn_score_unit */
+    for (int i = 0; i < model->node_count; i++) {
+        const int64_t count = scores->of[i] ? units_of(&model->nodes[i], unit) : 0;
+        for (int64_t u = 0; u < count; u++)
             if (!isfinite(scores->of[i][u]))
                 CNN_FAIL(
                     CNN_ERR_NUMERIC,
                     "layer '%s': the score of %s %lld is not a finite number; train the model again with a smaller "
                     "learning rate",
-                    model->nodes[i].name, unit == CNN_SCORE_CHANNELS ? "output channel" : "weight", (long long)u);
+                    model->nodes[i].name, names[unit], (long long)u);
+    }
 out:
     return status;
+}
+
+/* Scores the units of one node. */
+static void score_node(const cnn_model *model, int node, cnn_score_unit unit, score_fn score, uint64_t seed,
+                       double *scores)
+{
+    const int64_t count = units_of(&model->nodes[node], unit);
+    const cnn_block_grid grid = cnn_score_grid(&model->nodes[node], unit);
+    for (int64_t u = 0; u < count; u++)
+        scores[u] = score(model, node, &grid, u, seed);
 }
 
 cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, cnn_scores *scores)
@@ -179,15 +221,15 @@ cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prun
         row++;
     if (row == sizeof criteria / sizeof criteria[0])
         CNN_FAIL(CNN_ERR_USAGE, "unknown pruning criterion %d", (int)options->criterion);
-    if (unit == CNN_SCORE_WEIGHTS && criteria[row].only_channels)
-        CNN_FAIL(CNN_ERR_USAGE, "criterion bn scores whole channels; prune single weights by l1, taylor or random");
+    if (unit != CNN_SCORE_CHANNELS && criteria[row].only_channels)
+        CNN_FAIL(CNN_ERR_USAGE, "criterion bn scores whole channels; prune weights or blocks by l1, taylor or random");
     CNN_TRY(allocate(model, unit, &made));
-    score_fn score = unit == CNN_SCORE_CHANNELS ? criteria[row].channel : criteria[row].weight;
+    score_fn score = unit == CNN_SCORE_CHANNELS ? criteria[row].channel : criteria[row].block;
     if (criteria[row].all)
         CNN_TRY(criteria[row].all(model, unit, options, made.of));
     for (int i = 0; i < model->node_count; i++)
-        for (int64_t u = 0; score && made.of[i] && u < units_of(weights_of(model, i), unit); u++)
-            made.of[i][u] = score(model, i, u, options->seed);
+        if (score && made.of[i])
+            score_node(model, i, unit, score, options->seed, made.of[i]);
     if (criteria[row].only_channels)
         count_fallbacks(model, &made);
     CNN_TRY(check_scores(model, unit, &made));

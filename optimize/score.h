@@ -1,19 +1,23 @@
-/* How much a channel or a weight matters: the criteria of pruning. */
+/* How much a channel, a weight or a block of weights matters: the criteria of pruning. */
 #ifndef CNN_OPTIMIZE_SCORE_H
 #define CNN_OPTIMIZE_SCORE_H
 
 #include "cnn/optimize.h"
 #include "core/model.h"
+#include "core/weight_blocks.h"
 
 /* What is scored of each layer that has weights. */
 typedef enum cnn_score_unit {
     CNN_SCORE_CHANNELS, /* its output channels */
-    CNN_SCORE_WEIGHTS   /* the elements of its weights [K,R,S,C] */
+    CNN_SCORE_WEIGHTS,  /* the elements of its weights [K,R,S,C] */
+    CNN_SCORE_BLOCKS    /* the blocks of CNN_BLOCK_16X4 of its weights */
 } cnn_score_unit;
 
+/* The grid over a node's weights whose blocks are such units. */
+cnn_block_grid cnn_score_grid(const cnn_node *node, cnn_score_unit unit);
+
 typedef struct cnn_scores {
-    double **of; /* [node_count]: of a node with weights its channels or its weights; NULL for the others. The smallest
-                    goes first. */
+    double **of; /* [node_count]: of a node with weights its units; NULL for the others. The smallest goes first. */
     int node_count;
     int fallbacks;             /* layers without a batch norm that criterion bn scored by l2 */
     const char *fallback_name; /* the first of them, a name of the model's; NULL: none */
@@ -30,7 +34,7 @@ cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *opti
 /* The batch norm that reads nothing but what node `node` makes, or -1. */
 int cnn_batchnorm_behind(const cnn_model *model, int node);
 
-/* Adds to score[node], for every node with weights, the first-order Taylor importance of its channels or weights
+/* Adds to score[node], for every node with weights, the first-order Taylor importance of its units
  * (optimize/taylor.c). */
 cnn_status cnn_score_taylor(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score);
 

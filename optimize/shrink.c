@@ -2,9 +2,9 @@
  *
  *   one-shot   prune the share R, then fine-tune
  *   iterative  N times: prune to the share R*i/N, then fine-tune for a N-th of the epochs
- *   cubic      single weights only: prune N times while training goes on, to the share s_i = R*(1 - (1 - i/N)^3), the
- * first time before the first step and the last time before two thirds of the training are over; from there on the
- * masks rest (Zhu and Gupta, "To prune, or not to prune", 2017) */
+ *   cubic      weights and blocks of them: prune N times while training goes on, to the share s_i = R*(1 - (1 -
+ * i/N)^3), the first time before the first step and the last time before two thirds of the training are over; from
+ * there on the masks rest (Zhu and Gupta, "To prune, or not to prune", 2017) */
 #include "optimize/job.h"
 
 #include "cli/message.h"
@@ -27,9 +27,20 @@ typedef struct shrinker {
     cnn_prune_result result; /* of the last step */
 } shrinker;
 
-static bool by_weight(const opt_job *job)
+/* In the order of opt_structure. */
+static const struct {
+    cnn_status (*prune)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
+    const char *of; /* "prune 50 %" of what */
+    bool masks;     /* the model keeps its shapes and gets masks */
+} structures[] = {
+    {cnn_prune_channels, "", false},
+    {cnn_prune_blocks, " in blocks", true},
+    {cnn_prune_weights, " of weights", true},
+};
+
+static int structure_of(const opt_job *job)
 {
-    return job->settings->structure == OPT_STRUCTURE_WEIGHT;
+    return job->settings->structure < 0 ? OPT_STRUCTURE_CHANNEL : job->settings->structure;
 }
 
 /* Prunes to this share of what the model was before the first step. */
@@ -44,8 +55,7 @@ static cnn_status prune_to(shrinker *s, double share, bool last)
     options.seed = (uint64_t)s->job->cli->common.seed;
     options.data = s->job->data;
     options.device = s->job->cli->common.device;
-    return by_weight(s->job) ? cnn_prune_weights(s->job->model, &options, &s->result)
-                             : cnn_prune_channels(s->job->model, &options, &s->result);
+    return structures[structure_of(s->job)].prune(s->job->model, &options, &s->result);
 }
 
 /* What the user would not expect otherwise. */
@@ -57,12 +67,17 @@ static void explain(const shrinker *s)
         cnn_message_notice(s->job->cli, "criterion bn: %s%s no batch norm behind %s, so l2 took its place",
                            result->fallback, result->fallbacks == 1 ? " has" : " and other layers have",
                            result->fallbacks == 1 ? "it" : "them");
-    if (by_weight(s->job))
-        cnn_message_notice(s->job->cli,
-                           "%s of %s weights are 0 now: that gives the smallest file and no speed, for zeros are "
-                           "computed like other numbers",
-                           cnn_format_count(removed, result->removed),
-                           cnn_format_count(candidates, result->candidates));
+    if (result->narrow > 0)
+        cnn_message_notice(s->job->cli, "%s%s whole: a block has %d outputs and %d inputs, and %s narrower",
+                           result->narrow_name, result->narrow == 1 ? " stays" : " and other layers stay",
+                           CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS, result->narrow == 1 ? "it is" : "they are");
+    if (!structures[structure_of(s->job)].masks)
+        return;
+    cnn_message_notice(s->job->cli, "%s of %s weights are 0 now%s", cnn_format_count(removed, result->removed),
+                       cnn_format_count(candidates, result->candidates),
+                       structure_of(s->job) == OPT_STRUCTURE_BLOCK
+                           ? ", in whole blocks: the CPU skips those in INT8"
+                           : ": that gives the smallest file and no speed, for zeros are computed like other numbers");
 }
 
 /* ---- Schedules ---- */
@@ -72,8 +87,7 @@ static cnn_status one_shot(shrinker *s, double epochs)
     cnn_status status = CNN_OK;
     CNN_TRY(prune_to(s, s->job->settings->prune, true));
     explain(s);
-    CNN_TRY(
-        opt_measure(s->job, "prune %g %%%s", 100 * s->job->settings->prune, by_weight(s->job) ? " of weights" : ""));
+    CNN_TRY(opt_measure(s->job, "prune %g %%%s", 100 * s->job->settings->prune, structures[structure_of(s->job)].of));
     if (epochs > 0)
         CNN_TRY(opt_finetune(s->job, epochs));
 out:
@@ -141,7 +155,7 @@ cnn_status opt_shrink(opt_job *job, double epochs)
     shrinker s = {.job = job, .steps = schedules[schedule].steps};
     if (job->settings->prune_steps > 0)
         s.steps = job->settings->prune_steps;
-    if (schedule == OPT_SCHEDULE_ITERATIVE && !by_weight(job))
+    if (schedule == OPT_SCHEDULE_ITERATIVE && !structures[structure_of(job)].masks)
         CNN_TRY(cnn_model_clone(job->model, &s.original));
     CNN_TRY(schedules[schedule].run(&s, epochs));
 out:

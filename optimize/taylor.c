@@ -6,8 +6,9 @@
  *   behind a batch norm    dL/dz = gamma * dL/dgamma + beta * dL/dbeta
  *   else                   dL/dz = sum w * dL/dw + b * dL/db
  *
- * In front of a batch norm the second sum would be 0 for every channel, since the norm undoes any scaling. A single
- * weight scores (w * dL/dw)^2. Gradients come from the backward pass of a training session; nothing is updated. */
+ * In front of a batch norm the second sum would be 0 for every channel, since the norm undoes any scaling. A block
+ * of n weights scores (sum w * dL/dw)^2 / n, a single weight (w * dL/dw)^2. Gradients come from the backward pass of a
+ * training session; nothing is updated. */
 #include "optimize/score.h"
 
 #include "core/error.h"
@@ -96,14 +97,18 @@ out:
     return status;
 }
 
-static cnn_status add_weights(taylor *t, int node)
+static cnn_status add_blocks(taylor *t, int node)
 {
     cnn_status status = CNN_OK;
-    int64_t count = cnn_desc_elements(&t->model->nodes[node].param[CNN_PARAM_WEIGHT].desc);
+    const cnn_block_grid grid = cnn_score_grid(&t->model->nodes[node], t->unit);
+    const int64_t count = cnn_block_count(&grid);
     CNN_TRY(fetch(t, node, CNN_PARAM_WEIGHT));
     for (int64_t i = 0; i < count; i++) {
-        double change = dot(t, node, CNN_PARAM_WEIGHT, i, 1);
-        t->score[node][i] += change * change;
+        const cnn_weight_block block = cnn_block_get(&grid, i);
+        double change = 0;
+        for (int32_t row = 0; row < block.rows; row++)
+            change += dot(t, node, CNN_PARAM_WEIGHT, block.first + row * block.stride, block.columns);
+        t->score[node][i] += change * change / (block.rows * block.columns);
     }
 out:
     return status;
@@ -121,7 +126,7 @@ static cnn_status add_batch(taylor *t, const int32_t *index, int32_t count, int 
     CNN_TRY(cnn_session_backward(t->session, images, taken, result));
     for (int node = 0; node < t->model->node_count; node++)
         if (t->score[node])
-            CNN_TRY(t->unit == CNN_SCORE_CHANNELS ? add_channels(t, node) : add_weights(t, node));
+            CNN_TRY(t->unit == CNN_SCORE_CHANNELS ? add_channels(t, node) : add_blocks(t, node));
 out:
     return status;
 }

@@ -9,7 +9,7 @@
 typedef enum opt_amp { OPT_AMP_OFF = -1, OPT_AMP_FP16, OPT_AMP_BF16 } opt_amp;
 
 typedef enum opt_schedule { OPT_SCHEDULE_ONE_SHOT, OPT_SCHEDULE_ITERATIVE, OPT_SCHEDULE_CUBIC } opt_schedule;
-typedef enum opt_structure { OPT_STRUCTURE_CHANNEL, OPT_STRUCTURE_WEIGHT } opt_structure;
+typedef enum opt_structure { OPT_STRUCTURE_CHANNEL, OPT_STRUCTURE_BLOCK, OPT_STRUCTURE_WEIGHT } opt_structure;
 
 typedef struct opt_settings {
     double prune; /* 0: not given */
@@ -43,7 +43,8 @@ typedef struct opt_layer {
     const char *type;
     int32_t channels_before, channels;
     int64_t weights_before, weights; /* values of weights and bias */
-    int64_t nonzeros;                /* of the weights, after */
+    int64_t elements, nonzeros;      /* of the weights without the bias, after */
+    cnn_structure structure;         /* of them */
     int64_t macs_before, macs;
     cnn_quantize_row int8;
 } opt_layer;

@@ -525,31 +525,55 @@ START_TEST(test_more_values)
 }
 END_TEST
 
-/* Of [20,1,2,6] weights, 8 blocks of which six are cut short, two have to be zero. */
+/* Convolution weights [20,2,2,6] have 16 blocks, most of them cut short; of a linear layer [20,1,2,6] are 6, which do
+ * not end where a position does. A quarter of them has to be zero: 4, and 2. */
+static const struct {
+    int node, values; /* an output */
+    int zeros;        /* blocks of zeros that the promise asks for: */
+    struct {
+        int k, i, wide; /* its first output and value there, and how many values wide it is */
+    } zero[4];
+    const char *too_few;
+} block_cases[] = {
+    {2, 24, 4, {{0, 6, 4}, {0, 10, 2}, {16, 0, 4}, {16, 22, 2}}, "of its 16 blocks of 16 outputs x 4 inputs only 3"},
+    {4, 12, 2, {{0, 4, 4}, {16, 8, 4}}, "of its 6 blocks of 16 outputs x 4 inputs only 1"},
+};
+
 START_TEST(test_block_structure)
 {
     cnn_file_image image;
     cnn_model *model;
-    CHECK_OK(cnn_model_parse("i = input(height=1, width=2, channels=4)\nc = conv(i, out=6, kernel=1)\n"
-                             "f = linear(c, out=20)\n",
-                             "s", &model));
+    CHECK_OK(
+        cnn_model_parse("i = input(height=2, width=3, channels=4)\nc0 = conv(i, out=6, kernel=1)\n"
+                        "c1 = conv(c0, out=20, kernel=2)\nc2 = conv(c1, out=6, kernel=1)\nf = linear(c2, out=20)\n",
+                        "s", &model));
     cnn_model_init(model, 1);
-    cnn_param *weight = &model->nodes[2].param[CNN_PARAM_WEIGHT];
+    cnn_param *weight = &model->nodes[block_cases[_i].node].param[CNN_PARAM_WEIGHT];
     float *values = weight->data;
-    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
+    const int64_t all = cnn_desc_elements(&weight->desc);
+    ck_assert_int_eq(all, 20 * block_cases[_i].values);
+    for (int64_t i = 0; i < all; i++)
         values[i] = 1;
     weight->desc.structure = CNN_BLOCK_16X4;
-    for (int k = 0; k < 16; k++) /* outputs 0 to 15, position 1, inputs 0 to 3 */
-        for (int c = 0; c < 4; c++)
-            values[(k * 2 + 1) * 6 + c] = 0;
-    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC,
-                "f.weight is marked as block-sparse, but of its 8 blocks of 16 outputs x 4 inputs only 1 are zero");
-    for (int k = 16; k < 20; k++) /* outputs 16 to 19, position 0, inputs 4 and 5 */
-        values[k * 2 * 6 + 4] = values[k * 2 * 6 + 5] = 0;
+    for (int b = 0; b < block_cases[_i].zeros; b++) {
+        const int first = block_cases[_i].zero[b].k;
+        for (int k = first; k < 20 && k < first + 16; k++)
+            for (int i = 0; i < block_cases[_i].zero[b].wide; i++)
+                values[k * block_cases[_i].values + block_cases[_i].zero[b].i + i] = 0;
+        if (b == block_cases[_i].zeros - 2)
+            CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC,
+                        block_cases[_i].too_few);
+    }
     CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
     cnn_file_image_free(&image);
-    values[19 * 2 * 6 + 5] = -1;
-    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC, "f.weight", "only 1 are zero");
+    values[all - 1] = 0; /* alone it is no block */
+    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
+    cnn_file_image_free(&image);
+    values[block_cases[_i].zero[0].i] = -1;
+    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC, block_cases[_i].too_few);
+    model->nodes[4].param[CNN_PARAM_BIAS].desc.structure = CNN_BLOCK_16X4;
+    weight->desc.structure = CNN_DENSE;
+    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_FORMAT, "f.bias", "only weights");
     cnn_model_free(model);
 }
 END_TEST
@@ -652,7 +676,7 @@ int main(void)
     tcase_add_test(tests, test_values_of_floats);
     tcase_add_test(tests, test_values_of_int8);
     tcase_add_test(tests, test_more_values);
-    tcase_add_test(tests, test_block_structure);
+    tcase_add_loop_test(tests, test_block_structure, 0, sizeof block_cases / sizeof *block_cases);
     tcase_add_test(tests, test_accumulator_depth);
     tcase_add_test(tests, test_allocations_may_fail);
     tcase_add_test(tests, test_crc32c);

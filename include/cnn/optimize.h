@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-/* What says that a channel or a weight matters least (formulas: optimize/score.c, optimize/taylor.c). */
+/* What says that a channel, a weight or a block of weights matters least (formulas: optimize/score.c,
+ * optimize/taylor.c). */
 typedef enum cnn_criterion {
     CNN_CRITERION_L1,     /* sum of its absolute weights */
     CNN_CRITERION_L2,     /* root of the sum of their squares */
@@ -21,7 +22,7 @@ typedef enum cnn_criterion {
 } cnn_criterion;
 
 typedef struct cnn_prune_options {
-    double ratio; /* share of output channels or weights to remove, 0 < ratio < 1 */
+    double ratio; /* share of output channels or of weights to remove, 0 < ratio < 1 */
     bool global;  /* ratio of all layers together, by scores normalized per layer */
     cnn_criterion criterion;
     const cnn_model *original; /* channels: the model before the first of several steps, whose channels `ratio` is of
@@ -34,10 +35,13 @@ typedef struct cnn_prune_options {
 
 /* What was done. */
 typedef struct cnn_prune_result {
-    int64_t candidates; /* channels of the prunable layers, a group of tied layers counted once; or their weights */
-    int64_t removed;    /* of them; weights that were pruned before included */
-    int fallbacks;      /* layers that criterion bn scored by l2 ... */
-    char fallback[64];  /* ... and the first of them */
+    int64_t candidates;   /* channels of the prunable layers, a group of tied layers counted once; or weights, of those
+                             layers that can lose some */
+    int64_t removed;      /* of them; weights that were pruned before included */
+    int fallbacks;        /* layers that criterion bn scored by l2 ... */
+    char fallback[64];    /* ... and the first of them */
+    int narrow;           /* layers that blocks left whole, being narrower than one ... */
+    char narrow_name[64]; /* ... and the first of them */
 } cnn_prune_result;
 
 /* Removes output channels of conv and linear layers (but those of the last one) and what depends on them: BN
@@ -49,6 +53,11 @@ CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options 
  * in training, folding, quantization and files. R is the share of each layer's weights; biases and BN stay. Each layer
  * keeps at least one weight. `result` may be NULL. */
 CNN_API cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
+
+/* The same with whole blocks of CNN_BLOCK_16X4 (cnn/tensor.h), which kernels can skip. R is still a share of weights,
+ * to the nearest block. Layers with fewer than 16 outputs or fewer than 4 inputs (channels; of a linear layer all
+ * values) keep their weights. A layer in which a quarter of the blocks or more is zero gets that structure. */
+CNN_API cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);

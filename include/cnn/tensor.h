@@ -42,7 +42,8 @@ typedef struct cnn_tensor_desc {
 } cnn_tensor_desc;
 
 /* A block of CNN_BLOCK_16X4: outputs [16i, 16i+16) x inputs [4j, 4j+4) at filter position (r,s), less where a tensor
- * ends. The promise is that of CNN_BLOCK_SHARE blocks one is zero. */
+ * ends. The inputs of a linear layer are all its R*S*C values in that order. The promise is that of CNN_BLOCK_SHARE
+ * blocks one is zero. */
 enum { CNN_BLOCK_OUTPUTS = 16, CNN_BLOCK_INPUTS = 4, CNN_BLOCK_SHARE = 4 };
 
 /* Bytes of one element; 0 for CNN_NONE. */

@@ -67,6 +67,24 @@ checks=$((checks + 1))
 [ "$(wc -c <raw.cnn)" -gt $((3 * $(wc -c <auto.cnn))) ] && [ "$(wc -c <auto.cnn)" -gt "$(wc -c <smallest.cnn)" ] ||
     fail "packing: $(wc -c raw.cnn auto.cnn smallest.cnn)"
 succeeds "$infer" -m smallest.cnn --test
+# Blocks of weights: three quarters of fc1's are 0, the layers that have no whole block stay as they are.
+for schedule in one-shot cubic; do
+    succeeds "$opt" --prune 0.75 --structure block --prune-schedule $schedule --finetune 0.2 --int8 --json -o block.cnn
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+layers = {l["name"]: l for l in json.load(sys.stdin)["layers"]}
+sys.exit(not (layers["fc1"]["structure"] == "block" and layers["fc1"]["nonzeros"] <= 32 * 16 * 36 / 4 + 32
+              and layers["conv1"]["structure"] == layers["fc2"]["structure"] == "dense"
+              and layers["conv1"]["nonzeros"] > 16 * 25 / 2))' <"$logs/out" || fail "$schedule: not the blocks that were asked for"
+    says "13,824 of 18,432 weights are 0 now, in whole blocks"
+    says "conv1 and other layers stay whole"
+done
+succeeds "$infer" -m block.cnn --dump-program
+says "]:block"
+succeeds "$infer" -m block.cnn --compare ref
+succeeds "$opt" --prune 0.5 --structure block --global --criterion taylor --finetune 0 --verbose -o block.cnn
+says "structure"
+says "block, 5"
 # In steps, with training between them or while it goes on: the share is exact at the end.
 succeeds "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 2 --finetune 0.4 --augment 0.5 --json --quiet
 checks=$((checks + 1))
@@ -104,12 +122,13 @@ refuses 2 "--prune" "$opt"
 refuses 2 "--prune" "$opt" --global --int8
 refuses 2 "--prune-steps|iterative" "$opt" --prune 0.5 --prune-steps 3
 refuses 2 "--prune-steps|'1'" "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 1
-refuses 2 "cubic|--structure weight" "$opt" --prune 0.5 --prune-schedule cubic
+refuses 2 "cubic|--structure block or weight" "$opt" --prune 0.5 --prune-schedule cubic
 refuses 2 "iterative|--finetune" "$opt" --prune 0.5 --prune-schedule iterative --finetune 0
 refuses 2 "--augment|--finetune" "$opt" --int8 --augment 0.5
-refuses 2 "--structure|'block'|channel" "$opt" --prune 0.5 --structure block
+refuses 2 "--structure|'filter'|channel|block" "$opt" --prune 0.5 --structure filter
 refuses 2 "--structure|--prune" "$opt" --int8 --structure weight
 refuses 2 "bn|weight" "$opt" --prune 0.5 --structure weight --criterion bn
+refuses 2 "bn|block" "$opt" --prune 0.5 --structure block --criterion bn
 refuses 2 "--pack|'zip'|smallest" "$opt" --int8 --pack zip
 refuses 2 "--criterion|'l3'|taylor" "$opt" --prune 0.5 --criterion l3
 refuses 2 "--criterion|--prune" "$opt" --int8 --criterion l1
