@@ -32,8 +32,8 @@ typedef void (*cnn_row_fn)(const void *source, int32_t y, float *row);
 cnn_status cnn_resample(cnn_row_fn read_row, const void *source, int32_t height, int32_t width, int32_t channels,
                         int32_t dst_height, int32_t dst_width, float *dst);
 
-/* The colour [3] that shows where the picture is transparent: where it is mostly opaque the median opaque colour; else
- * white under a dark drawing, black under a bright one. */
+/* The colour [3] that shows where the picture is transparent (black where it nowhere is): where it is mostly opaque the
+ * median opaque colour; else white under a dark drawing, black under a bright one. */
 cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper);
 
 /* Puts what the view shows of the picture on its paper and resamples it to rgb [height, width, 3], 0..1. */
@@ -63,9 +63,9 @@ int64_t cnn_picture_count_pixels(const char *path);
 uint8_t cnn_picture_gray(const uint8_t *rgb);
 
 /* Ink without polarity: each pixel's difference from the paper, projected on the main colour direction.
- * rgb: [height,width,3]; scratch: [height,width]; ink: [height,width], positive for dark and bright drawings alike.
- * False when nothing is drawn. */
-bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, uint8_t *scratch, float *ink);
+ * rgb: [height,width,3]; ink: [height,width], positive for dark and bright drawings alike. False when nothing is
+ * drawn. */
+bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink);
 
 /* Smooths by a Gaussian that suits the size: none under 56 px, 0.7 px, 1 px from 200 px. scratch: [height,width] */
 void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch);
@@ -117,6 +117,9 @@ typedef struct cnn_parts {
 /* Finds the 8-connected parts of mask [height,width]; the caller frees them. */
 cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts);
 void cnn_parts_free(cnn_parts *parts);
+
+/* The box around all parts; empty when there are none. */
+cnn_box cnn_parts_box(const cnn_parts *parts);
 
 /* Sets `kept`: parts of at least 5 % of the largest one's pixels, and 3 pixels; but none that come in from the border
  * along much of it or as a thin line, unless hardly anything remains without them. */

@@ -36,8 +36,20 @@ static float opaque_median(const cnn_picture *picture, int channel, uint32_t *co
     return (float)level / OPAQUE;
 }
 
+static bool is_opaque(const cnn_picture *picture)
+{
+    size_t pixels = (size_t)picture->width * (size_t)picture->height;
+    unsigned least = OPAQUE;
+    for (size_t i = 0; i < pixels; i++)
+        least &= picture->rgba[4 * i + 3];
+    return least == OPAQUE;
+}
+
 cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper)
 {
+    paper[0] = paper[1] = paper[2] = 0;
+    if (is_opaque(picture))
+        return CNN_OK;
     size_t pixels = (size_t)picture->width * (size_t)picture->height;
     double alpha_sum = 0, luma_sum = 0;
     for (size_t i = 0; i < pixels; i++) {

@@ -7,6 +7,7 @@
 #include "core/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { FEW_PARTS = 3, EDGE_REACH = 2 };
 
@@ -17,16 +18,32 @@ static const double faint_quantile = 0.2; /* of the steps at the edges of what w
 static const double sharp_step = 0.5;     /* ...is at least so large; ink is 1 */
 static const double part_doubt = 0.15;    /* for each part beyond FEW_PARTS */
 
-/* Sets thickness [count]: twice the largest distance of a part's pixels from the paper. */
+/* Sets thickness [count]: twice the largest distance of a part's pixels from the paper. What lies outside of the box
+ * around all parts is paper; a margin of it stands for the rest. */
 static cnn_status measure_thickness(const cnn_parts *parts, const uint8_t *mask, float *thickness)
 {
-    size_t count = (size_t)parts->height * (size_t)parts->width;
-    float *distance = cnn_calloc(count, sizeof *distance);
-    cnn_status status = distance ? cnn_distance(mask, 0, parts->height, parts->width, distance) : CNN_ERR_MEMORY;
-    for (size_t i = 0; status == CNN_OK && i < count; i++)
-        if (parts->label[i] && 2 * distance[i] > thickness[parts->label[i] - 1])
-            thickness[parts->label[i] - 1] = 2 * distance[i];
+    cnn_box all = cnn_parts_box(parts);
+    all = (cnn_box){all.x0 > 0 ? all.x0 - 1 : 0, all.y0 > 0 ? all.y0 - 1 : 0,
+                    all.x1 < parts->width ? all.x1 + 1 : parts->width,
+                    all.y1 < parts->height ? all.y1 + 1 : parts->height};
+    const int32_t height = all.y1 - all.y0, width = all.x1 - all.x0;
+    float *distance = cnn_calloc((size_t)height * (size_t)width, sizeof *distance);
+    uint8_t *cut = cnn_calloc((size_t)height * (size_t)width, 1);
+    cnn_status status = distance && cut ? CNN_OK : CNN_ERR_MEMORY;
+    for (int32_t y = 0; status == CNN_OK && y < height; y++)
+        memcpy(cut + (size_t)y * (size_t)width, mask + (size_t)(all.y0 + y) * (size_t)parts->width + (size_t)all.x0,
+               (size_t)width);
+    if (status == CNN_OK)
+        status = cnn_distance(cut, 0, height, width, distance);
+    for (int32_t y = 0; status == CNN_OK && y < height; y++)
+        for (int32_t x = 0; x < width; x++) {
+            const int32_t label = parts->label[(size_t)(all.y0 + y) * (size_t)parts->width + (size_t)(all.x0 + x)];
+            const float thick = 2 * distance[(size_t)y * (size_t)width + (size_t)x];
+            if (label && thick > thickness[label - 1])
+                thickness[label - 1] = thick;
+        }
     free(distance);
+    free(cut);
     return status;
 }
 
@@ -55,8 +72,9 @@ static cnn_status faintest_step(const cnn_parts *parts, const float *ink, double
     float *steps = cnn_calloc(width * (size_t)parts->height, sizeof *steps);
     if (!steps)
         return CNN_ERR_MEMORY;
-    for (int32_t y = 1; y + 1 < parts->height; y++)
-        for (int32_t x = 1; x + 1 < parts->width; x++) {
+    const cnn_box all = cnn_parts_box(parts);
+    for (int32_t y = all.y0 > 1 ? all.y0 : 1; y < all.y1 && y + 1 < parts->height; y++)
+        for (int32_t x = all.x0 > 1 ? all.x0 : 1; x < all.x1 && x + 1 < parts->width; x++) {
             size_t i = (size_t)y * width + (size_t)x;
             if (is_kept(parts, i) &&
                 !(parts->label[i - 1] && parts->label[i + 1] && parts->label[i - width] && parts->label[i + width]))

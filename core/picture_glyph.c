@@ -60,7 +60,7 @@ cnn_status cnn_glyph_cut(const float *ink, const cnn_parts *parts, int32_t digit
             size_t to = (size_t)(y - box.y0) * (size_t)glyph->width + (size_t)(x - box.x0);
             float value = ink[(size_t)y * (size_t)parts->width + (size_t)x];
             glyph->mask[to] = cnn_parts_digit_at(parts, x, y) == digit;
-            glyph->ink[to] = value > 0 && near_digit(parts, digit, x, y) ? value : 0;
+            glyph->ink[to] = value > 0 && (glyph->mask[to] || near_digit(parts, digit, x, y)) ? value : 0;
         }
     return CNN_OK;
 }

@@ -12,16 +12,24 @@ static const float least_contrast = 1.0f / 128; /* less than this is nothing dra
 
 /* ---- Projection ---- */
 
-/* Marks the frame, 3 % of the shorter side wide. mask: [height,width] */
-static void mark_frame(int32_t height, int32_t width, uint8_t *mask)
+/* Gathers one channel of the frame, 3 % of the shorter side wide; returns how many pixels it has. values:
+ * [height,width] */
+static size_t gather_frame(const float *channel, int32_t height, int32_t width, float *values)
 {
     int32_t frame = (int32_t)(0.03 * (height < width ? height : width) + 0.5);
+    size_t count = 0;
     if (frame < 1)
         frame = 1;
-    for (int32_t y = 0; y < height; y++)
-        for (int32_t x = 0; x < width; x++)
-            mask[(size_t)y * (size_t)width + (size_t)x] =
-                y < frame || y >= height - frame || x < frame || x >= width - frame;
+    for (int32_t y = 0; y < height; y++) {
+        const float *row = channel + 3 * (size_t)y * (size_t)width;
+        const bool whole = y < frame || y >= height - frame || 2 * frame >= width;
+        for (int32_t x = 0; x < width; x++) {
+            if (!whole && x == frame)
+                x = width - frame;
+            values[count++] = row[3 * x];
+        }
+    }
+    return count;
 }
 
 /* axis [3] = the main axis of the symmetric, positive semidefinite matrix m, by squaring it until one column is all
@@ -65,14 +73,13 @@ static void weigh_directions(const float *rgb, size_t count, const float *paper,
     }
 }
 
-bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, uint8_t *scratch, float *ink)
+bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink)
 {
     size_t count = (size_t)height * (size_t)width;
     float paper[3], low = 0, high = 0;
     double m[3][3] = {{0}}, axis[3], cubes = 0;
-    mark_frame(height, width, scratch);
     for (size_t c = 0; c < 3; c++)
-        paper[c] = cnn_median(rgb + c, count, 3, scratch, 1);
+        paper[c] = cnn_median(ink, gather_frame(rgb + c, height, width, ink), 1, NULL, 0);
     weigh_directions(rgb, count, paper, m);
     if (!main_axis(m, axis))
         return false;
@@ -110,22 +117,54 @@ static int32_t mirror(int32_t i, int32_t size)
     return i < 0 ? -1 - i : i >= size ? 2 * size - 1 - i : i;
 }
 
-/* One dimension: value i of a line lies at line * line_step + i * step. */
-static void smooth_lines(const gauss_taps *gauss, const float *src, float *dst, int32_t lines, size_t line_step,
-                         int32_t size, size_t step)
+static float sum_of(const gauss_taps *gauss)
 {
     float sum = gauss->tap[0];
     for (int k = 1; k <= gauss->radius; k++)
         sum += 2.0f * gauss->tap[k];
-    for (int32_t line = 0; line < lines; line++) {
-        const float *from = src + (size_t)line * line_step;
-        for (int32_t i = 0; i < size; i++) {
-            float value = from[(size_t)i * step];
-            for (int k = 1; k <= gauss->radius; k++)
-                value += gauss->tap[k] *
-                         (from[(size_t)mirror(i - k, size) * step] + from[(size_t)mirror(i + k, size) * step]);
-            dst[(size_t)line * line_step + (size_t)i * step] = value / sum;
+    return sum;
+}
+
+/* dst[i] from the neighbours of src[i] in its row, first <= i < last. inside: all of them lie in the row */
+static void smooth_span(const gauss_taps *gauss, float sum, const float *src, int32_t size, int32_t first, int32_t last,
+                        bool inside, float *dst)
+{
+    for (int32_t i = first; i < last; i++) {
+        float value = src[i];
+        for (int k = 1; k <= gauss->radius; k++)
+            value += gauss->tap[k] *
+                     (inside ? src[i - k] + src[i + k] : src[mirror(i - k, size)] + src[mirror(i + k, size)]);
+        dst[i] = value / sum;
+    }
+}
+
+static void smooth_across(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
+{
+    const float sum = sum_of(gauss);
+    const int32_t radius = gauss->radius;
+    for (int32_t y = 0; y < height; y++, src += width, dst += width) {
+        smooth_span(gauss, sum, src, width, 0, radius, false, dst);
+        smooth_span(gauss, sum, src, width, radius, width - radius, true, dst);
+        smooth_span(gauss, sum, src, width, width - radius, width, false, dst);
+    }
+}
+
+/* Row by row, which reads memory in its order. */
+static void smooth_down(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
+{
+    const float sum = sum_of(gauss);
+    for (int32_t y = 0; y < height; y++) {
+        const float *here = src + (size_t)y * (size_t)width;
+        float *to = dst + (size_t)y * (size_t)width;
+        memcpy(to, here, (size_t)width * sizeof *to);
+        for (int k = 1; k <= gauss->radius; k++) {
+            const float *above = src + (size_t)mirror(y - k, height) * (size_t)width;
+            const float *below = src + (size_t)mirror(y + k, height) * (size_t)width;
+            for (int32_t x = 0; x < width; x++)
+                to[x] += gauss->tap[k] * (above[x] + below[x]);
         }
+        for (int32_t x = 0; x < width; x++)
+            to[x] /= sum;
     }
 }
 
@@ -135,8 +174,8 @@ void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch)
     if (shorter < SMALL_SIDE)
         return;
     const gauss_taps *gauss = longer < LARGE_SIDE ? &gauss_small : &gauss_large;
-    smooth_lines(gauss, ink, scratch, height, (size_t)width, width, 1);
-    smooth_lines(gauss, scratch, ink, width, 1, height, (size_t)width);
+    smooth_across(gauss, ink, height, width, scratch);
+    smooth_down(gauss, scratch, height, width, ink);
 }
 
 /* ---- Threshold ---- */

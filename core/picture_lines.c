@@ -147,6 +147,24 @@ static void erase(const line_finder *f, float *ink, uint8_t *mask)
     }
 }
 
+static bool any_ink(const uint8_t *mask, int32_t width, cnn_box box)
+{
+    int found = 0;
+    for (int32_t y = box.y0; y < box.y1 && !found; y++)
+        for (int32_t x = box.x0; x < box.x1; x++)
+            found |= mask[(size_t)y * (size_t)width + (size_t)x];
+    return found;
+}
+
+/* Whether there is ink near both borders that lines across, or down, go from and to. */
+static bool may_hold_lines(const uint8_t *mask, int32_t height, int32_t width, bool down)
+{
+    const int32_t band = BORDER + 1, high = band < height ? band : height, wide = band < width ? band : width;
+    const cnn_box first = down ? (cnn_box){0, 0, width, high} : (cnn_box){0, 0, wide, height};
+    const cnn_box last = down ? (cnn_box){0, height - high, width, height} : (cnn_box){width - wide, 0, width, height};
+    return any_ink(mask, width, first) && any_ink(mask, width, last);
+}
+
 /* Erases lines that run across. */
 static cnn_status erase_across(float *ink, uint8_t *mask, int32_t height, int32_t width, uint8_t *thin)
 {
@@ -175,14 +193,12 @@ static void transpose(const float *ink, const uint8_t *mask, int32_t height, int
         }
 }
 
-cnn_status cnn_lines_erase(float *ink, uint8_t *mask, int32_t height, int32_t width)
+static cnn_status erase_down(float *ink, uint8_t *mask, int32_t height, int32_t width, uint8_t *thin)
 {
     size_t count = (size_t)height * (size_t)width;
     float *turned_ink = cnn_calloc(count, sizeof *turned_ink);
-    uint8_t *turned_mask = cnn_calloc(count, 1), *thin = cnn_calloc(count, 1);
-    cnn_status status = turned_ink && turned_mask && thin ? CNN_OK : CNN_ERR_MEMORY;
-    if (status == CNN_OK)
-        status = erase_across(ink, mask, height, width, thin);
+    uint8_t *turned_mask = cnn_calloc(count, 1);
+    cnn_status status = turned_ink && turned_mask ? CNN_OK : CNN_ERR_MEMORY;
     if (status == CNN_OK) {
         transpose(ink, mask, height, width, turned_ink, turned_mask);
         status = erase_across(turned_ink, turned_mask, width, height, thin);
@@ -191,6 +207,20 @@ cnn_status cnn_lines_erase(float *ink, uint8_t *mask, int32_t height, int32_t wi
         transpose(turned_ink, turned_mask, width, height, ink, mask);
     free(turned_ink);
     free(turned_mask);
+    return status;
+}
+
+cnn_status cnn_lines_erase(float *ink, uint8_t *mask, int32_t height, int32_t width)
+{
+    const bool across = may_hold_lines(mask, height, width, false), down = may_hold_lines(mask, height, width, true);
+    if (!across && !down)
+        return CNN_OK;
+    uint8_t *thin = cnn_calloc((size_t)height * (size_t)width, 1);
+    cnn_status status = thin ? CNN_OK : CNN_ERR_MEMORY;
+    if (status == CNN_OK && across)
+        status = erase_across(ink, mask, height, width, thin);
+    if (status == CNN_OK && down)
+        status = erase_down(ink, mask, height, width, thin);
     free(thin);
     return status;
 }

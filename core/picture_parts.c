@@ -5,6 +5,7 @@
 #include "core/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     LEAST_PIXELS = 3,  /* of a part that is kept... */
@@ -69,6 +70,20 @@ static void flood(cnn_parts *parts, const uint8_t *mask, int32_t height, int32_t
     }
 }
 
+/* The first inked pixel from i on, or count; paper is passed over eight pixels at a time. */
+static int32_t next_inked(const uint8_t *mask, int32_t i, int32_t count)
+{
+    uint64_t eight;
+    for (; i + 8 <= count; i += 8) {
+        memcpy(&eight, mask + i, sizeof eight);
+        if (eight)
+            break;
+    }
+    while (i < count && !mask[i])
+        i++;
+    return i;
+}
+
 cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts)
 {
     size_t count = (size_t)height * (size_t)width;
@@ -76,7 +91,8 @@ cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cn
     *parts = (cnn_parts){.height = height, .width = width, .label = cnn_calloc(count, sizeof(int32_t))};
     cnn_status status = stack && parts->label ? CNN_OK : CNN_ERR_MEMORY;
     for (int32_t i = 0; status == CNN_OK && i < (int32_t)count; i++) {
-        if (!mask[i] || parts->label[i])
+        i = next_inked(mask, i, (int32_t)count);
+        if (i == (int32_t)count || parts->label[i])
             continue;
         status = add_part(parts, i, &capacity);
         if (status == CNN_OK)
@@ -93,6 +109,19 @@ void cnn_parts_free(cnn_parts *parts)
     free(parts->label);
     free(parts->part);
     *parts = (cnn_parts){0};
+}
+
+cnn_box cnn_parts_box(const cnn_parts *parts)
+{
+    cnn_box all = {0, 0, 0, 0};
+    for (int32_t i = 0; i < parts->count; i++) {
+        const cnn_box *box = &parts->part[i].box;
+        all.x0 = i == 0 || box->x0 < all.x0 ? box->x0 : all.x0;
+        all.y0 = i == 0 || box->y0 < all.y0 ? box->y0 : all.y0;
+        all.x1 = box->x1 > all.x1 ? box->x1 : all.x1;
+        all.y1 = box->y1 > all.y1 ? box->y1 : all.y1;
+    }
+    return all;
 }
 
 /* A line that comes in from the picture's border: across half of the picture, or up and down nearly all of it at its
@@ -115,8 +144,9 @@ bool cnn_part_lies_along_border(const cnn_part *part)
 /* Counts the pixels of each part that lie close to a side of its own box. */
 static void count_outline(cnn_parts *parts)
 {
-    for (int32_t y = 0; y < parts->height; y++)
-        for (int32_t x = 0; x < parts->width; x++) {
+    const cnn_box all = cnn_parts_box(parts);
+    for (int32_t y = all.y0; y < all.y1; y++)
+        for (int32_t x = all.x0; x < all.x1; x++) {
             int32_t label = parts->label[(size_t)y * (size_t)parts->width + (size_t)x];
             if (label == 0)
                 continue;
@@ -176,8 +206,15 @@ void cnn_parts_select(cnn_parts *parts)
 cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch)
 {
     cnn_parts soft;
+    const cnn_box all = cnn_parts_box(parts);
     for (size_t i = 0; i < (size_t)parts->height * (size_t)parts->width; i++)
-        scratch[i] = ink[i] > soft_ink || (parts->label[i] && parts->part[parts->label[i] - 1].kept);
+        scratch[i] = ink[i] > soft_ink;
+    for (int32_t y = all.y0; y < all.y1; y++)
+        for (int32_t x = all.x0; x < all.x1; x++) {
+            const size_t i = (size_t)y * (size_t)parts->width + (size_t)x;
+            if (parts->label[i] && parts->part[parts->label[i] - 1].kept)
+                scratch[i] = 1;
+        }
     cnn_status status = cnn_parts_find(scratch, parts->height, parts->width, &soft);
     if (status != CNN_OK)
         return status;

@@ -88,6 +88,11 @@ cnn_status cnn_resample(cnn_row_fn read_row, const void *source, int32_t height,
                         int32_t dst_height, int32_t dst_width, float *dst)
 {
     cnn_status status = CNN_OK;
+    if (height == dst_height && width == dst_width) {
+        for (int32_t y = 0; y < height; y++)
+            read_row(source, y, dst + (size_t)y * (size_t)width * (size_t)channels);
+        return CNN_OK;
+    }
     axis_weights across = {0}, down = {0};
     size_t row_values = (size_t)dst_width * (size_t)channels;
     float *row = cnn_calloc((size_t)width * (size_t)channels, sizeof *row);

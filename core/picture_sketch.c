@@ -172,7 +172,7 @@ static cnn_status look(cnn_sketch *s)
     cnn_status status = CNN_OK;
     CNN_TRY(alloc_planes(s));
     CNN_TRY(cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb));
-    if (!cnn_ink_project(s->rgb, s->height, s->width, s->mask, s->plain))
+    if (!cnn_ink_project(s->rgb, s->height, s->width, s->plain))
         CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
     cnn_ink_smooth(s->plain, s->height, s->width, s->scratch);
 out:
