@@ -1,4 +1,5 @@
-/* CRC-32C by table, and by the SSE4.2 instruction where the CPU has it. Both give the same value. */
+/* CRC-32C by table, and by the SSE4.2 instruction where the CPU has it. Both give the same value. A register that goes
+ * on over n zero bytes is multiplied by x^(8n): so runs that were summed apart are joined. */
 #include "core/crc32c.h"
 
 #include <string.h>
@@ -48,15 +49,46 @@ uint32_t cnn_crc32c_portable(uint32_t crc, const void *data, size_t bytes)
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 
+/* The instruction takes three cycles but one can begin in each: three runs of RUN_BYTES go side by side. */
+enum { RUN_BYTES = 4096 };
+
+/* x^(8 RUN_BYTES) modulo the polynomial, bits reflected (bit 31 is x^0). */
+static const uint32_t past_run = 0x35D73A62;
+
+/* The product of two polynomials modulo the polynomial, bits reflected. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (int bit = 31; bit >= 0; bit--) {
+        product ^= a >> bit & 1 ? b : 0;
+        b = b & 1 ? b >> 1 ^ 0x82F63B78 : b >> 1;
+    }
+    return product;
+}
+
+static uint64_t word_at(const uint8_t *byte)
+{
+    uint64_t word;
+    memcpy(&word, byte, sizeof word);
+    return word;
+}
+
 __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const void *data, size_t bytes)
 {
     const uint8_t *byte = data;
     uint64_t state = (uint32_t)~crc;
-    for (; bytes >= 8; bytes -= 8, byte += 8) {
-        uint64_t word;
-        memcpy(&word, byte, sizeof word);
-        state = _mm_crc32_u64(state, word);
+    for (; bytes >= 3 * RUN_BYTES; bytes -= 3 * RUN_BYTES, byte += 3 * RUN_BYTES) {
+        uint64_t second = 0, third = 0;
+        for (const uint8_t *at = byte; at < byte + RUN_BYTES; at += 8) {
+            state = _mm_crc32_u64(state, word_at(at));
+            second = _mm_crc32_u64(second, word_at(at + RUN_BYTES));
+            third = _mm_crc32_u64(third, word_at(at + 2 * RUN_BYTES));
+        }
+        state = multiply(past_run, (uint32_t)state) ^ second;
+        state = multiply(past_run, (uint32_t)state) ^ third;
     }
+    for (; bytes >= 8; bytes -= 8, byte += 8)
+        state = _mm_crc32_u64(state, word_at(byte));
     uint32_t tail = (uint32_t)state;
     for (; bytes > 0; bytes--, byte++)
         tail = _mm_crc32_u8(tail, *byte);

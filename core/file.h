@@ -109,8 +109,9 @@ cnn_status cnn_file_save(const cnn_model *model, const cnn_file_options *options
 cnn_status cnn_file_decode(const uint8_t *data, size_t size, const char *path, cnn_model **model);
 
 /* Reads the tensor table: `table` is its field, data_start where the data area would begin. Sets *file_end to where
- * the file must end: 0 when no section was referred to. */
-cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_start, cnn_model *model, size_t *file_end);
+ * the file must end: 0 when no section was referred to. in_place: large raw values stay in the file's bytes. */
+cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_start, bool in_place, cnn_model *model,
+                                 size_t *file_end);
 
 /* The name a node has in files that leave it out: "image" for the input, else its type and its number among nodes
  * of that type, from 1: "conv2". */

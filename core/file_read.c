@@ -377,7 +377,7 @@ static cnn_status check_end(size_t size, size_t file_end, const char *path)
                      file_end, size - file_end);
 }
 
-cnn_status cnn_file_decode(const uint8_t *data, size_t size, const char *path, cnn_model **model)
+static cnn_status decode(const uint8_t *data, size_t size, const char *path, bool in_place, cnn_model **model)
 {
     cnn_status status = CNN_OK;
     cnn_reader head, field[CNN_TAG_COUNT] = {{0}};
@@ -395,7 +395,7 @@ cnn_status cnn_file_decode(const uint8_t *data, size_t size, const char *path, c
     for (size_t i = head_end; i < data_start && i < size; i++)
         if (data[i] != 0)
             CNN_FAIL(CNN_ERR_FORMAT, "%s: byte %zu: is not the zero that must fill the gap after the head", path, i);
-    CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, made, &file_end));
+    CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, in_place, made, &file_end));
     CNN_TRY(check_end(size, file_end ? file_end : head_end, path));
     status = cnn_model_check(made);
     if (status != CNN_OK)
@@ -407,12 +407,35 @@ out:
     return status;
 }
 
+cnn_status cnn_file_decode(const uint8_t *data, size_t size, const char *path, cnn_model **model)
+{
+    return decode(data, size, path, false, model);
+}
+
+static cnn_status open_file(cnn_input_file *file, const char *path)
+{
+    return cnn_input_open(file, path, "a model that cnn-train or cnn-opt wrote", CNN_FILE_MAX_BYTES);
+}
+
 cnn_status cnn_model_load(const char *path, cnn_model **model)
 {
     cnn_input_file file = {0};
-    cnn_status status = cnn_input_open(&file, path, "a model that cnn-train or cnn-opt wrote", CNN_FILE_MAX_BYTES);
+    cnn_status status = open_file(&file, path);
     if (status == CNN_OK)
-        status = cnn_file_decode(file.data, file.size, path, model);
+        status = decode(file.data, file.size, path, false, model);
     cnn_input_close(&file);
+    return status;
+}
+
+cnn_status cnn_model_open(const char *path, cnn_model **model)
+{
+    cnn_input_file file = {0};
+    cnn_status status = open_file(&file, path);
+    if (status == CNN_OK)
+        status = decode(file.data, file.size, path, true, model);
+    if (status == CNN_OK)
+        (*model)->file = file;
+    else
+        cnn_input_close(&file);
     return status;
 }

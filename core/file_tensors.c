@@ -18,6 +18,7 @@ typedef struct table_reader {
     size_t data_start; /* of the data area, in the file */
     size_t next;       /* end of the last section, from data_start */
     bool any_section;
+    bool in_place;                  /* raw values may stay in the data area */
     char name[CNN_NAME_BYTES + 32]; /* of the tensor being read, "conv1.weight" */
 } table_reader;
 
@@ -194,17 +195,32 @@ static cnn_status read_mask(table_reader *t, uint64_t flags, cnn_param *param)
     return CNN_OK;
 }
 
+enum { LEAST_IN_PLACE = 1 << 16 }; /* bytes: what is smaller shares its pages with the rest of the file */
+
+/* Raw values: their place in the data area where that will do, else a copy. */
+static cnn_status take_values(table_reader *t, const cnn_tensor_desc *desc, cnn_param *param)
+{
+    const size_t bytes = cnn_desc_bytes(desc);
+    if (!t->in_place || bytes < LEAST_IN_PLACE)
+        return copy_part(t, bytes, &param->data);
+    const uint8_t *data = read_part(t, bytes);
+    if (!data)
+        return CNN_ERR_FORMAT;
+    param->in_file = (uintptr_t)data % CNN_FILE_ALIGN == 0;
+    if (param->in_file)
+        param->data = (void *)(uintptr_t)data;
+    else if ((param->data = cnn_aligned_alloc(bytes)) != NULL)
+        memcpy(param->data, data, bytes);
+    return param->data ? CNN_OK : CNN_ERR_MEMORY;
+}
+
 static cnn_status read_values(table_reader *t, const tensor_head *head, cnn_param *param)
 {
     cnn_status status = CNN_OK;
     cnn_tensor_desc desc = param->desc;
-    void *data = NULL, *scale = NULL;
+    void *scale = NULL;
     desc.dtype = (cnn_dtype)head->dtype;
-    status =
-        head->encoding == CNN_ENCODING_RAW ? copy_part(t, cnn_desc_bytes(&desc), &data) : read_bitmap(t, &desc, &data);
-    param->data = data;
-    if (status != CNN_OK)
-        goto out;
+    CNN_TRY(head->encoding == CNN_ENCODING_RAW ? take_values(t, &desc, param) : read_bitmap(t, &desc, &param->data));
     desc.structure = (cnn_structure)head->structure;
     param->desc = desc;
     if (head->flags & CNN_TENSOR_SCALES) {
@@ -258,10 +274,11 @@ static cnn_status check_complete(cnn_reader *r, const cnn_model *model)
     return cnn_reader_status(r);
 }
 
-cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_start, cnn_model *model, size_t *file_end)
+cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_start, bool in_place, cnn_model *model,
+                                 size_t *file_end)
 {
     cnn_status status = CNN_OK;
-    table_reader t = {.r = table, .size = size, .data_start = data_start};
+    table_reader t = {.r = table, .size = size, .data_start = data_start, .in_place = in_place};
     int last = -1;
     uint64_t count = cnn_reader_varint(table, (uint64_t)CNN_MAX_NODES * CNN_PARAM_COUNT, "the number of tensors");
     CNN_TRY(cnn_reader_status(table));

@@ -40,6 +40,7 @@ void cnn_model_free(cnn_model *model)
     free(model->nodes);
     free(model->class_names);
     free(model->text);
+    cnn_input_close(&model->file);
     free(model);
 }
 
@@ -57,7 +58,8 @@ cnn_status cnn_param_alloc(cnn_param *param, cnn_tensor_desc desc)
 
 void cnn_param_free(cnn_param *param)
 {
-    cnn_aligned_free(param->data);
+    if (!param->in_file)
+        cnn_aligned_free(param->data);
     cnn_aligned_free(param->scale);
     cnn_aligned_free(param->mask);
     *param = (cnn_param){0};
@@ -99,6 +101,7 @@ cnn_status cnn_model_clone(const cnn_model *model, cnn_model **copy)
     *clone = *model;
     clone->text = NULL;
     clone->class_names = NULL;
+    clone->file = (cnn_input_file){0};
     clone->node_count = 0;
     clone->node_capacity = model->node_count;
     clone->nodes = cnn_calloc((size_t)model->node_count, sizeof *clone->nodes);

@@ -5,6 +5,7 @@
 #define CNN_CORE_MODEL_H
 
 #include "cnn/model.h"
+#include "core/input_file.h"
 #include "core/memory.h"
 
 enum {
@@ -30,9 +31,10 @@ typedef enum cnn_param_role {
 /* A parameter on the host. f32, or for a quantized layer weight i8 with scale[K] and bias i32. */
 typedef struct cnn_param {
     cnn_tensor_desc desc; /* dtype CNN_NONE: the node has no such parameter */
-    void *data;           /* 64-byte aligned, cnn_aligned_free */
+    void *data;           /* 64-byte aligned, cnn_aligned_free unless in_file */
     float *scale;         /* [K] of i8 weights, else NULL; cnn_aligned_free */
     uint8_t *mask;        /* 1 byte an element, 0 = pruned and held at zero; NULL: all live; cnn_aligned_free */
+    bool in_file;         /* data is read only and lies in the model's file */
 } cnn_param;
 
 typedef enum cnn_attr_type { CNN_ATTR_INT, CNN_ATTR_FLOAT, CNN_ATTR_BOOL } cnn_attr_type;
@@ -77,6 +79,7 @@ struct cnn_model {
     cnn_preparation preparation;     /* of pictures; CNN_PREPARE_UNKNOWN: cnn_model_form decides */
     char **class_names;              /* [classes] of its own, a list as core/class_names.h has it, or NULL */
     char *text;                      /* free text for people (how it was made), or NULL */
+    cnn_input_file file;             /* that parameters lie in; closed when none does */
 };
 
 #define CNN_SPLIT_SEED 20260u

@@ -7,6 +7,7 @@
 #include "core/picture.h"
 #include "core/weight_blocks.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,9 +18,22 @@ static bool is_scale(float value)
     return isnormal(value) && value > 0;
 }
 
+enum { CHECK_STEP = 4096 }; /* values that are looked at together, which is quick where all is well */
+
+static bool all_finite(const float *values, int64_t count, float lowest)
+{
+    int wrong = 0;
+    for (int64_t i = 0; i < count; i++)
+        wrong |= !(fabsf(values[i]) <= FLT_MAX) | (values[i] < lowest);
+    return !wrong;
+}
+
 static cnn_status check_floats(const char *name, const float *values, int64_t count, float lowest)
 {
-    for (int64_t i = 0; i < count; i++)
+    int64_t first = 0;
+    while (first + CHECK_STEP <= count && all_finite(values + first, CHECK_STEP, lowest))
+        first += CHECK_STEP;
+    for (int64_t i = first; i < count; i++)
         if (!isfinite(values[i]) || values[i] < lowest)
             return cnn_error(CNN_ERR_NUMERIC, "%s holds %g at element %lld", name, (double)values[i], (long long)i);
     return CNN_OK;
@@ -89,13 +103,24 @@ static cnn_status check_structure(const char *name, const cnn_node *node, cnn_pa
                : cnn_error(CNN_ERR_FORMAT, "%s is marked as block-sparse; only weights can be", name);
 }
 
+static bool any_lowest(const int8_t *values, int64_t count)
+{
+    int found = 0;
+    for (int64_t i = 0; i < count; i++)
+        found |= values[i] == -128;
+    return found;
+}
+
 /* i8 weights: in [-127,127], usable scales, and sums that int32 can hold. */
 static cnn_status check_quantized(const char *name, const cnn_node *node)
 {
     const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT], *bias = &node->param[CNN_PARAM_BIAS];
     const int8_t *values = weight->data;
     int64_t count = cnn_desc_elements(&weight->desc), depth = count / weight->desc.n;
-    for (int64_t i = 0; i < count; i++)
+    int64_t first = 0;
+    while (first + CHECK_STEP <= count && !any_lowest(values + first, CHECK_STEP))
+        first += CHECK_STEP;
+    for (int64_t i = first; i < count; i++)
         if (values[i] == -128)
             return cnn_error(CNN_ERR_NUMERIC, "%s holds -128 at element %lld; INT8 weights lie in [-127,127]", name,
                              (long long)i);

@@ -169,6 +169,8 @@ static cnn_status check_options(const cnn_model *model, const cnn_session_option
         return cnn_error(CNN_ERR_USAGE, "batch %d: give a number of images from 1", options->batch);
     if (storage != CNN_NONE && storage != CNN_F32 && storage != CNN_F16 && storage != CNN_BF16)
         return cnn_error(CNN_ERR_USAGE, "training stores f32, f16 or bf16, not %s", cnn_dtype_name(storage));
+    if (options->train && model->file.data)
+        return cnn_error(CNN_ERR_USAGE, "model %s was opened to be run; load it to train it", model->name);
     if (options->train && cnn_model_is_quantized(model))
         return cnn_error(CNN_ERR_UNSUPPORTED,
                          "model %s is quantized to INT8 and cannot be trained; take the model it was made from",

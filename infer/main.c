@@ -198,7 +198,7 @@ static cnn_status open_model(infer_run *run)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(find_model(run));
-    CNN_TRY(cnn_model_load(run->path, &run->model));
+    CNN_TRY(cnn_model_open(run->path, &run->model));
     run->input = cnn_model_input(run->model);
     run->classes = cnn_model_output(run->model).c;
     run->batch = run->settings->batch ? run->settings->batch : run->settings->bench ? BENCH_BATCH : TEST_BATCH;

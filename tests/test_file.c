@@ -1,6 +1,7 @@
 /* .cnn files in memory: round trips, determinism, damage of every kind, values that no model may hold, sizes. */
 #include "model_case.h"
 
+#include "cnn/session.h"
 #include "core/crc32c.h"
 #include "core/file.h"
 #include "core/layers.h"
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- Files in memory ---- */
 
@@ -653,6 +655,57 @@ START_TEST(test_crc32c)
 }
 END_TEST
 
+/* Long data is summed in runs side by side. */
+START_TEST(test_crc32c_of_long_data)
+{
+    enum { BYTES = 5 * 4096 * 3 };
+    uint8_t *data = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++)
+        data[i] = (uint8_t)(i * 97 + i / 7 + i / 5003);
+    for (size_t length = BYTES; length > 4096; length = length * 4 / 5)
+        for (uint32_t crc = 0; crc < 0x30000000; crc += 0x12345678)
+            ck_assert_uint_eq(cnn_crc32c(crc, data + length % 7, length - 7),
+                              cnn_crc32c_portable(crc, data + length % 7, length - 7));
+    free(data);
+}
+END_TEST
+
+/* A model that stays in its file: the same values, large ones in place; it runs, and cannot be trained. */
+START_TEST(test_open_in_place)
+{
+    cnn_model *model, *loaded, *opened, *copy;
+    CHECK_OK(cnn_model_parse("i = input(height=2, width=2, channels=2)\nc = conv(i, out=4, kernel=1)\n"
+                             "f = linear(c, out=2048)\nf2 = linear(f, out=10)\n",
+                             "s", &model));
+    cnn_model_init(model, 1);
+    model->nodes[2].param[CNN_PARAM_WEIGHT].mask = cnn_aligned_alloc(4 * 2 * 2 * 2048);
+    memset(model->nodes[2].param[CNN_PARAM_WEIGHT].mask, 1, 4 * 2 * 2 * 2048);
+    char path[64];
+    snprintf(path, sizeof path, "test_open_%ld.cnn", (long)getpid());
+    CHECK_OK(cnn_model_save(model, path, NULL));
+    CHECK_OK(cnn_model_load(path, &loaded));
+    CHECK_OK(cnn_model_open(path, &opened));
+    case_check_equal(loaded, opened);
+    for (int i = 1; i < 4; i++) {
+        const cnn_param *weight = &opened->nodes[i].param[CNN_PARAM_WEIGHT];
+        ck_assert_int_eq(weight->in_file, cnn_desc_bytes(&weight->desc) >= 1 << 16);
+        ck_assert(!loaded->nodes[i].param[CNN_PARAM_WEIGHT].in_file);
+    }
+    cnn_session *session;
+    CHECK_FAILS(cnn_session_open(opened, &(cnn_session_options){.device = "cpu", .train = true}, &session),
+                CNN_ERR_USAGE, "opened to be run");
+    CHECK_OK(cnn_model_clone(opened, &copy));
+    cnn_model_free(opened);
+    unlink(path);
+    case_check_equal(loaded, copy);
+    ((float *)copy->nodes[2].param[CNN_PARAM_WEIGHT].data)[0] = 1; /* a copy has memory of its own */
+    cnn_model_free(copy);
+    cnn_model_free(loaded);
+    cnn_model_free(model);
+    ck_assert_int_ne(cnn_model_open(path, &opened), CNN_OK);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("file");
@@ -680,6 +733,8 @@ int main(void)
     tcase_add_test(tests, test_accumulator_depth);
     tcase_add_test(tests, test_allocations_may_fail);
     tcase_add_test(tests, test_crc32c);
+    tcase_add_test(tests, test_crc32c_of_long_data);
+    tcase_add_test(tests, test_open_in_place);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

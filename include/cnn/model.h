@@ -35,6 +35,11 @@ CNN_API void cnn_model_init(cnn_model *model, uint64_t seed);
 /* Reads a .cnn file. Everything is checked before it is used. */
 CNN_API cnn_status cnn_model_load(const char *path, cnn_model **model);
 
+/* The same for a model that is run and stays as it is: large tensors that the file holds raw are read in place, so the
+ * file must not be written to while the model is open. Such a model cannot be trained, nor given new weights; passes
+ * that make a model of it (cnn/optimize.h) may be run. */
+CNN_API cnn_status cnn_model_open(const char *path, cnn_model **model);
+
 /* How a file is packed. */
 typedef enum cnn_pack {
     CNN_PACK_AUTO,    /* a tensor is coded when that takes less than 75 % of its raw bytes */
