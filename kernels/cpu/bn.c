@@ -3,7 +3,7 @@
  * Mean and variance come from one pass over the batch: sums of x - shift and (x - shift)^2 in double, where shift is
  * the channel's first value. A channel that is constant has variance 0 exactly, and E[(x-shift)^2] - E[x-shift]^2
  * keeps all the digits that matter unless the first value lies 10^7 standard deviations away from the others. */
-#include "kernels/cpu/columns.h"
+#include "kernels/cpu/bn.h"
 #include "kernels/cpu/floats.h"
 
 #include <math.h>
@@ -77,25 +77,15 @@ static float *vector_at(const bn_kernel *kernel, void *workspace, int i)
     return (float *)(void *)((char *)workspace + (size_t)i * kernel->vector_bytes);
 }
 
-static cnn_status bn_train_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+void cnn_bn_statistics(const cnn_columns *columns, void *workspace, float *shift, float eps,
+                       void *const args[CNN_ARG_COUNT])
 {
-    const bn_kernel *kernel = (const bn_kernel *)base;
-    const cnn_columns *columns = &kernel->columns;
     float *mean = args[CNN_ARG_MEAN], *var = args[CNN_ARG_VAR], *invstd = args[CNN_ARG_INVSTD];
-    float *shift = vector_at(kernel, workspace, 0);
-    void *rest = vector_at(kernel, workspace, 1);
     columns->loops->to_f32(columns->dtype, args[CNN_ARG_SRC], shift, columns->channels);
     for (int32_t c = 0; c < columns->channels; c++)
         shift[c] = isfinite(shift[c]) ? shift[c] : 0.0f;
-    bn_pass pass = {.dst_dtype = kernel->dst_dtype,
-                    .x = args[CNN_ARG_SRC],
-                    .mean = mean,
-                    .invstd = invstd,
-                    .shift = shift,
-                    .gamma = args[CNN_ARG_GAMMA],
-                    .beta = args[CNN_ARG_BETA],
-                    .dst = args[CNN_ARG_DST]};
-    const double *sum = cnn_columns_reduce(columns, rest, add_moments, &pass);
+    const bn_pass pass = {.x = args[CNN_ARG_SRC], .shift = shift};
+    const double *sum = cnn_columns_reduce(columns, workspace, add_moments, &pass);
     const double *sum2 = sum + columns->channels;
     double m = (double)columns->pixels;
     for (int32_t c = 0; c < columns->channels; c++) {
@@ -104,9 +94,23 @@ static cnn_status bn_train_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT]
         variance = variance < 0 ? 0 : variance; /* NaN stays */
         mean[c] = (float)(average + (double)shift[c]);
         var[c] = (float)(m > 1 ? variance * (m / (m - 1)) : variance);
-        invstd[c] = (float)(1 / sqrt(variance + (double)base->desc.eps));
+        invstd[c] = (float)(1 / sqrt(variance + (double)eps));
     }
-    cnn_columns_apply(columns, rest, normalize, &pass);
+}
+
+static cnn_status bn_train_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const bn_kernel *kernel = (const bn_kernel *)base;
+    void *rest = vector_at(kernel, workspace, 1);
+    cnn_bn_statistics(&kernel->columns, rest, vector_at(kernel, workspace, 0), base->desc.eps, args);
+    bn_pass pass = {.dst_dtype = kernel->dst_dtype,
+                    .x = args[CNN_ARG_SRC],
+                    .mean = args[CNN_ARG_MEAN],
+                    .invstd = args[CNN_ARG_INVSTD],
+                    .gamma = args[CNN_ARG_GAMMA],
+                    .beta = args[CNN_ARG_BETA],
+                    .dst = args[CNN_ARG_DST]};
+    cnn_columns_apply(&kernel->columns, rest, normalize, &pass);
     return CNN_OK;
 }
 
@@ -128,33 +132,39 @@ static cnn_status bn_infer_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT]
     return CNN_OK;
 }
 
+void cnn_bn_finish_gradient(int32_t channels, int64_t pixels, const double *sum, const double *dot,
+                            void *const args[CNN_ARG_COUNT], float *scale, float *mean_dy, float *mean_dot)
+{
+    const float *gamma = args[CNN_ARG_GAMMA], *invstd = args[CNN_ARG_INVSTD];
+    float *dgamma = args[CNN_ARG_DST2], *dbeta = args[CNN_ARG_DST3];
+    for (int32_t c = 0; c < channels; c++) {
+        dbeta[c] = (float)sum[c];
+        dgamma[c] = (float)dot[c];
+        scale[c] = gamma[c] * invstd[c];
+        mean_dy[c] = (float)(sum[c] / (double)pixels);
+        mean_dot[c] = (float)(dot[c] / (double)pixels);
+    }
+}
+
 static cnn_status bn_grad_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const bn_kernel *kernel = (const bn_kernel *)base;
     const cnn_columns *columns = &kernel->columns;
     float *scale = vector_at(kernel, workspace, 0), *mean_dy = vector_at(kernel, workspace, 1);
-    float *mean_dot = vector_at(kernel, workspace, 2), *dgamma = args[CNN_ARG_DST2], *dbeta = args[CNN_ARG_DST3];
+    float *mean_dot = vector_at(kernel, workspace, 2);
     void *rest = vector_at(kernel, workspace, 3);
     bn_pass pass = {.dst_dtype = kernel->dst_dtype,
                     .x = args[CNN_ARG_SRC],
                     .dy = args[CNN_ARG_SRC2],
                     .mean = args[CNN_ARG_MEAN],
                     .invstd = args[CNN_ARG_INVSTD],
-                    .gamma = args[CNN_ARG_GAMMA],
                     .scale = scale,
                     .mean_dy = mean_dy,
                     .mean_dot = mean_dot,
                     .dst = args[CNN_ARG_DST]};
     const double *sum = cnn_columns_reduce(columns, rest, add_gradients, &pass);
-    const double *dot = sum + columns->channels;
-    double m = (double)columns->pixels;
-    for (int32_t c = 0; c < columns->channels; c++) {
-        dbeta[c] = (float)sum[c];
-        dgamma[c] = (float)dot[c];
-        scale[c] = pass.gamma[c] * pass.invstd[c];
-        mean_dy[c] = (float)(sum[c] / m);
-        mean_dot[c] = (float)(dot[c] / m);
-    }
+    cnn_bn_finish_gradient(columns->channels, columns->pixels, sum, sum + columns->channels, args, scale, mean_dy,
+                           mean_dot);
     cnn_columns_apply(columns, rest, apply_gradient, &pass);
     return CNN_OK;
 }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
+    CNN_NO_INDEX = 255, /* of a pooled maximum: no gradient passes */
     CNN_TILE_MAX_ROWS = 14,
     CNN_GEMM_DEPTH = 256, /* most steps of one tile call: B's panel of that depth stays in cache */
     CNN_GEMM_PITCH = 272, /* floats between rows of packed A: > depth, and rows do not share cache sets */
@@ -90,6 +91,19 @@ typedef struct cnn_cpu_loops {
     /* dx = scale*(dy - mean_dy - (x - mean)*invstd*mean_dot) */
     void (*bn_grad_apply)(const float *x, const float *dy, const float *mean, const float *invstd, const float *scale,
                           const float *mean_dy, const float *mean_dot, int64_t pixels, int channels, float *dx);
+
+    /* Batch norm, ReLU and max-pooling in one, over `channels` of one window: tap t of the window is x[tap[t] + c].
+     * y = the first maximum of the normalized taps, cut at 0 with relu; index = its number, CNN_NO_INDEX where relu cut
+     * it off. NaN wins. */
+    void (*bn_pool)(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
+                    const float *gamma, const float *beta, int channels, bool relu, float *y, uint8_t *index);
+    /* value = the tap that index names, gradient = dy; where it names none, any tap and 0. */
+    void (*pool_select)(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
+                        int channels, float *value, float *gradient);
+    /* As bn_grad_apply, where dy reaches the tap that index names and 0 the others. */
+    void (*bn_pool_grad_apply)(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
+                               const float *mean, const float *invstd, const float *scale, const float *mean_dy,
+                               const float *mean_dot, int channels, float *dx);
 
     /* One more element of each window: where value beats max (first maximum, NaN wins), max and first take it. */
     void (*pool_step)(const float *value, int position, float *max, int32_t *first, int count);

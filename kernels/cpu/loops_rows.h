@@ -177,6 +177,78 @@ static void pool_grad_step(const float *dy, const uint8_t *first, int position, 
     }
 }
 
+/* ---- Batch normalization with ReLU and max-pooling ---- */
+
+enum { POOL_PIECE = 256 /* channels */ };
+
+/* The first maximum of the normalized taps of up to POOL_PIECE channels. */
+static void bn_pool_piece(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
+                          const float *gamma, const float *beta, int channels, bool relu, float *restrict y,
+                          uint8_t *restrict index)
+{
+    float max[POOL_PIECE], value[POOL_PIECE];
+    int32_t first[POOL_PIECE];
+    bn_apply(x + tap[0], mean, invstd, gamma, beta, 1, channels, max);
+    memset(first, 0, sizeof first);
+    for (int t = 1; t < taps; t++) {
+        bn_apply(x + tap[t], mean, invstd, gamma, beta, 1, channels, value);
+        pool_step(value, t, max, first, channels);
+    }
+    const float lowest = relu ? 0.0f : -INFINITY;
+    for (int c = 0; c < channels; c++) {
+        float m = max[c];
+        y[c] = m <= lowest ? lowest : m; /* NaN stays */
+    }
+    const int32_t all = relu ? CNN_NO_INDEX : 0;
+    for (int c = 0; c < channels; c++) {
+        int32_t cut = max[c] > 0.0f ? 0 : all;
+        index[c] = (uint8_t)(first[c] | cut);
+    }
+}
+
+static void bn_pool(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
+                    const float *gamma, const float *beta, int channels, bool relu, float *y, uint8_t *index)
+{
+    for (int c = 0; c < channels; c += POOL_PIECE)
+        bn_pool_piece(x + c, tap, taps, mean + c, invstd + c, gamma + c, beta + c,
+                      channels - c < POOL_PIECE ? channels - c : POOL_PIECE, relu, y + c, index + c);
+}
+
+static void pool_select(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
+                        int channels, float *restrict value, float *restrict gradient)
+{
+    memcpy(value, x + tap[0], (size_t)channels * sizeof *value);
+    for (int t = 1; t < taps; t++) {
+        const float *from = x + tap[t];
+        for (int c = 0; c < channels; c++) {
+            int32_t at = index[c];
+            float here = from[c], other = value[c];
+            value[c] = at == t ? here : other;
+        }
+    }
+    for (int c = 0; c < channels; c++) {
+        int32_t at = index[c];
+        float passed = dy[c];
+        gradient[c] = at < taps ? passed : 0.0f;
+    }
+}
+
+static void bn_pool_grad_apply(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
+                               const float *mean, const float *invstd, const float *scale, const float *mean_dy,
+                               const float *mean_dot, int channels, float *dx)
+{
+    for (int t = 0; t < taps; t++) {
+        const float *restrict from = x + tap[t];
+        float *restrict to = dx + tap[t];
+        for (int c = 0; c < channels; c++) {
+            int32_t at = index[c];
+            float passed = dy[c];
+            float gradient = at == t ? passed : 0.0f;
+            to[c] = scale[c] * (gradient - mean_dy[c] - (from[c] - mean[c]) * invstd[c] * mean_dot[c]);
+        }
+    }
+}
+
 /* ---- Optimizer ---- */
 
 static double sum_squares(const float *g, int64_t count)
@@ -262,6 +334,9 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .bn_grad_sums = bn_grad_sums,
     .bn_apply = bn_apply,
     .bn_grad_apply = bn_grad_apply,
+    .bn_pool = bn_pool,
+    .pool_select = pool_select,
+    .bn_pool_grad_apply = bn_pool_grad_apply,
     .pool_step = pool_step,
     .pool_grad_step = pool_grad_step,
     .sum_squares = sum_squares,
