@@ -1,8 +1,8 @@
-/* 5x5 convolutions at stride 1 and their data gradients by Winograd F(4x4, 5x5).
+/* 3x3 and 5x5 convolutions at stride 1 and their data gradients by Winograd's minimal filtering.
  *
  * The data gradient is the convolution of dy with the filters turned around, input and output channels exchanged, and
- * a padding of 4 - pad. Transformed filters U [64][depth][columns] are kept in panels of two vectors of columns, as
- * conv.c's weights are; they are made once when weights are constant, else at the start of every run. */
+ * a padding of taps - 1 - pad. Transformed filters U [points][depth][columns] are kept in panels of two vectors of
+ * columns, as conv.c's weights are; they are made once when weights are constant, else at the start of every run. */
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/floats.h"
 #include "kernels/cpu/winograd.h"
@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum {
+    MAX_TAPS = CNN_WINO_MAX_TAPS * CNN_WINO_MAX_TAPS,
     FILTER_CHANNELS = 32, /* channels of one filter that are transformed at a time */
     FILTER_PITCH = FILTER_CHANNELS + 16,
     PACK_FILTERS = 64 /* filters of a task that packs for the data gradient */
@@ -18,14 +19,16 @@ enum {
 typedef struct wino_kernel {
     cnn_cpu_kernel cpu;
     const cnn_cpu_loops *loops;
-    bool dgrad;
+    const cnn_wino_form *form;
+    int products;     /* points of a tile: n x n */
+    bool dgrad, adds; /* adds: the epilogue has an ADD, and is not the transform's own */
     int32_t n, in_h, in_w, depth, out_h, out_w, columns; /* depth, columns: channels in and out */
     int32_t pad, depth_pitch, column_pitch;
     cnn_dtype src_dtype, weight_dtype;
     cnn_wino_tiles tiles;
     int depths, panel; /* pieces of the depth; columns of a whole panel */
     ptrdiff_t v_point, m_point, m_pitch, u_point;
-    size_t u_bytes, v_bytes, m_bytes, slot_bytes;
+    size_t u_bytes, v_bytes, m_bytes, outside_bytes, slot_bytes;
     int slots;
 } wino_kernel;
 
@@ -34,6 +37,7 @@ typedef struct wino_run {
     void *const *args;
     const void *weights;
     float *u, *v, *m;
+    void *outside; /* zeros: a pixel of SRC outside the image */
     char *scratch;
     int32_t first, images; /* of the chunk */
 } wino_run;
@@ -56,12 +60,12 @@ static float *u_panel(const wino_kernel *kernel, float *u, int point, int32_t co
 
 /* ---- Filters ---- */
 
-/* The taps of filter k, channels [first, first+count), as taps [25][FILTER_PITCH], in their order or turned around;
- * zeros up to `width`. */
+/* The taps of filter k, channels [first, first+count), as taps [taps x taps][FILTER_PITCH], in their order or turned
+ * around; zeros up to `width`. */
 static void read_taps(const wino_kernel *kernel, const void *weights, int32_t k, int32_t first, int32_t count,
                       int width, float *taps)
 {
-    const int all = CNN_WINO_TAPS * CNN_WINO_TAPS;
+    const int all = kernel->form->taps * kernel->form->taps;
     const int32_t channels = kernel->dgrad ? kernel->columns : kernel->depth;
     const size_t size = cnn_dtype_bytes(kernel->weight_dtype);
     for (int tap = 0; tap < all; tap++) {
@@ -81,16 +85,16 @@ static void pack_forward_task(void *context, int task, int worker)
     const int32_t column = task * kernel->panel;
     const int width = panel_width(kernel, column);
     const int32_t filters = kernel->columns - column < width ? kernel->columns - column : width;
-    float *taps = scratch_of(run, worker), *points = taps + CNN_WINO_TAPS * CNN_WINO_TAPS * FILTER_PITCH;
+    float *taps = scratch_of(run, worker), *points = taps + MAX_TAPS * FILTER_PITCH;
     const ptrdiff_t point_pitch = kernel->panel * FILTER_PITCH;
     for (int32_t first = 0; first < kernel->depth; first += FILTER_CHANNELS) {
         const int32_t count = kernel->depth - first < FILTER_CHANNELS ? kernel->depth - first : FILTER_CHANNELS;
         const int whole = cnn_wino_pad(kernel->loops, count);
         for (int32_t i = 0; i < filters; i++) {
             read_taps(kernel, run->weights, column + i, first, count, whole, taps);
-            kernel->loops->wino_filter(taps, FILTER_PITCH, whole, points + i * FILTER_PITCH, point_pitch);
+            kernel->form->filter(taps, FILTER_PITCH, whole, points + i * FILTER_PITCH, point_pitch);
         }
-        for (int point = 0; point < CNN_WINO_PRODUCTS; point++)
+        for (int point = 0; point < kernel->products; point++)
             kernel->loops->transpose(points + point * point_pitch, FILTER_PITCH, filters, count,
                                      u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width, width);
     }
@@ -109,8 +113,8 @@ static void pack_dgrad_task(void *context, int task, int worker)
     float *taps = scratch_of(run, worker);
     for (int32_t k = first; k < last; k++) {
         read_taps(kernel, run->weights, k, column, count, width, taps);
-        kernel->loops->wino_filter(taps, FILTER_PITCH, width, u_panel(kernel, run->u, 0, column) + (ptrdiff_t)k * width,
-                                   kernel->u_point);
+        kernel->form->filter(taps, FILTER_PITCH, width, u_panel(kernel, run->u, 0, column) + (ptrdiff_t)k * width,
+                             kernel->u_point);
     }
 }
 
@@ -131,22 +135,20 @@ static void input_task(void *context, int task, int worker)
     const wino_run *run = context;
     const wino_kernel *kernel = run->kernel;
     const cnn_wino_tiles *tiles = &kernel->tiles;
-    const int32_t image = task / tiles->down, row = task % tiles->down;
-    const int32_t columns = tiles->across * CNN_WINO_OUTPUTS + CNN_WINO_TAPS - 1;
-    const ptrdiff_t pixel = kernel->depth_pitch;
-    const cnn_wino_source source = {kernel->loops, kernel->src_dtype, run->args[CNN_ARG_SRC], kernel->in_h,
-                                    kernel->in_w,  kernel->depth,     kernel->depth_pitch};
-    float *band = scratch_of(run, worker);
-    cnn_wino_stage(&source, run->first + image, row * CNN_WINO_OUTPUTS - kernel->pad, CNN_WINO_POINTS, -kernel->pad,
-                   columns, band);
+    const int32_t image = task / tiles->down, row = task % tiles->down, step = kernel->form->outputs;
+    const cnn_wino_image src = {kernel->src_dtype, run->args[CNN_ARG_SRC], kernel->in_h,
+                                kernel->in_w,      kernel->depth,          run->outside};
+    void *pixel[CNN_WINO_MAX_PIXELS];
+    (void)worker;
     for (int32_t x = 0; x < tiles->across; x++) {
         const int64_t tile = (int64_t)image * tiles->all + row * tiles->across + x;
         for (int d = 0; d < kernel->depths; d++) {
-            const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth_pitch - first;
-            kernel->loops->wino_input(
-                band + x * CNN_WINO_OUTPUTS * pixel + first, columns * pixel, pixel,
-                left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH,
-                run->v + (ptrdiff_t)d * CNN_WINO_PRODUCTS * kernel->v_point + tile * CNN_GEMM_PITCH, kernel->v_point);
+            const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth - first;
+            cnn_wino_pixels(&src, run->first + image, row * step - kernel->pad, x * step - kernel->pad,
+                            kernel->form->points, first, pixel);
+            kernel->form->input(
+                kernel->src_dtype, (const void *const *)pixel, left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH,
+                run->v + (ptrdiff_t)d * kernel->products * kernel->v_point + tile * CNN_GEMM_PITCH, kernel->v_point);
         }
     }
 }
@@ -166,7 +168,7 @@ static void product_task(void *context, int point, int worker)
         for (int d = 0; d < kernel->depths; d++) {
             const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth - first;
             const float *u = u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width;
-            const float *v = run->v + ((ptrdiff_t)d * CNN_WINO_PRODUCTS + point) * kernel->v_point;
+            const float *v = run->v + ((ptrdiff_t)d * kernel->products + point) * kernel->v_point;
             float *m = run->m + point * kernel->m_point + column;
             for (int b = 0; b < blocks; b++) {
                 const int row = count * b / blocks, rows = count * (b + 1) / blocks - row;
@@ -177,25 +179,45 @@ static void product_task(void *context, int point, int worker)
     }
 }
 
+/* The epilogue of a tile whose outputs lie in `pixels` [outputs x outputs][column_pitch]. */
+static void finish_tile(const wino_run *run, int32_t n, int32_t y, int32_t x, float *pixels)
+{
+    const wino_kernel *kernel = run->kernel;
+    const int outputs = kernel->form->outputs;
+    for (int i = 0; i < outputs * outputs; i++) {
+        const int32_t row = y + i / outputs, column = x + i % outputs;
+        if (row < kernel->out_h && column < kernel->out_w)
+            cnn_epilogue_store(kernel->loops, &kernel->cpu.base.desc, run->args, pixels + i * kernel->column_pitch,
+                               ((int64_t)n * kernel->out_h + row) * kernel->out_w + column, 0, kernel->columns);
+    }
+}
+
 /* Task: a row of tiles of one image from M to DST. */
 static void output_task(void *context, int task, int worker)
 {
     const wino_run *run = context;
     const wino_kernel *kernel = run->kernel;
+    const cnn_op_desc *desc = &kernel->cpu.base.desc;
     const cnn_wino_tiles *tiles = &kernel->tiles;
-    const int32_t image = task / tiles->down, row = task % tiles->down;
-    float *pixels = scratch_of(run, worker); /* [4][4][column_pitch] */
+    const int outputs = kernel->form->outputs;
+    const int32_t image = run->first + task / tiles->down, row = task % tiles->down;
+    const cnn_wino_image dst = {
+        desc->arg[CNN_ARG_DST].dtype, run->args[CNN_ARG_DST], kernel->out_h, kernel->out_w, kernel->columns, NULL};
+    const cnn_wino_end none = {0},
+                       end = {.bias = run->args[CNN_ARG_BIAS], .relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU)};
+    float *sums = scratch_of(run, worker);
+    void *pixel[CNN_WINO_MAX_PIXELS];
+    for (int i = 0; i < outputs * outputs; i++)
+        pixel[i] = sums + i * kernel->column_pitch;
     for (int32_t column = 0; column < tiles->across; column++) {
-        const int64_t tile = (int64_t)image * tiles->all + row * tiles->across + column;
-        kernel->loops->wino_output(run->m + tile * kernel->m_pitch, kernel->m_point, kernel->column_pitch, pixels,
-                                   kernel->column_pitch);
-        for (int i = 0; i < CNN_WINO_OUTPUTS * CNN_WINO_OUTPUTS; i++) {
-            const int32_t y = row * CNN_WINO_OUTPUTS + i / CNN_WINO_OUTPUTS;
-            const int32_t x = column * CNN_WINO_OUTPUTS + i % CNN_WINO_OUTPUTS;
-            if (y < kernel->out_h && x < kernel->out_w)
-                cnn_epilogue_store(kernel->loops, &kernel->cpu.base.desc, run->args, pixels + i * kernel->column_pitch,
-                                   ((int64_t)(run->first + image) * kernel->out_h + y) * kernel->out_w + x, 0,
-                                   kernel->columns);
+        const int64_t tile = (int64_t)(task / tiles->down) * tiles->all + row * tiles->across + column;
+        const float *m = run->m + tile * kernel->m_pitch;
+        if (kernel->adds) {
+            kernel->form->output(m, kernel->m_point, kernel->columns, CNN_F32, pixel, &none);
+            finish_tile(run, image, row * outputs, column * outputs, sums);
+        } else {
+            cnn_wino_pixels(&dst, image, row * outputs, column * outputs, outputs, 0, pixel);
+            kernel->form->output(m, kernel->m_point, kernel->columns, dst.dtype, pixel, &end);
         }
     }
 }
@@ -210,7 +232,9 @@ static cnn_status wino_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COU
     wino_run run = {.kernel = kernel, .args = args, .weights = args[CNN_ARG_WEIGHT]};
     run.v = (float *)(void *)memory;
     run.m = (float *)(void *)(memory + kernel->v_bytes);
-    run.scratch = memory + kernel->v_bytes + kernel->m_bytes;
+    run.outside = memory + kernel->v_bytes + kernel->m_bytes;
+    run.scratch = (char *)run.outside + kernel->outside_bytes;
+    memset(run.outside, 0, kernel->outside_bytes);
     if (base->pack) {
         run.u = kernel->cpu.packed;
     } else {
@@ -220,7 +244,7 @@ static cnn_status wino_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COU
     for (int chunk = 0; chunk < kernel->tiles.chunks; chunk++) {
         run.images = cnn_wino_chunk(&kernel->tiles, kernel->n, chunk, &run.first);
         cnn_cpu_parallel(host, run.images * kernel->tiles.down, kernel->slots, input_task, &run);
-        host->parallel(CNN_WINO_PRODUCTS, product_task, &run);
+        host->parallel(kernel->products, product_task, &run);
         cnn_cpu_parallel(host, run.images * kernel->tiles.down, kernel->slots, output_task, &run);
     }
     return CNN_OK;
@@ -247,21 +271,16 @@ static cnn_status wino_pack(cnn_kernel *base, const void *weights)
 
 bool cnn_cpu_conv_winograd_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
-    (void)isa;
-    return cnn_wino_suits(desc, why) && cnn_epilogue_suits(desc, why);
+    return cnn_epilogue_suits(desc, why) && cnn_wino_choose(desc, cnn_cpu_loops_get(isa), why);
 }
 
 static void choose_memory(wino_kernel *kernel)
 {
-    const size_t floats = sizeof(float), products = CNN_WINO_PRODUCTS;
+    const size_t floats = sizeof(float), products = (size_t)kernel->products;
     const size_t tiles = (size_t)(kernel->tiles.images * kernel->tiles.all);
-    const size_t band = (size_t)(CNN_WINO_POINTS * (kernel->tiles.across * CNN_WINO_OUTPUTS + CNN_WINO_TAPS - 1)) *
-                        (size_t)kernel->depth_pitch;
-    const size_t outputs = (size_t)(CNN_WINO_OUTPUTS * CNN_WINO_OUTPUTS) * (size_t)kernel->column_pitch;
-    const size_t filters =
-        (size_t)(CNN_WINO_TAPS * CNN_WINO_TAPS + (kernel->dgrad ? 0 : CNN_WINO_PRODUCTS * kernel->panel)) *
-        FILTER_PITCH;
-    const size_t scratch = band > outputs ? band : outputs;
+    const size_t outputs = (size_t)(kernel->form->outputs * kernel->form->outputs) * (size_t)kernel->column_pitch;
+    const size_t filters = (size_t)(MAX_TAPS + (kernel->dgrad ? 0 : kernel->products * kernel->panel)) * FILTER_PITCH;
+    const size_t sums = kernel->adds ? outputs : 0;
     kernel->v_point = (ptrdiff_t)tiles * CNN_GEMM_PITCH + CNN_WINO_POINT_EXTRA;
     kernel->m_pitch = kernel->column_pitch + CNN_WINO_PITCH_EXTRA;
     kernel->m_point = (ptrdiff_t)tiles * kernel->m_pitch + CNN_WINO_POINT_EXTRA;
@@ -269,9 +288,11 @@ static void choose_memory(wino_kernel *kernel)
     kernel->v_bytes = cnn_cpu_aligned((size_t)kernel->depths * products * (size_t)kernel->v_point * floats);
     kernel->m_bytes = cnn_cpu_aligned(products * (size_t)kernel->m_point * floats);
     kernel->u_bytes = cnn_cpu_aligned(products * (size_t)kernel->u_point * floats);
-    kernel->slot_bytes = cnn_cpu_aligned((scratch > filters ? scratch : filters) * floats);
+    kernel->slot_bytes = cnn_cpu_aligned((sums > filters ? sums : filters) * floats);
+    kernel->outside_bytes = cnn_cpu_aligned((size_t)kernel->depth_pitch * floats);
     kernel->slots = kernel->cpu.device->host->threads();
-    kernel->cpu.base.workspace_bytes = kernel->v_bytes + kernel->m_bytes + (size_t)kernel->slots * kernel->slot_bytes +
+    kernel->cpu.base.workspace_bytes = kernel->v_bytes + kernel->m_bytes + kernel->outside_bytes +
+                                       (size_t)kernel->slots * kernel->slot_bytes +
                                        (kernel->cpu.base.pack ? 0 : kernel->u_bytes);
 }
 
@@ -283,8 +304,12 @@ cnn_status cnn_cpu_conv_winograd_make(cnn_device *device, const cnn_op_desc *des
         return status;
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const bool dgrad = desc->op == CNN_OP_CONV_DGRAD;
+    char why[CNN_REASON_BYTES];
     kernel->loops = cnn_cpu_loops_get(device->isa);
+    kernel->form = cnn_wino_choose(desc, kernel->loops, why);
+    kernel->products = kernel->form->points * kernel->form->points;
     kernel->dgrad = dgrad;
+    kernel->adds = cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD);
     kernel->n = shape.n;
     kernel->in_h = dgrad ? shape.p : shape.h;
     kernel->in_w = dgrad ? shape.q : shape.w;
@@ -292,12 +317,12 @@ cnn_status cnn_cpu_conv_winograd_make(cnn_device *device, const cnn_op_desc *des
     kernel->out_h = dgrad ? shape.h : shape.p;
     kernel->out_w = dgrad ? shape.w : shape.q;
     kernel->columns = dgrad ? shape.c : shape.k;
-    kernel->pad = dgrad ? CNN_WINO_TAPS - 1 - shape.pad : shape.pad;
+    kernel->pad = dgrad ? shape.r - 1 - shape.pad : shape.pad;
     kernel->depth_pitch = cnn_wino_pad(kernel->loops, kernel->depth);
     kernel->column_pitch = cnn_wino_pad(kernel->loops, kernel->columns);
     kernel->src_dtype = desc->arg[CNN_ARG_SRC].dtype;
     kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
-    kernel->tiles = cnn_wino_tiles_of(kernel->n, kernel->out_h, kernel->out_w);
+    kernel->tiles = cnn_wino_tiles_of(kernel->form, kernel->n, kernel->out_h, kernel->out_w);
     kernel->depths = (kernel->depth_pitch + CNN_GEMM_DEPTH - 1) / CNN_GEMM_DEPTH;
     kernel->panel = 2 * kernel->loops->lanes;
     kernel->cpu.base.run = wino_run_kernel;

@@ -11,19 +11,41 @@
 enum {
     CNN_NO_INDEX = 255, /* of a pooled maximum: no gradient passes */
     CNN_TILE_MAX_ROWS = 14,
+    CNN_TILE_PIECE = 64,  /* products that a tile sums in a row: sums of such sums err less than one long one */
     CNN_GEMM_DEPTH = 256, /* most steps of one tile call: B's panel of that depth stays in cache */
     CNN_GEMM_PITCH = 272, /* floats between rows of packed A: > depth, and rows do not share cache sets */
     CNN_DOT_OUTPUTS = 4,  /* of one cnn_dot_fn call */
     CNN_DOT_IMAGES = 4
 };
 
-/* Winograd F(4x4, 5x5): a tile of 8x8 inputs gives 4x4 outputs. */
-enum { CNN_WINO_TAPS = 5, CNN_WINO_OUTPUTS = 4, CNN_WINO_POINTS = 8, CNN_WINO_PRODUCTS = 64 };
+/* Winograd's F(m x m, r x r): a tile of n x n inputs, n = m + r - 1, gives m x m outputs by n x n products. */
+enum { CNN_WINO_FORMS = 4, CNN_WINO_MAX_POINTS = 9, CNN_WINO_MAX_TAPS = 5 };
+
+/* What ends an output transform. */
+typedef struct cnn_wino_end {
+    const float *bias; /* [channels], or NULL */
+    bool relu;
+} cnn_wino_end;
+
+/* One form: its transforms of all `channels` of one tile. pixel: n x n or m x m of them, line by line, each `channels`
+ * of a float dtype. Points lie point_pitch floats apart, line by line, the taps of a filter tap_pitch; both have room
+ * for whole vectors, whose lanes beyond `channels` may become anything. */
+typedef struct cnn_wino_form {
+    int taps, outputs, points;
+    void (*input)(cnn_dtype dtype, const void *const *pixel, int channels, float *dst, ptrdiff_t point_pitch);
+    /* pixels that are NULL are left out */
+    void (*output)(const float *src, ptrdiff_t point_pitch, int channels, cnn_dtype dtype, void *const *pixel,
+                   const cnn_wino_end *end);
+    void (*filter)(const float *src, ptrdiff_t tap_pitch, int channels, float *dst, ptrdiff_t point_pitch);
+    void (*output_grad)(cnn_dtype dtype, const void *const *pixel, int channels, float *dst, ptrdiff_t point_pitch);
+    void (*filter_grad)(const float *src, ptrdiff_t point_pitch, int channels, float *dst, ptrdiff_t tap_pitch);
+} cnn_wino_form;
 
 /* One tile of a matrix product in registers: c[i][j] (+)= sum_k a(i,k) * b(k,j), k < depth.
  *   by rows:  a(i,k) = a[i*CNN_GEMM_PITCH + k*a_step], a_step = 1
  *   by steps: a(i,k) = a[i + k*a_step]
- * b(k,j) = b[k*b_step + j], c row i at c + i*c_pitch. j runs over one or two whole vectors. `add` adds to what c holds.
+ * b(k,j) = b[k*b_step + j], c row i at c + i*c_pitch. j runs over one or two whole vectors. `add` adds the sum to what
+ * c holds.
  */
 typedef void (*cnn_tile_fn)(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, float *c,
                             ptrdiff_t c_pitch, int depth, bool add);
@@ -55,16 +77,7 @@ typedef struct cnn_cpu_loops {
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
 
-    /* Winograd's transforms (loops_winograd.h) of `channels` (whole vectors) of one tile. Pixels of a tile lie
-     * row_pitch and pixel_pitch floats apart, its 64 points point_pitch, the 25 taps of a filter tap_pitch. */
-    void (*wino_input)(const float *src, ptrdiff_t row_pitch, ptrdiff_t pixel_pitch, int channels, float *dst,
-                       ptrdiff_t point_pitch); /* 8x8 pixels -> points */
-    void (*wino_output)(const float *src, ptrdiff_t point_pitch, int channels, float *dst,
-                        ptrdiff_t pixel_pitch); /* points -> 4x4 pixels, row by row */
-    void (*wino_output_grad)(const float *src, ptrdiff_t row_pitch, ptrdiff_t pixel_pitch, int channels, float *dst,
-                             ptrdiff_t point_pitch); /* 4x4 pixels -> points */
-    void (*wino_filter)(const float *src, ptrdiff_t tap_pitch, int channels, float *dst, ptrdiff_t point_pitch);
-    void (*wino_filter_grad)(const float *src, ptrdiff_t point_pitch, int channels, float *dst, ptrdiff_t tap_pitch);
+    const cnn_wino_form *wino[CNN_WINO_FORMS]; /* loops_winograd.h */
 
     /* `count` elements of a float dtype to and from f32; f32 is copied. */
     void (*to_f32)(cnn_dtype dtype, const void *src, float *dst, int64_t count);

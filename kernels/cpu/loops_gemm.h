@@ -8,30 +8,37 @@ VEC_INLINE void tile(const int rows, const int vectors, const float *a, const pt
                      const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add)
 {
     vec sum[VEC_TILE_ROWS][2];
-    VEC_UNROLL
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = add ? vec_load(c + i * c_pitch + j * VEC_LANES) : vec_zero();
-    for (int k = 0; k < depth; k++) {
-        vec b0 = vec_load(b);
-        vec b1 = vectors == 2 ? vec_load(b + VEC_LANES) : vec_zero();
+    do {
+        const int piece = depth < CNN_TILE_PIECE ? depth : CNN_TILE_PIECE;
         VEC_UNROLL
-        for (int i = 0; i < rows; i++) {
-            vec x = vec_set(a[i * a_row]);
-            sum[i][0] = vec_fma(x, b0, sum[i][0]);
-            VEC_KEEP(sum[i][0]);
-            if (vectors == 2) {
-                sum[i][1] = vec_fma(x, b1, sum[i][1]);
-                VEC_KEEP(sum[i][1]);
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] = vec_zero();
+        for (int k = 0; k < piece; k++) {
+            vec b0 = vec_load(b);
+            vec b1 = vectors == 2 ? vec_load(b + VEC_LANES) : vec_zero();
+            VEC_UNROLL
+            for (int i = 0; i < rows; i++) {
+                vec x = vec_set(a[i * a_row]);
+                sum[i][0] = vec_fma(x, b0, sum[i][0]);
+                VEC_KEEP(sum[i][0]);
+                if (vectors == 2) {
+                    sum[i][1] = vec_fma(x, b1, sum[i][1]);
+                    VEC_KEEP(sum[i][1]);
+                }
             }
+            a += a_step;
+            b += b_step;
         }
-        a += a_step;
-        b += b_step;
-    }
-    VEC_UNROLL
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++)
-            vec_store(c + i * c_pitch + j * VEC_LANES, sum[i][j]);
+        VEC_UNROLL
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < vectors; j++) {
+                float *to = c + i * c_pitch + j * VEC_LANES;
+                vec_store(to, add ? vec_add(vec_load(to), sum[i][j]) : sum[i][j]);
+            }
+        add = true;
+        depth -= piece;
+    } while (depth > 0);
 }
 
 #define DEFINE_TILE(ROWS, VECTORS)                                                                                   \

@@ -67,8 +67,25 @@ VEC_INLINE vec vec_fma(vec a, vec b, vec c)
     return _mm512_fmadd_ps(a, b, c);
 }
 
+/* a*b - c */
+VEC_INLINE vec vec_fms(vec a, vec b, vec c)
+{
+    return _mm512_fmsub_ps(a, b, c);
+}
+
 /* Keeps an accumulator in its register: gcc 12 otherwise spills some of a full tile in every step. */
 #define VEC_KEEP(x) __asm__("" : "+v"(x))
+
+/* x <= 0 ? 0 : x; NaN stays */
+VEC_INLINE vec vec_relu(vec x)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLE_UQ), x);
+}
+
+VEC_INLINE vec vec_load_bf16(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16));
+}
 
 VEC_INLINE vec vec_load_f16(const uint16_t *p)
 {
@@ -128,7 +145,23 @@ VEC_INLINE vec vec_fma(vec a, vec b, vec c)
     return _mm256_fmadd_ps(a, b, c);
 }
 
+/* a*b - c */
+VEC_INLINE vec vec_fms(vec a, vec b, vec c)
+{
+    return _mm256_fmsub_ps(a, b, c);
+}
+
 #define VEC_KEEP(x) __asm__("" : "+x"(x))
+
+VEC_INLINE vec vec_relu(vec x)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NLE_UQ), x);
+}
+
+VEC_INLINE vec vec_load_bf16(const uint16_t *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)), 16));
+}
 
 VEC_INLINE vec vec_load_f16(const uint16_t *p)
 {
@@ -190,7 +223,25 @@ VEC_INLINE vec vec_fma(vec a, vec b, vec c)
     return a * b + c;
 }
 
+VEC_INLINE vec vec_fms(vec a, vec b, vec c)
+{
+    return a * b - c;
+}
+
 #define VEC_KEEP(x) ((void)0)
+
+VEC_INLINE vec vec_relu(vec x)
+{
+    for (int i = 0; i < VEC_LANES; i++)
+        x[i] = x[i] <= 0.0f ? 0.0f : x[i];
+    return x;
+}
+
+VEC_INLINE vec vec_load_bf16(const uint16_t *p)
+{
+    return (vec){cnn_cpu_bf16_to_f32(p[0]), cnn_cpu_bf16_to_f32(p[1]), cnn_cpu_bf16_to_f32(p[2]),
+                 cnn_cpu_bf16_to_f32(p[3])};
+}
 
 VEC_INLINE vec vec_load_f16(const uint16_t *p)
 {

@@ -1,13 +1,13 @@
-/* What the Winograd kernels for 5x5 convolutions at stride 1 share: tiles, padding, staging.
+/* What the Winograd kernels for convolutions at stride 1 share: the choice of a form, tiles, pixels.
  *
- * An image of P x Q outputs is cut into tiles of 4x4; a tile needs 8x8 inputs and has 64 points. For some images at a
- * time ("a chunk"): transform the inputs of all tiles, multiply point by point (64 matrix products over channels),
- * transform back. Between the steps the values of a point lie together:
+ * An image of P x Q outputs is cut into tiles of m x m; a tile needs n x n inputs and has n x n points. For some images
+ * at a time ("a chunk"): transform the inputs of all tiles, multiply point by point (n x n matrix products over
+ * channels), transform back. Between the steps the values of a point lie together:
  *
- *   V [64][tiles of the chunk][channels in]     M [64][tiles of the chunk][channels out]
+ *   V [points][tiles of the chunk][channels in]     M [points][tiles of the chunk][channels out]
  *
- * with pitches that keep the 64 streams out of each other's cache sets. Channels are padded with zeros to whole
- * vectors. Partition and order follow from the shape alone. */
+ * with pitches that keep the streams of the points out of each other's cache sets. Partition and order follow from the
+ * shape alone. */
 #ifndef CNN_CPU_WINOGRAD_H
 #define CNN_CPU_WINOGRAD_H
 
@@ -15,6 +15,7 @@
 #include "kernels/cpu/shape.h"
 
 enum {
+    CNN_WINO_MAX_PIXELS = CNN_WINO_MAX_POINTS * CNN_WINO_MAX_POINTS,
     CNN_WINO_PITCH_EXTRA = 16, /* floats between rows, and ... */
     CNN_WINO_POINT_EXTRA = 48  /* ... between points, beyond what they hold */
 };
@@ -25,14 +26,14 @@ typedef struct cnn_wino_tiles {
     int chunks;
 } cnn_wino_tiles;
 
+/* The form that takes the least work for a CONV, CONV_DGRAD or CONV_WGRAD, or NULL where a direct sum takes less. */
+const cnn_wino_form *cnn_wino_choose(const cnn_op_desc *desc, const cnn_cpu_loops *loops, char *why);
+
 /* Tiles that cover height x width outputs of n images; chunks of about equal size. */
-cnn_wino_tiles cnn_wino_tiles_of(int32_t n, int32_t height, int32_t width);
+cnn_wino_tiles cnn_wino_tiles_of(const cnn_wino_form *form, int32_t n, int32_t height, int32_t width);
 
 /* Images [*first, *first + returned) of a chunk. */
 int32_t cnn_wino_chunk(const cnn_wino_tiles *tiles, int32_t n, int chunk, int32_t *first);
-
-/* Whether the transforms pay: 5x5 at stride 1, enough channels and pixels to fill tiles and vectors. */
-bool cnn_wino_suits(const cnn_op_desc *desc, char *why);
 
 /* Channels rounded up to whole vectors. */
 static inline int32_t cnn_wino_pad(const cnn_cpu_loops *loops, int32_t channels)
@@ -40,17 +41,16 @@ static inline int32_t cnn_wino_pad(const cnn_cpu_loops *loops, int32_t channels)
     return (channels + loops->lanes - 1) / loops->lanes * loops->lanes;
 }
 
-/* A tensor [n,h,w,c] of a float dtype from which bands of rows are staged. */
-typedef struct cnn_wino_source {
-    const cnn_cpu_loops *loops;
+/* A tensor [n,h,w,c] of a float dtype. */
+typedef struct cnn_wino_image {
     cnn_dtype dtype;
-    const void *data;
-    int32_t h, w, c, pitch; /* pitch: floats between staged pixels, >= c */
-} cnn_wino_source;
+    void *data;
+    int32_t h, w, c;
+    void *outside; /* stands for each pixel outside the image, from channel 0 on; may be NULL */
+} cnn_wino_image;
 
-/* Writes rows [y, y+rows) x columns [x, x+columns) of image n to band [rows][columns][pitch] as f32; what lies outside
- * the image, and channels beyond c, are 0. */
-void cnn_wino_stage(const cnn_wino_source *source, int32_t n, int32_t y, int32_t rows, int32_t x, int32_t columns,
-                    float *band);
+/* The size x size pixels of image n from row y and column x on, each from channel `channel` on. */
+void cnn_wino_pixels(const cnn_wino_image *image, int32_t n, int32_t y, int32_t x, int size, int32_t channel,
+                     void *pixel[CNN_WINO_MAX_PIXELS]);
 
 #endif

@@ -141,8 +141,8 @@ static bool may_transform(const shape *s, const variant *v)
 {
     const int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad),
                   q = cnn_window_count(s->w, s->s, s->stride, s->pad);
-    return v->dtype != CNN_I8 && s->r == 5 && s->s == 5 && s->stride == 1 && s->c >= 32 && s->k >= 32 &&
-           s->n * p * q >= 64;
+    return v->dtype != CNN_I8 && s->r == s->s && (s->r == 3 || s->r == 5) && s->stride == 1 && s->c >= 16 &&
+           s->k >= 16 && s->n * p * q >= 64;
 }
 
 static const variant *real_variant(const variant *v, variant *copy)
