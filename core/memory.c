@@ -1,4 +1,5 @@
 /* Allocation with overflow checks and, for tests, a failure at the n-th call. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "core/memory.h"
 
 #include "cnn/backend.h"
@@ -9,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20, HUGE_PAGES_FROM = 16 << 20 };
 
 static atomic_long fail_at;
 static atomic_long allocation_count;
@@ -77,16 +81,32 @@ char *cnn_strdup(const char *text)
     return copy;
 }
 
+/* Large memory asks for huge pages: kernels walk through many distant places of it at once, more than a CPU's table of
+ * small pages holds. Where the system has none it stays as it is. */
+static void ask_for_huge_pages(void *memory, size_t bytes)
+{
+#if defined(MADV_HUGEPAGE)
+    if (bytes >= HUGE_PAGES_FROM)
+        (void)madvise(memory, bytes, MADV_HUGEPAGE);
+#else
+    (void)memory;
+    (void)bytes;
+#endif
+}
+
 void *cnn_aligned_alloc(size_t bytes)
 {
-    if (bytes > SIZE_MAX - CNN_ALIGN) {
+    const size_t align = bytes >= HUGE_PAGES_FROM ? HUGE_PAGE : CNN_ALIGN;
+    if (bytes > SIZE_MAX - align) {
         report(bytes);
         return NULL;
     }
-    size_t rounded = (bytes + CNN_ALIGN - 1) / CNN_ALIGN * CNN_ALIGN;
-    void *memory = allocation_allowed() ? aligned_alloc(CNN_ALIGN, rounded ? rounded : CNN_ALIGN) : NULL;
+    size_t rounded = (bytes + align - 1) / align * align;
+    void *memory = allocation_allowed() ? aligned_alloc(align, rounded ? rounded : align) : NULL;
     if (!memory)
         report(bytes);
+    else
+        ask_for_huge_pages(memory, rounded);
     return memory;
 }
 
