@@ -153,6 +153,27 @@ static void input_task(void *context, int task, int worker)
     }
 }
 
+/* What block b of `blocks` needs after the columns that it works on, and at the next point that this thread is likely
+ * to take: a piece of the next panel of U, where the next sums go, some columns of the next V. */
+CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t column, int row, int rows, int b,
+                                      int blocks)
+{
+    const wino_kernel *kernel = run->kernel;
+    const int ahead = point + kernel->slots < kernel->products ? kernel->slots : 0;
+    const bool last = column + kernel->panel >= kernel->column_pitch;
+    const int next = last ? point + ahead : point;
+    const int32_t next_column = last ? 0 : column + kernel->panel;
+    const int32_t floats = kernel->depth * kernel->panel / blocks, share = kernel->depth * kernel->panel;
+    cnn_wino_prefetch(u_panel(kernel, run->u, next, next_column) + b * floats, 0, 1, floats < share ? floats : share);
+    cnn_wino_prefetch(run->m + next * kernel->m_point + row * kernel->m_pitch + next_column, kernel->m_pitch, rows,
+                      kernel->panel);
+    const int panels = (kernel->column_pitch + kernel->panel - 1) / kernel->panel;
+    const int32_t part = (kernel->depth_pitch + panels - 1) / panels, first = column / kernel->panel * part;
+    if (first < kernel->depth && kernel->depths == 1)
+        cnn_wino_prefetch(run->v + (point + ahead) * kernel->v_point + (ptrdiff_t)row * CNN_GEMM_PITCH + first,
+                          CNN_GEMM_PITCH, rows, part);
+}
+
 /* Task: M = V U at one point. */
 static void product_task(void *context, int point, int worker)
 {
@@ -172,6 +193,8 @@ static void product_task(void *context, int point, int worker)
             float *m = run->m + point * kernel->m_point + column;
             for (int b = 0; b < blocks; b++) {
                 const int row = count * b / blocks, rows = count * (b + 1) / blocks - row;
+                if (d == 0)
+                    prefetch_product(run, point, column, row, rows, b, blocks);
                 multiply[rows - 1](v + (ptrdiff_t)row * CNN_GEMM_PITCH, 1, u, width, m + row * kernel->m_pitch,
                                    kernel->m_pitch, left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH, d > 0);
             }

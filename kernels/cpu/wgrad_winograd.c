@@ -64,6 +64,28 @@ static void transform_task(void *context, int task, int worker)
     }
 }
 
+/* What comes after filters [k, k + rows) of a column panel: where the next panel's sums go, and a share of the rows of
+ * D and V at the next point that this thread is likely to take. */
+CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t column, int k, int rows, int b,
+                                      int blocks)
+{
+    const wino_wgrad *kernel = run->kernel;
+    const int32_t panel = 2 * kernel->loops->lanes;
+    const int ahead = point + kernel->slots < kernel->products ? point + kernel->slots : point;
+    const bool last = column + panel >= kernel->c_pitch;
+    const int next = last ? ahead : point;
+    const int32_t next_column = last ? 0 : column + panel;
+    const int depth = run->images * kernel->tiles.all;
+    cnn_wino_prefetch(run->u + next * kernel->u_point + k * kernel->u_pitch + next_column, kernel->u_pitch, rows,
+                      panel);
+    const int tile = depth * b / blocks, tiles = depth * (b + 1) / blocks - tile;
+    const int panels = (kernel->c_pitch + panel - 1) / panel, part = (kernel->k_pitch + panels - 1) / panels;
+    cnn_wino_prefetch(run->v + ahead * kernel->v_point + tile * kernel->v_pitch + column, kernel->v_pitch, tiles,
+                      panel);
+    cnn_wino_prefetch(run->d + ahead * kernel->d_point + tile * kernel->d_pitch + column / panel * part,
+                      kernel->d_pitch, tiles, part);
+}
+
 /* Task: U += D' V at one point. */
 static void product_task(void *context, int point, int worker)
 {
@@ -79,6 +101,7 @@ static void product_task(void *context, int point, int worker)
         const cnn_tile_fn *multiply = loops->tile_by_steps[kernel->c_pitch - column > loops->lanes];
         for (int b = 0; b < blocks; b++) {
             const int k = filters * b / blocks, rows = filters * (b + 1) / blocks - k;
+            prefetch_product(run, point, column, k, rows, b, blocks);
             multiply[rows - 1](d + k, kernel->d_pitch, v + column, kernel->v_pitch, u + k * kernel->u_pitch + column,
                                kernel->u_pitch, depth, run->add);
         }

@@ -35,6 +35,19 @@ cnn_wino_tiles cnn_wino_tiles_of(const cnn_wino_form *form, int32_t n, int32_t h
 /* Images [*first, *first + returned) of a chunk. */
 int32_t cnn_wino_chunk(const cnn_wino_tiles *tiles, int32_t n, int chunk, int32_t *first);
 
+/* gcc drops calls of functions that do nothing but prefetch. */
+#define CNN_WINO_INLINE static inline __attribute__((always_inline))
+
+/* Asks for `rows` rows of `floats` floats, `pitch` apart, to be brought near: the products of a chunk stream through
+ * more memory than the second cache holds, at many places at once, where the hardware does not see what comes next. */
+CNN_WINO_INLINE void cnn_wino_prefetch(const float *first, ptrdiff_t pitch, int rows, int floats)
+{
+    enum { LINE = 16 };
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < floats; j += LINE)
+            __builtin_prefetch(first + i * pitch + j, 0, 2);
+}
+
 /* Channels rounded up to whole vectors. */
 static inline int32_t cnn_wino_pad(const cnn_cpu_loops *loops, int32_t channels)
 {
