@@ -9,6 +9,8 @@ typedef cnn_status cnn_cpu_make_fn(cnn_device *device, const cnn_op_desc *desc, 
 
 cnn_cpu_suits_fn cnn_cpu_gemv_float_suits; /* gemv.c */
 cnn_cpu_make_fn cnn_cpu_gemv_float_make;
+cnn_cpu_suits_fn cnn_cpu_linear_train_suits; /* linear.c: LINEAR, LINEAR_DGRAD, LINEAR_WGRAD */
+cnn_cpu_make_fn cnn_cpu_linear_train_make;
 cnn_cpu_suits_fn cnn_cpu_conv_float_suits; /* conv.c: CONV, CONV_DGRAD, LINEAR, LINEAR_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_float_make;
 cnn_cpu_suits_fn cnn_cpu_conv_winograd_suits; /* conv_winograd.c: CONV, CONV_DGRAD */
