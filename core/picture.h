@@ -42,10 +42,16 @@ cnn_status cnn_picture_compose(const cnn_picture *picture, const float *paper, c
 
 /* ---- Statistics ---- */
 
-/* The value below which the share lies of values [count] where mask [count] equals `want` (mask NULL: of all), with
- * `stride` between values; 0 when there are none. Exact to 1/4096 of the values' range. */
-float cnn_quantile(const float *values, size_t count, size_t stride, const uint8_t *mask, uint8_t want, double share);
-float cnn_median(const float *values, size_t count, size_t stride, const uint8_t *mask, uint8_t want);
+/* The value below which the share of values [count] lies; 0 when there are none. Exact to 1/4096 of their range. */
+float cnn_quantile(const float *values, size_t count, double share);
+float cnn_median(const float *values, size_t count);
+
+/* From the least to the greatest of count > 0 values. */
+float cnn_range(const float *values, size_t count);
+
+/* Writes the values where mask is 1, then those where it is 0, each in their order, to parts [count]; returns how many
+ * are in the first part. */
+size_t cnn_partition(const float *values, size_t count, const uint8_t *mask, float *parts);
 
 /* Standard deviation of the values where mask equals `want`; 0 when there are none. */
 float cnn_deviation(const float *values, size_t count, const uint8_t *mask, uint8_t want);
@@ -84,8 +90,8 @@ float cnn_ink_sign(const float *ink, size_t count);
 typedef enum cnn_cut { CNN_CUT_OTSU, CNN_CUT_HALF } cnn_cut;
 
 /* Splits ink from paper: mask [count] = 1 where ink; ink becomes soft, 0 at a quarter and 1 at three quarters of the
- * way from the median paper to the median ink. False when there is only one side. */
-bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask);
+ * way from the median paper to the median ink. scratch: [count]. False when there is only one side. */
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask, float *scratch);
 
 /* Erases the lines of ruled or checkered paper that the mask holds, two and more in a direction, from ink and mask
  * [height,width]; strokes that cross them stay. */
@@ -164,7 +170,7 @@ typedef struct cnn_sketch {
     float paper[3];
     cnn_box view;                   /* in the picture */
     int32_t height, width;          /* of the planes: at most CNN_PICTURE_WORK a side */
-    float *rgb;                     /* [height,width,3] */
+    float *rgb;                     /* [height,width,3]; the other planes lie behind it */
     float *ink, *scratch;           /* [height,width] */
     float *plain;                   /* [height,width] ink as it was projected and smoothed */
     uint8_t *mask;                  /* [height,width] */

@@ -80,7 +80,7 @@ static cnn_status faintest_step(const cnn_parts *parts, const float *ink, double
                 !(parts->label[i - 1] && parts->label[i + 1] && parts->label[i - width] && parts->label[i + width]))
                 steps[edges++] = step_at(parts, ink, x, y);
         }
-    *step = edges ? (double)cnn_quantile(steps, edges, 1, NULL, 0, faint_quantile) : 1;
+    *step = edges ? (double)cnn_quantile(steps, edges, faint_quantile) : 1;
     free(steps);
     return CNN_OK;
 }

@@ -24,13 +24,18 @@ typedef struct light_fit {
     int32_t step;           /* between samples */
     float *value, *rest;    /* [rows,columns] the samples, and what the fit leaves of them */
     uint8_t *paper, *inked; /* [rows,columns] */
+    double *across, *down;  /* [width], [height] x and y from -1 to 1 */
     double coefficient[TERMS];
 } light_fit;
 
-static void terms_at(const light_fit *fit, int32_t y, int32_t x, double *terms)
+/* x or y from -1 to 1 across a side. */
+static double place_on(int32_t side, int32_t at)
 {
-    double u = fit->width > 1 ? 2.0 * x / (fit->width - 1) - 1 : 0;
-    double v = fit->height > 1 ? 2.0 * y / (fit->height - 1) - 1 : 0;
+    return side > 1 ? 2.0 * at / (side - 1) - 1 : 0;
+}
+
+static void terms_at(double u, double v, double *terms)
+{
     terms[0] = 1;
     terms[1] = u;
     terms[2] = v;
@@ -39,13 +44,15 @@ static void terms_at(const light_fit *fit, int32_t y, int32_t x, double *terms)
     terms[5] = v * v;
 }
 
-static double light_at(const light_fit *fit, int32_t y, int32_t x)
+/* rest[i] = value[i] - light in row y, column i * step, for i < count */
+static void subtract_light(const light_fit *fit, int32_t y, int32_t step, int32_t count, const float *value,
+                           float *rest)
 {
-    double terms[TERMS], sum = 0;
-    terms_at(fit, y, x, terms);
-    for (int i = 0; i < TERMS; i++)
-        sum += fit->coefficient[i] * terms[i];
-    return sum;
+    const double *c = fit->coefficient, v = fit->down[y];
+    for (int32_t i = 0; i < count; i++) {
+        const double u = fit->across[i * step];
+        rest[i] = value[i] - (float)(c[0] + c[1] * u + c[2] * v + c[3] * (u * v) + c[4] * (u * u) + c[5] * (v * v));
+    }
 }
 
 /* Gauss-Jordan elimination with pivots: m [TERMS, TERMS + 1] becomes unit matrix and solution. */
@@ -79,7 +86,8 @@ static void fit_surface(light_fit *fit)
     for (int32_t i = 0; i < fit->rows * fit->columns; i++) {
         if (!fit->paper[i])
             continue;
-        terms_at(fit, i / fit->columns * fit->step, i % fit->columns * fit->step, terms);
+        const int32_t y = i / fit->columns, x = i % fit->columns;
+        terms_at(fit->across[x * fit->step], fit->down[y * fit->step], terms);
         for (int a = 0; a < TERMS; a++) {
             for (int b = 0; b < TERMS; b++)
                 m[a][b] += terms[a] * terms[b];
@@ -102,8 +110,9 @@ static bool touches_ink(const light_fit *fit, int32_t y, int32_t x)
 static int32_t find_paper(light_fit *fit)
 {
     int32_t count = fit->rows * fit->columns, papers = 0;
-    for (int32_t i = 0; i < count; i++)
-        fit->rest[i] = fit->value[i] - (float)light_at(fit, i / fit->columns * fit->step, i % fit->columns * fit->step);
+    for (int32_t y = 0; y < fit->rows; y++)
+        subtract_light(fit, y * fit->step, fit->step, fit->columns, fit->value + y * fit->columns,
+                       fit->rest + y * fit->columns);
     float cut = cnn_otsu(fit->rest, (size_t)count);
     for (int32_t i = 0; i < count; i++)
         fit->inked[i] = fit->rest[i] > cut;
@@ -125,8 +134,14 @@ static cnn_status fit_begin(light_fit *fit, const float *ink, int32_t height, in
     fit->rest = cnn_calloc(count, sizeof *fit->rest);
     fit->paper = cnn_calloc(count, 1);
     fit->inked = cnn_calloc(count, 1);
-    if (!fit->value || !fit->rest || !fit->paper || !fit->inked)
+    fit->across = cnn_calloc((size_t)width, sizeof *fit->across);
+    fit->down = cnn_calloc((size_t)height, sizeof *fit->down);
+    if (!fit->value || !fit->rest || !fit->paper || !fit->inked || !fit->across || !fit->down)
         return CNN_ERR_MEMORY;
+    for (int32_t x = 0; x < width; x++)
+        fit->across[x] = place_on(width, x);
+    for (int32_t y = 0; y < height; y++)
+        fit->down[y] = place_on(height, y);
     for (int32_t y = 0; y < fit->rows; y++)
         for (int32_t x = 0; x < fit->columns; x++)
             fit->value[y * fit->columns + x] = ink[(size_t)(y * fit->step) * (size_t)width + (size_t)(x * fit->step)];
@@ -139,6 +154,8 @@ static void fit_end(light_fit *fit)
     free(fit->rest);
     free(fit->paper);
     free(fit->inked);
+    free(fit->across);
+    free(fit->down);
 }
 
 /* How much the paper deviates, as a share of the step from paper to ink on both sides of Otsu's threshold. */
@@ -199,9 +216,10 @@ cnn_status cnn_ink_flatten(float *ink, int32_t height, int32_t width)
     light_fit fit;
     cnn_status status = fit_begin(&fit, ink, height, width);
     if (status == CNN_OK && find_light(&fit))
-        for (int32_t y = 0; y < height; y++)
-            for (int32_t x = 0; x < width; x++)
-                ink[(size_t)y * (size_t)width + (size_t)x] -= (float)light_at(&fit, y, x);
+        for (int32_t y = 0; y < height; y++) {
+            float *row = ink + (size_t)y * (size_t)width;
+            subtract_light(&fit, y, 1, width, row, row);
+        }
     fit_end(&fit);
     return status;
 }

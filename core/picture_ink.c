@@ -79,7 +79,7 @@ bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink
     float paper[3], low = 0, high = 0;
     double m[3][3] = {{0}}, axis[3], cubes = 0;
     for (size_t c = 0; c < 3; c++)
-        paper[c] = cnn_median(ink, gather_frame(rgb + c, height, width, ink), 1, NULL, 0);
+        paper[c] = cnn_median(ink, gather_frame(rgb + c, height, width, ink));
     weigh_directions(rgb, count, paper, m);
     if (!main_axis(m, axis))
         return false;
@@ -184,36 +184,29 @@ static const double nearly_all = 0.9995; /* share of the pixels below the highes
 
 float cnn_ink_sign(const float *ink, size_t count)
 {
-    float middle = cnn_median(ink, count, 1, NULL, 0);
-    float above = cnn_quantile(ink, count, 1, NULL, 0, nearly_all) - middle;
-    float below = middle - cnn_quantile(ink, count, 1, NULL, 0, 1 - nearly_all);
+    float middle = cnn_median(ink, count);
+    float above = cnn_quantile(ink, count, nearly_all) - middle;
+    float below = middle - cnn_quantile(ink, count, 1 - nearly_all);
     return above >= below ? 1 : -1;
 }
 
 /* Half of the way from the median to nearly the highest value. */
 static float half_contrast(const float *ink, size_t count)
 {
-    return 0.5f * (cnn_median(ink, count, 1, NULL, 0) + cnn_quantile(ink, count, 1, NULL, 0, nearly_all));
+    return 0.5f * (cnn_median(ink, count) + cnn_quantile(ink, count, nearly_all));
 }
 
-bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask)
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask, float *scratch)
 {
-    float low = ink[0], high = ink[0];
-    size_t inked = 0;
-    for (size_t i = 1; i < count; i++) {
-        low = ink[i] < low ? ink[i] : low;
-        high = ink[i] > high ? ink[i] : high;
-    }
-    if (high - low < least_contrast)
+    if (cnn_range(ink, count) < least_contrast)
         return false;
     float cut = kind == CNN_CUT_OTSU ? cnn_otsu(ink, count) : half_contrast(ink, count);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         mask[i] = ink[i] > cut;
-        inked += mask[i];
-    }
+    size_t inked = cnn_partition(ink, count, mask, scratch);
     if (inked == 0 || inked == count)
         return false;
-    float full = cnn_median(ink, count, 1, mask, 1), paper = cnn_median(ink, count, 1, mask, 0);
+    float full = cnn_median(scratch, inked), paper = cnn_median(scratch + inked, count - inked);
     for (size_t i = 0; i < count; i++) {
         float soft = ((ink[i] - paper) / (full - paper) - 0.25f) * 2.0f;
         ink[i] = soft < 0 ? 0 : soft > 1 ? 1 : soft;

@@ -24,49 +24,57 @@ static const float soft_ink = 0.15f;
 /* The surroundings are dropped when the longest other part has this share of the picture's shorter side. */
 static const double rest_share = 0.15;
 
-/* Starts another part with its first pixel; CNN_ERR_MEMORY when there is no room. */
-static cnn_status add_part(cnn_parts *parts, int32_t first, int32_t *capacity)
+/* ---- Finding ---- */
+
+/* Inked pixels side by side. */
+typedef struct run {
+    int32_t first, end; /* pixels, half open */
+    int32_t parent;     /* a run of the same part that begins before it; itself when none is known */
+    int32_t label;      /* of its part */
+} run;
+
+typedef struct run_list {
+    run *of;
+    int32_t count, capacity;
+} run_list;
+
+static cnn_status add_run(run_list *runs, int32_t first, int32_t end)
 {
-    if (parts->count == *capacity) {
-        int32_t more = *capacity ? 2 * *capacity : 64;
-        cnn_part *grown = cnn_realloc(parts->part, (size_t)more, sizeof *grown);
+    if (runs->count == runs->capacity) {
+        int32_t more = runs->capacity ? 2 * runs->capacity : 1024;
+        run *grown = cnn_realloc(runs->of, (size_t)more, sizeof *grown);
         if (!grown)
             return CNN_ERR_MEMORY;
-        parts->part = grown;
-        *capacity = more;
+        runs->of = grown;
+        runs->capacity = more;
     }
-    parts->part[parts->count++] =
-        (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}, .digit = CNN_NO_DIGIT, .first = first, .bridge = parts->count};
+    runs->of[runs->count] = (run){.first = first, .end = end, .parent = runs->count};
+    runs->count++;
     return CNN_OK;
 }
 
-static void include(cnn_parts *parts, cnn_part *part, int32_t x, int32_t y)
+/* The first run of the part that a run belongs to, as far as is known. */
+static int32_t root_of(const run_list *runs, int32_t index)
 {
-    part->size++;
-    part->edge += x == 0 || y == 0 || x == parts->width - 1 || y == parts->height - 1;
-    part->box.x0 = x < part->box.x0 ? x : part->box.x0;
-    part->box.y0 = y < part->box.y0 ? y : part->box.y0;
-    part->box.x1 = x >= part->box.x1 ? x + 1 : part->box.x1;
-    part->box.y1 = y >= part->box.y1 ? y + 1 : part->box.y1;
+    while (runs->of[index].parent != index) {
+        run *here = &runs->of[index];
+        here->parent = runs->of[here->parent].parent;
+        index = here->parent;
+    }
+    return index;
 }
 
-/* Labels the part that holds pixel `start`. stack: [height,width] pixels still to visit */
-static void flood(cnn_parts *parts, const uint8_t *mask, int32_t height, int32_t width, int32_t start, int32_t *stack)
+/* Joins the runs [here, end) of a row with those [above, here) of the row above that they touch, also by a corner. */
+static void join_rows(run_list *runs, int32_t above, int32_t here, int32_t end, int32_t width)
 {
-    int32_t depth = 0, number = parts->count;
-    stack[depth++] = start;
-    parts->label[start] = number;
-    while (depth > 0) {
-        int32_t at = stack[--depth], x = at % width, y = at / width;
-        include(parts, &parts->part[number - 1], x, y);
-        for (int32_t v = y > 0 ? y - 1 : 0; v <= y + 1 && v < height; v++)
-            for (int32_t u = x > 0 ? x - 1 : 0; u <= x + 1 && u < width; u++) {
-                int32_t next = v * width + u;
-                if (mask[next] && !parts->label[next]) {
-                    parts->label[next] = number;
-                    stack[depth++] = next;
-                }
-            }
+    for (int32_t i = here; i < end; i++) {
+        const run *low = &runs->of[i];
+        while (above < here && runs->of[above].end + width < low->first)
+            above++;
+        for (int32_t k = above; k < here && runs->of[k].first + width <= low->end; k++) {
+            const int32_t a = root_of(runs, k), b = root_of(runs, i);
+            runs->of[a > b ? a : b].parent = a > b ? b : a;
+        }
     }
 }
 
@@ -84,21 +92,80 @@ static int32_t next_inked(const uint8_t *mask, int32_t i, int32_t count)
     return i;
 }
 
+static cnn_status list_runs(const uint8_t *mask, int32_t height, int32_t width, run_list *runs)
+{
+    int32_t above = 0;
+    for (int32_t y = 0; y < height; y++) {
+        const int32_t here = runs->count, end = (y + 1) * width;
+        int32_t at = next_inked(mask, y * width, end);
+        while (at < end) {
+            const int32_t first = at;
+            while (at < end && mask[at])
+                at++;
+            if (add_run(runs, first, at) != CNN_OK)
+                return CNN_ERR_MEMORY;
+            at = next_inked(mask, at, end);
+        }
+        join_rows(runs, above, here, runs->count, width);
+        above = here;
+    }
+    return CNN_OK;
+}
+
+/* Starts another part with its first pixel; CNN_ERR_MEMORY when there is no room. */
+static cnn_status add_part(cnn_parts *parts, int32_t first, int32_t *capacity)
+{
+    if (parts->count == *capacity) {
+        int32_t more = *capacity ? 2 * *capacity : 64;
+        cnn_part *grown = cnn_realloc(parts->part, (size_t)more, sizeof *grown);
+        if (!grown)
+            return CNN_ERR_MEMORY;
+        parts->part = grown;
+        *capacity = more;
+    }
+    parts->part[parts->count++] =
+        (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}, .digit = CNN_NO_DIGIT, .first = first, .bridge = parts->count};
+    return CNN_OK;
+}
+
+static void include(cnn_parts *parts, cnn_part *part, const run *row)
+{
+    const int32_t y = row->first / parts->width, x0 = row->first % parts->width, length = row->end - row->first;
+    const bool left = x0 == 0, right = x0 + length == parts->width && (length > 1 || !left);
+    part->size += length;
+    part->edge += y == 0 || y == parts->height - 1 ? length : left + right;
+    part->box.x0 = x0 < part->box.x0 ? x0 : part->box.x0;
+    part->box.y0 = y < part->box.y0 ? y : part->box.y0;
+    part->box.x1 = x0 + length > part->box.x1 ? x0 + length : part->box.x1;
+    part->box.y1 = y + 1;
+}
+
+/* Parts are numbered by their first pixels. */
+static cnn_status label_runs(run_list *runs, cnn_parts *parts)
+{
+    int32_t capacity = 0;
+    for (int32_t i = 0; i < runs->count; i++) {
+        run *here = &runs->of[i];
+        const int32_t root = root_of(runs, i);
+        if (root == i && add_part(parts, here->first, &capacity) != CNN_OK)
+            return CNN_ERR_MEMORY;
+        here->label = root == i ? parts->count : runs->of[root].label;
+        for (int32_t at = here->first; at < here->end; at++)
+            parts->label[at] = here->label;
+        include(parts, &parts->part[here->label - 1], here);
+    }
+    return CNN_OK;
+}
+
 cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts)
 {
-    size_t count = (size_t)height * (size_t)width;
-    int32_t capacity = 0, *stack = cnn_calloc(count, sizeof *stack);
-    *parts = (cnn_parts){.height = height, .width = width, .label = cnn_calloc(count, sizeof(int32_t))};
-    cnn_status status = stack && parts->label ? CNN_OK : CNN_ERR_MEMORY;
-    for (int32_t i = 0; status == CNN_OK && i < (int32_t)count; i++) {
-        i = next_inked(mask, i, (int32_t)count);
-        if (i == (int32_t)count || parts->label[i])
-            continue;
-        status = add_part(parts, i, &capacity);
-        if (status == CNN_OK)
-            flood(parts, mask, height, width, i, stack);
-    }
-    free(stack);
+    run_list runs = {0};
+    *parts = (cnn_parts){
+        .height = height, .width = width, .label = cnn_calloc((size_t)height * (size_t)width, sizeof(int32_t))};
+    cnn_status status = parts->label ? list_runs(mask, height, width, &runs) : CNN_ERR_MEMORY;
+    if (status == CNN_OK)
+        status = label_runs(&runs, parts);
+    free(runs.of);
     if (status != CNN_OK)
         cnn_parts_free(parts);
     return status;

@@ -38,8 +38,7 @@ static bool has_contrast(const float *rgb, int32_t width, cnn_box box, float *sc
             const float *p = rgb + 3 * ((size_t)y * (size_t)width + (size_t)x);
             scratch[count++] = 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2];
         }
-    return cnn_quantile(scratch, count, 1, NULL, 0, 0.995) - cnn_quantile(scratch, count, 1, NULL, 0, 0.005) >=
-           least_range;
+    return cnn_quantile(scratch, count, 0.995) - cnn_quantile(scratch, count, 0.005) >= least_range;
 }
 
 bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cnn_box *sheet)

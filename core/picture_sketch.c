@@ -41,11 +41,7 @@ static const double little_doubt = 0.1, clearly_less = 0.05;
 
 void cnn_sketch_free(cnn_sketch *s)
 {
-    free(s->rgb);
-    free(s->ink);
-    free(s->scratch);
-    free(s->plain);
-    free(s->mask);
+    cnn_aligned_free(s->rgb);
     s->rgb = s->ink = s->scratch = s->plain = NULL;
     s->mask = NULL;
     cnn_parts_free(&s->parts);
@@ -67,12 +63,14 @@ static cnn_status alloc_planes(cnn_sketch *s)
     s->width = working_size(width, longest);
     s->height = working_size(height, longest);
     size_t count = (size_t)s->width * (size_t)s->height;
-    s->rgb = cnn_calloc(count, 3 * sizeof(float));
-    s->ink = cnn_calloc(count, sizeof(float));
-    s->scratch = cnn_calloc(count, sizeof(float));
-    s->plain = cnn_calloc(count, sizeof(float));
-    s->mask = cnn_calloc(count, 1);
-    return s->rgb && s->ink && s->scratch && s->plain && s->mask ? CNN_OK : CNN_ERR_MEMORY;
+    s->rgb = cnn_aligned_alloc(count * (6 * sizeof(float) + 1));
+    if (!s->rgb)
+        return CNN_ERR_MEMORY;
+    s->ink = s->rgb + 3 * count;
+    s->scratch = s->ink + count;
+    s->plain = s->scratch + count;
+    s->mask = (uint8_t *)(s->plain + count);
+    return CNN_OK;
 }
 
 static int32_t tophat_side(const cnn_sketch *s, const ink_way *way)
@@ -93,7 +91,7 @@ static cnn_status split(cnn_sketch *s, const ink_way *way, bool *found)
         CNN_TRY(cnn_ink_tophat(s->ink, s->height, s->width, tophat_side(s, way), s->scratch));
     else if (way->light == FIT_LIGHT)
         CNN_TRY(cnn_ink_flatten(s->ink, s->height, s->width));
-    *found = cnn_ink_threshold(s->ink, count, way->cut, s->mask);
+    *found = cnn_ink_threshold(s->ink, count, way->cut, s->mask, s->scratch);
     if (!*found)
         goto out;
     CNN_TRY(cnn_lines_erase(s->ink, s->mask, s->height, s->width));

@@ -22,10 +22,16 @@ START_TEST(statistics)
         values[i] = (float)(i * 8 % COUNT); /* 0..1000 in another order */
         mask[i] = values[i] >= 500;
     }
-    ck_assert_float_eq_tol(cnn_median(values, COUNT, 1, NULL, 0), 500, 1);
-    ck_assert_float_eq_tol(cnn_median(values, COUNT, 1, mask, 1), 750, 1);
-    ck_assert_float_eq_tol(cnn_quantile(values, COUNT, 1, mask, 0, 0.1), 50, 1.5);
-    ck_assert_float_eq_tol(cnn_quantile(values, COUNT, 1, NULL, 0, 1), 1000, 1e-3f);
+    ck_assert_float_eq_tol(cnn_median(values, COUNT), 500, 1);
+    float parts[COUNT];
+    size_t first = cnn_partition(values, COUNT, mask, parts);
+    ck_assert_uint_eq(first, 501);
+    ck_assert_float_eq_tol(cnn_median(parts, first), 750, 1);
+    ck_assert_float_eq_tol(cnn_quantile(parts + first, COUNT - first, 0.1), 50, 1.5);
+    for (size_t i = 0, one = 0, zero = first; i < COUNT; i++)
+        ck_assert_float_eq(parts[mask[i] ? one++ : zero++], values[i]);
+    ck_assert_float_eq(cnn_range(values, COUNT), 1000);
+    ck_assert_float_eq_tol(cnn_quantile(values, COUNT, 1), 1000, 1e-3f);
     ck_assert_float_eq_tol(cnn_deviation(values, COUNT, NULL, 0), (float)(COUNT / sqrt(12)), 0.5f);
     for (int i = 0; i < COUNT; i++)
         values[i] = i < 900 ? 0.2f : 0.8f;
@@ -33,7 +39,7 @@ START_TEST(statistics)
     ck_assert_float_gt(cut, 0.45f);
     ck_assert_float_lt(cut, 0.55f);
     memset(mask, 0, sizeof mask);
-    ck_assert_float_eq(cnn_median(values, COUNT, 1, mask, 1), 0);
+    ck_assert_float_eq(cnn_median(values, 0), 0);
     ck_assert_float_eq(cnn_deviation(values, COUNT, mask, 1), 0);
     ck_assert_float_eq(cnn_otsu(values, 900), 0.2f);
 }
