@@ -433,9 +433,12 @@ cnn_status cnn_model_open(const char *path, cnn_model **model)
     cnn_status status = open_file(&file, path);
     if (status == CNN_OK)
         status = decode(file.data, file.size, path, true, model);
-    if (status == CNN_OK)
-        (*model)->file = file;
-    else
+    if (status != CNN_OK) {
         cnn_input_close(&file);
+        return status;
+    }
+    if (file.mapped)
+        cnn_input_spent(file.data, file.size); /* checked; whether it is read again is seen later */
+    (*model)->file = file;
     return status;
 }

@@ -1,4 +1,5 @@
 /* Opening a file to read: mmap for regular files, read for pipes and where mapping is refused. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "core/input_file.h"
 
 #include "core/error.h"
@@ -93,6 +94,14 @@ cnn_status cnn_input_open(cnn_input_file *file, const char *path, const char *wh
 out:
     close(fd);
     return status;
+}
+
+void cnn_input_spent(const void *bytes, size_t count)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes;
+    const uintptr_t first = (start + page - 1) / page * page, end = (start + count) / page * page;
+    if (first < end)
+        madvise((void *)first, end - first, MADV_DONTNEED); /* a hint: nothing is lost when it is refused */
 }
 
 void cnn_input_close(cnn_input_file *file)

@@ -243,6 +243,32 @@ void cnn_session_level(const cnn_session *session, char text[CNN_SESSION_LEVEL_B
 
 /* ---- Programs ---- */
 
+/* Whether the host reads these weights from the model's mapped file. */
+static bool lie_in_file(const cnn_session *session, const void *weights)
+{
+    const cnn_input_file *file = &session->model->file;
+    const uint8_t *at = weights;
+    return file->mapped && at >= file->data && at < file->data + file->size;
+}
+
+static cnn_status pack_weights(cnn_session *session, const cnn_program *program)
+{
+    cnn_status status = CNN_OK;
+    for (int i = 0; i < program->instruction_count; i++) {
+        const cnn_instruction *instruction = &program->instructions[i];
+        cnn_kernel *kernel = instruction->kernel;
+        if (!instruction->desc.constant_weights || !kernel->pack)
+            continue;
+        const void *weights = cnn_session_pointer(session, program, instruction->arg[CNN_ARG_WEIGHT]);
+        kernel->spent = lie_in_file(session, weights) ? cnn_input_spent : NULL;
+        status = kernel->pack(kernel, weights);
+        if (status != CNN_OK)
+            CNN_TRY(cnn_program_blame(session->model, instruction, status));
+    }
+out:
+    return status;
+}
+
 static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, cnn_program **made)
 {
     cnn_status status = CNN_OK;
@@ -265,15 +291,7 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
     CNN_TRY(cnn_program_prepare(program, session->model, session->backend, session->device));
     CNN_TRY(grow(session, &session->arena, &session->arena_bytes, program->arena_bytes, batch));
     CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes, batch));
-    for (int i = 0; i < program->instruction_count; i++) {
-        const cnn_instruction *instruction = &program->instructions[i];
-        if (!instruction->desc.constant_weights || !instruction->kernel->pack)
-            continue;
-        status = instruction->kernel->pack(instruction->kernel,
-                                           cnn_session_pointer(session, program, instruction->arg[CNN_ARG_WEIGHT]));
-        if (status != CNN_OK)
-            CNN_TRY(cnn_program_blame(session->model, instruction, status));
-    }
+    CNN_TRY(pack_weights(session, program));
     *made = program;
     program = NULL;
 out:

@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum { TEST_BATCH = 64, BENCH_BATCH = 1, MAX_BATCH = 65536, MAX_TOPK = 1000, MAX_IMAGES = 1000000 };
 
@@ -255,8 +258,20 @@ out:
     return status;
 }
 
+/* Planes of pictures come and go. What was freed is used again: memory from the system costs more than the work on it.
+ */
+static void keep_memory(void)
+{
+#ifdef __GLIBC__
+    enum { LARGEST_KEPT = 4 << 20, MOST_KEPT = 16 << 20 };
+    mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT);
+    mallopt(M_TRIM_THRESHOLD, MOST_KEPT);
+#endif
+}
+
 int main(int argc, char **argv)
 {
+    keep_memory();
     infer_settings settings = {.model = NULL};
     cnn_cli cli;
     int code;

@@ -38,6 +38,10 @@ struct cnn_kernel {
     const char *name;       /* of the implementation, "cnn_cpu_conv_i8_avx512vnni" */
     size_t workspace_bytes; /* scratch that run() needs, 64-byte aligned; kernels of a program share it */
 
+    /* Set by the session before it packs, or NULL: pack() may tell, from any thread, which weights it has done with, so
+     * that their memory need not be held beside what is packed. */
+    void (*spent)(const void *weights, size_t bytes);
+
     /* Packs constant weights once, before the first run; afterwards args[CNN_ARG_WEIGHT] is not read. NULL when
      * the kernel reads weights in place. Called only when desc.constant_weights. */
     cnn_status (*pack)(cnn_kernel *kernel, const void *weights);

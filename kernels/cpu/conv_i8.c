@@ -195,6 +195,13 @@ static void pack_panel(void *context, int panel, int worker)
     const cnn_op_desc *desc = &kernel->base.base.desc;
     cnn_cpu_pack_i8(kernel->gemm, &kernel->packed, &desc->arg[CNN_ARG_WEIGHT], job->weights,
                     desc->arg[CNN_ARG_SRC].c_pad, panel, job->packed);
+    if (kernel->base.base.spent) {
+        const cnn_tensor_desc *weight = &desc->arg[CNN_ARG_WEIGHT];
+        const size_t output_bytes = cnn_desc_bytes(weight) / (size_t)weight->n;
+        const int32_t first = panel * CNN_I8_PANEL, left = weight->n - first;
+        kernel->base.base.spent((const int8_t *)job->weights + (size_t)first * output_bytes,
+                                (size_t)(left < CNN_I8_PANEL ? left : CNN_I8_PANEL) * output_bytes);
+    }
 }
 
 static void pack_into(const conv_i8 *kernel, const void *weights, void *packed)
