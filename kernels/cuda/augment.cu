@@ -97,7 +97,7 @@ cudaError_t cnn_cuda_augment(const cnn_cuda_augmentation *augmentation, cudaStre
 }
 
 cudaError_t cnn_cuda_input_augmented(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                                     cudaStream_t stream)
+                                     const cnn_cuda_queue *queue)
 {
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     cnn_cuda_augmentation a = {};
@@ -112,5 +112,5 @@ cudaError_t cnn_cuda_input_augmented(const cnn_op_desc *desc, void *const arg[CN
     a.dtype = dst->dtype;
     a.dst = arg[CNN_ARG_DST];
     a.planes = static_cast<float *>(workspace);
-    return cnn_cuda_augment(&a, stream);
+    return cnn_cuda_augment(&a, queue->stream);
 }

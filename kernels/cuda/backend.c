@@ -45,7 +45,7 @@ void cnn_cuda_kernel_destroy(cnn_kernel *base)
 static cnn_status launch(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const cnn_cuda_kernel *kernel = (const cnn_cuda_kernel *)base;
-    cudaError_t error = kernel->impl->launch(&base->desc, args, workspace, kernel->device->stream);
+    cudaError_t error = kernel->impl->launch(&base->desc, args, workspace, &kernel->device->queue);
     return error == cudaSuccess ? CNN_OK : cnn_cuda_check(kernel->device, error, kernel->impl->name);
 }
 

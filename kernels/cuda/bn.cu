@@ -382,19 +382,20 @@ size_t cnn_cuda_bn_workspace(const cnn_op_desc *desc)
     return static_cast<size_t>(c.slices) * 2 * static_cast<size_t>(c.channels) * sizeof(float);
 }
 
-cudaError_t cnn_cuda_bn(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace, cudaStream_t stream)
+cudaError_t cnn_cuda_bn(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
+                        const cnn_cuda_queue *queue)
 {
     const bool vectors = cut_of(&desc->arg[CNN_ARG_SRC]).vector > 1;
     switch (desc->arg[CNN_ARG_SRC].dtype) {
     case CNN_F32:
-        return vectors ? launch<float, 4>(desc, arg, workspace, stream)
-                       : launch<float, 1>(desc, arg, workspace, stream);
+        return vectors ? launch<float, 4>(desc, arg, workspace, queue->stream)
+                       : launch<float, 1>(desc, arg, workspace, queue->stream);
     case CNN_F16:
-        return vectors ? launch<__half, 8>(desc, arg, workspace, stream)
-                       : launch<__half, 1>(desc, arg, workspace, stream);
+        return vectors ? launch<__half, 8>(desc, arg, workspace, queue->stream)
+                       : launch<__half, 1>(desc, arg, workspace, queue->stream);
     case CNN_BF16:
-        return vectors ? launch<__nv_bfloat16, 8>(desc, arg, workspace, stream)
-                       : launch<__nv_bfloat16, 1>(desc, arg, workspace, stream);
+        return vectors ? launch<__nv_bfloat16, 8>(desc, arg, workspace, queue->stream)
+                       : launch<__nv_bfloat16, 1>(desc, arg, workspace, queue->stream);
     default:
         return cudaErrorInvalidValue;
     }

@@ -412,7 +412,7 @@ wgrad_cut cut_of(const conv_shape &s)
 
 template <typename T>
 cudaError_t weight_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                            cudaStream_t stream)
+                            const cnn_cuda_queue *queue)
 {
     const conv_shape s = shape_of(desc);
     const wgrad_cut cut = cut_of(s);
@@ -423,16 +423,16 @@ cudaError_t weight_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COU
           *parts = cut.slices > 1 ? static_cast<float *>(workspace) : dst;
     const store_part<float> store = {parts, s.k, columns};
     cudaError_t error =
-        product<T, float>(a, arg[CNN_ARG_SRC2], b, arg[CNN_ARG_SRC], store, columns, cut.slice_depth, stream);
+        product<T, float>(a, arg[CNN_ARG_SRC2], b, arg[CNN_ARG_SRC], store, columns, cut.slice_depth, queue->stream);
     if (error == cudaSuccess && cut.slices > 1) {
         const int64_t count = static_cast<int64_t>(s.k) * columns;
-        error = CNN_LAUNCH(k_conv_finish, cnn_blocks(count, FINISH_THREADS), FINISH_THREADS, 0, stream, parts,
+        error = CNN_LAUNCH(k_conv_finish, cnn_blocks(count, FINISH_THREADS), FINISH_THREADS, 0, queue->stream, parts,
                            cut.slices, count, dst);
     }
     if (error == cudaSuccess && arg[CNN_ARG_DST2])
         error = cnn_cuda_column_sum(arg[CNN_ARG_SRC2], desc->arg[CNN_ARG_SRC2].dtype, pixels, s.k, s.y_pitch,
                                     static_cast<float *>(arg[CNN_ARG_DST2]),
-                                    static_cast<char *>(workspace) + cut.parts_bytes, stream);
+                                    static_cast<char *>(workspace) + cut.parts_bytes, queue);
     return error;
 }
 
@@ -457,33 +457,35 @@ size_t cnn_cuda_conv_workspace(const cnn_op_desc *desc)
     return cut_of(s).parts_bytes + cnn_cuda_column_sum_workspace(static_cast<int64_t>(pixels), s.k);
 }
 
-cudaError_t cnn_cuda_conv(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace, cudaStream_t stream)
+cudaError_t cnn_cuda_conv(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
+                          const cnn_cuda_queue *queue)
 {
     const bool gradient = desc->op == CNN_OP_CONV_DGRAD || desc->op == CNN_OP_LINEAR_DGRAD;
     switch (desc->arg[CNN_ARG_SRC].dtype) {
     case CNN_F32:
-        return gradient ? data_gradient<float, float>(desc, arg, stream) : forward<float, float>(desc, arg, stream);
+        return gradient ? data_gradient<float, float>(desc, arg, queue->stream)
+                        : forward<float, float>(desc, arg, queue->stream);
     case CNN_F16:
-        return by_output<__half>(desc, arg, gradient, stream);
+        return by_output<__half>(desc, arg, gradient, queue->stream);
     case CNN_BF16:
-        return by_output<__nv_bfloat16>(desc, arg, gradient, stream);
+        return by_output<__nv_bfloat16>(desc, arg, gradient, queue->stream);
     case CNN_I8:
-        return forward_i8(desc, arg, static_cast<int32_t *>(workspace), stream);
+        return forward_i8(desc, arg, static_cast<int32_t *>(workspace), queue->stream);
     default:
         return cudaErrorInvalidValue;
     }
 }
 
 cudaError_t cnn_cuda_conv_wgrad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                                cudaStream_t stream)
+                                const cnn_cuda_queue *queue)
 {
     switch (desc->arg[CNN_ARG_SRC].dtype) {
     case CNN_F32:
-        return weight_gradient<float>(desc, arg, workspace, stream);
+        return weight_gradient<float>(desc, arg, workspace, queue);
     case CNN_F16:
-        return weight_gradient<__half>(desc, arg, workspace, stream);
+        return weight_gradient<__half>(desc, arg, workspace, queue);
     case CNN_BF16:
-        return weight_gradient<__nv_bfloat16>(desc, arg, workspace, stream);
+        return weight_gradient<__nv_bfloat16>(desc, arg, workspace, queue);
     default:
         return cudaErrorInvalidValue;
     }

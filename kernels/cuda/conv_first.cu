@@ -313,20 +313,20 @@ cudaError_t launch(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cons
 } // namespace
 
 cudaError_t cnn_cuda_conv_first(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                                cudaStream_t stream)
+                                const cnn_cuda_queue *queue)
 {
     (void)workspace;
     const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
     const requantized quantized = {desc->lo, desc->hi};
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_F16)
-        return launch<half_type, float, false>(desc, arg, float_output<half_type>{relu}, stream);
+        return launch<half_type, float, false>(desc, arg, float_output<half_type>{relu}, queue->stream);
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_BF16)
-        return launch<bf16_type, float, false>(desc, arg, float_output<bf16_type>{relu}, stream);
+        return launch<bf16_type, float, false>(desc, arg, float_output<bf16_type>{relu}, queue->stream);
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
-        return launch<i8_type, int32_t, true>(desc, arg, quantized, stream);
+        return launch<i8_type, int32_t, true>(desc, arg, quantized, queue->stream);
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_REQUANTIZE))
-        return launch<i8_type, int32_t, false>(desc, arg, quantized, stream);
+        return launch<i8_type, int32_t, false>(desc, arg, quantized, queue->stream);
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_DEQUANTIZE))
-        return launch<i8_type, int32_t, false>(desc, arg, dequantized(), stream);
-    return launch<i8_type, int32_t, false>(desc, arg, plain_sum(), stream);
+        return launch<i8_type, int32_t, false>(desc, arg, dequantized(), queue->stream);
+    return launch<i8_type, int32_t, false>(desc, arg, plain_sum(), queue->stream);
 }

@@ -16,7 +16,9 @@ enum {
     CNN_FIRST_THREADS = 128,
     CNN_FIRST_PIXELS = 128,
     CNN_FIRST_CHANNELS = 64,
-    CNN_FIRST_TAPS = 32, /* of a block of the weight gradient */
+    CNN_FIRST_TAPS = 32,  /* of a block of the weight gradient */
+    CNN_FIRST_GROUP = 16, /* slices whose sums are added first */
+    CNN_FIRST_MOST_SLICES = 256,
     CNN_FIRST_SHARED_BYTES = 48 << 10,
     CNN_FIRST_PIXEL_PAD = 16 /* bytes after each pixel of staged outputs: no bank conflicts */
 };
@@ -84,19 +86,14 @@ static inline cnn_first_conv cnn_first_conv_of(const cnn_op_desc *desc, const cn
 typedef struct cnn_first_slices {
     int64_t tiles; /* of a slice */
     int32_t count;
-    int64_t bias_at; /* floats from the start of the workspace: partial sums [count][k*taps], then [count][k] */
-    int64_t rest_at; /* workspace of the second sums */
 } cnn_first_slices;
 
 static inline cnn_first_slices cnn_first_slices_of(const cnn_first_conv *f)
 {
-    enum { MOST = 256 };
-    const int64_t tiles = cnn_first_tiles(f);
+    const int64_t most = CNN_FIRST_MOST_SLICES, tiles = cnn_first_tiles(f);
     cnn_first_slices s;
-    s.tiles = (tiles + MOST - 1) / MOST < 2 ? 2 : (tiles + MOST - 1) / MOST;
+    s.tiles = (tiles + most - 1) / most < 2 ? 2 : (tiles + most - 1) / most;
     s.count = (int32_t)((tiles + s.tiles - 1) / s.tiles);
-    s.bias_at = ((int64_t)s.count * f->k * f->taps + 15) / 16 * 16;
-    s.rest_at = s.bias_at + ((int64_t)s.count * f->k + 15) / 16 * 16;
     return s;
 }
 

@@ -4,15 +4,17 @@
  * as depth. A block sums a slice of tiles for 64 channels and 32 taps: 4 warps of 32 channels x 16 taps. The bias
  * gradient is one tap more, where x is 1. Both operands have their depth, the pixels, in the wrong direction for a
  * fragment: dy is laid down in shared memory as pairs of pixels (a register of A is then one load), x as an image that
- * pairs are gathered from. Partial sums go to the workspace and are added slice by slice (column_sum.cu), so that the
- * bits follow from the shape.
+ * pairs are gathered from. Partial sums go to the workspace as the threads hold them, 8 KB a block. The last block of
+ * 16 slices adds those, and the last of all the sums of 16: one block alone would read 1.8 MB, which takes an SM 20 us
+ * at 64 bytes a clock; so it is 2 times 128 KB, 1.5 us each. Orders follow from the shape, and so do the bits.
  *
  * Roofline of convnet's conv1, dy [N,28,28,128] in f16: 321 MFLOP (411 with 32 taps) at batch 64 against 12.9 MB of dy
  * and x, 25 FLOP a byte: bound by memory, 8.3 us on an A100 (1.555 TB/s), 3.9 us on an H100 (3.35 TB/s); 224 slices
- * write and read 2.9 MB of partial sums, which stay in L2. At batch 512: 103.6 MB, 66.6 us and 30.9 us, and 256 slices
- * with 3.3 MB. */
+ * write and read 3.7 MB of partial sums, which stay in L2. At batch 512: 103.6 MB, 66.6 us and 30.9 us, and 256 slices
+ * with 4.2 MB. */
 #include "kernels/cuda/conv_first.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/last_block.cuh"
 
 namespace
 {
@@ -25,7 +27,11 @@ enum {
     PAIR_PITCH = CHANNELS + 8,   /* words: rows of 4 pairs hit different banks */
     STEPS = PIXELS / 16,         /* of the depth */
     VECTORS = CHANNELS * 2 / 16, /* 16-byte loads of a pixel */
+    GROUP = CNN_FIRST_GROUP,     /* slices that are added at once */
 };
+
+typedef cnn_vec<float, 4> fragment; /* a thread's share of 16 channels x 8 taps */
+typedef fragment fragments[M_TILES][N_TILES];
 
 /* dy of a tile as words [pair of pixels][channel], the even pixel in the lower half; 0 outside the tensor. */
 __device__ inline void fill_pairs(const cnn_first_conv &f, const tile &t, const uint16_t *dy, int32_t first,
@@ -83,7 +89,7 @@ template <typename T> __device__ inline columns columns_of(const cnn_first_conv 
 /* sums += dy x image over the pixels of a tile. places[pixel] is a pixel's offset in the image. */
 template <typename T>
 __device__ inline void multiply(const uint16_t *image, const int16_t *places, const uint32_t *pairs, const columns &c,
-                                int channel, float (&sums)[M_TILES][N_TILES][4])
+                                int channel, fragments &sums)
 {
     const int group = (int)threadIdx.x % 32 / 4, quad = (int)threadIdx.x % 4;
     for (int step = 0; step < STEPS; step++) {
@@ -106,15 +112,72 @@ __device__ inline void multiply(const uint16_t *image, const int16_t *places, co
         for (int m = 0; m < M_TILES; m++)
 #pragma unroll
             for (int n = 0; n < N_TILES; n++)
-                T::mma(sums[m][n], a[m], b[n]);
+                T::mma(sums[m][n].at, a[m], b[n]);
     }
 }
 
-/* Block (slice of tiles, 64 channels, 32 taps) writes its part of dw[slice][k][tap] and, where asked, db[slice][k]. */
+/* ---- The sum of the slices ---- */
+
+/* A thread's fragments of a slice: neighbours in a warp lie side by side. */
+__device__ inline fragment *part_of(fragment *parts, int slice)
+{
+    const int64_t block = (int64_t)(slice * gridDim.y + blockIdx.y) * gridDim.z + blockIdx.z;
+    return parts + block * (M_TILES * N_TILES * THREADS) + threadIdx.x;
+}
+
+__device__ inline void leave(fragment *part, const fragments &sums)
+{
+#pragma unroll
+    for (int i = 0; i < M_TILES * N_TILES; i++)
+        part[i * THREADS] = sums[i / N_TILES][i % N_TILES];
+}
+
+/* sums = the parts of slices begin, begin + step, ... < end. */
+__device__ inline void add_parts(fragment *parts, int begin, int end, int step, fragments &sums)
+{
+#pragma unroll
+    for (int i = 0; i < M_TILES * N_TILES; i++)
+        sums[i / N_TILES][i % N_TILES] = fragment{};
+#pragma unroll 4
+    for (int slice = begin; slice < end; slice += step) {
+        const fragment *part = part_of(parts, slice);
+#pragma unroll
+        for (int i = 0; i < M_TILES * N_TILES; i++) {
+            const fragment more = part[i * THREADS];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                sums[i / N_TILES][i % N_TILES].at[j] += more.at[j];
+        }
+    }
+}
+
+/* True in the block that holds the sums of all slices of its channels and taps. tickets: one a group of slices, and one
+ * for the groups. */
+__device__ inline bool add_slices(fragment *parts, unsigned *tickets, fragments &sums)
+{
+    const int slices = (int)gridDim.x, groups = (slices + GROUP - 1) / GROUP, group = (int)blockIdx.x / GROUP;
+    const int begin = group * GROUP, end = begin + GROUP < slices ? begin + GROUP : slices;
+    tickets += (blockIdx.y * gridDim.z + blockIdx.z) * (groups + 1);
+    leave(part_of(parts, (int)blockIdx.x), sums);
+    if (!cnn_last_block(tickets + group, (unsigned)(end - begin)))
+        return false;
+    add_parts(parts, begin, end, 1, sums);
+    if (groups == 1)
+        return true;
+    leave(part_of(parts, begin), sums); /* each thread has read its own of them */
+    if (!cnn_last_block(tickets + groups, (unsigned)groups))
+        return false;
+    add_parts(parts, 0, slices, GROUP, sums);
+    return true;
+}
+
+/* ---- The kernel ---- */
+
+/* Block (slice of tiles, 64 channels, 32 taps); the last of a slice writes dw[k][tap] and, where asked, db[k]. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS, 4)
     k_conv_first_wgrad(cnn_first_conv f, int64_t slice_tiles, int64_t tiles, const uint16_t *x, const uint16_t *dy,
-                       float *dw, float *db)
+                       float *dw, float *db, fragment *parts, unsigned *tickets)
 {
     __shared__ cnn_vec<uint32_t, 4> pair_words[PAIRS * PAIR_PITCH / 4];
     __shared__ int16_t places[PIXELS];
@@ -125,7 +188,7 @@ __global__ void __launch_bounds__(THREADS, 4)
     const int32_t tap = (int32_t)blockIdx.z * TAPS + warp % 2 * N_TILES * 8;
     const columns c = columns_of<T>(f, tap);
     const int64_t begin = blockIdx.x * slice_tiles, end = begin + slice_tiles < tiles ? begin + slice_tiles : tiles;
-    float sums[M_TILES][N_TILES][4] = {};
+    fragments sums = {};
 
     for (int pixel = (int)threadIdx.x; pixel < PIXELS; pixel += THREADS) {
         const int row = pixel / f.tile_q, column = pixel % f.tile_q;
@@ -140,8 +203,8 @@ __global__ void __launch_bounds__(THREADS, 4)
         __syncthreads();
         multiply<T>(image, places, pairs, c, channel, sums);
     }
-
-    const int64_t slice = blockIdx.x;
+    if (!add_slices(parts, tickets, sums))
+        return;
 #pragma unroll
     for (int m = 0; m < M_TILES; m++)
 #pragma unroll
@@ -150,10 +213,17 @@ __global__ void __launch_bounds__(THREADS, 4)
             for (int i = 0; i < 4; i++) {
                 const int32_t k = first + channel + m * 16 + group + i / 2 * 8, column = tap + n * 8 + quad * 2 + i % 2;
                 if (k < f.k && column < f.taps)
-                    dw[(slice * f.k + k) * f.taps + column] = sums[m][n][i];
+                    dw[(int64_t)k * f.taps + column] = sums[m][n].at[i];
                 else if (k < f.k && column == f.taps && db)
-                    db[slice * f.k + k] = sums[m][n][i];
+                    db[k] = sums[m][n].at[i];
             }
+}
+
+/* Blocks of channels and of taps; with a bias the taps are one more. */
+dim3 grid_of(const cnn_first_conv &f, bool bias)
+{
+    return dim3((unsigned)cnn_first_slices_of(&f).count, (unsigned)((f.k + CHANNELS - 1) / CHANNELS),
+                (unsigned)((f.taps + (bias ? 1 : 0) + TAPS - 1) / TAPS));
 }
 
 } // namespace
@@ -161,34 +231,24 @@ __global__ void __launch_bounds__(THREADS, 4)
 size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc)
 {
     const cnn_first_conv f = cnn_first_conv_of(desc, &desc->arg[CNN_ARG_DST], &desc->arg[CNN_ARG_SRC2]);
-    const cnn_first_slices s = cnn_first_slices_of(&f);
-    const size_t weights = cnn_cuda_column_sum_workspace(s.count, f.k * f.taps);
-    const size_t biases = cnn_cuda_column_sum_workspace(s.count, f.k);
-    return (size_t)s.rest_at * sizeof(float) + (weights > biases ? weights : biases);
+    const dim3 grid = grid_of(f, desc->arg[CNN_ARG_DST2].dtype != CNN_NONE);
+    return (size_t)grid.x * grid.y * grid.z * sizeof(fragments) * THREADS;
 }
 
 cudaError_t cnn_cuda_conv_first_wgrad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                                      cudaStream_t stream)
+                                      const cnn_cuda_queue *queue)
 {
     const cnn_first_conv f = cnn_first_conv_of(desc, &desc->arg[CNN_ARG_DST], &desc->arg[CNN_ARG_SRC2]);
     const cnn_first_slices s = cnn_first_slices_of(&f);
-    const bool f16 = desc->arg[CNN_ARG_SRC].dtype == CNN_F16, bias = arg[CNN_ARG_DST2] != nullptr;
     const uint16_t *x = static_cast<const uint16_t *>(arg[CNN_ARG_SRC]);
     const uint16_t *dy = static_cast<const uint16_t *>(arg[CNN_ARG_SRC2]);
-    float *dw = static_cast<float *>(workspace), *db = bias ? dw + s.bias_at : nullptr;
-    const int32_t columns = f.taps + (bias ? 1 : 0);
-    const dim3 grid((unsigned)s.count, (unsigned)((f.k + CHANNELS - 1) / CHANNELS),
-                    (unsigned)((columns + TAPS - 1) / TAPS));
+    float *dw = static_cast<float *>(arg[CNN_ARG_DST]), *db = static_cast<float *>(arg[CNN_ARG_DST2]);
+    fragment *parts = static_cast<fragment *>(workspace);
+    const dim3 grid = grid_of(f, db != nullptr);
     const size_t shared = (size_t)(f.image_h * f.image_w * f.c) * sizeof(uint16_t);
-    cudaError_t error = f16 ? CNN_LAUNCH((k_conv_first_wgrad<half_type>), grid, dim3(THREADS), shared, stream, f,
-                                         s.tiles, cnn_first_tiles(&f), x, dy, dw, db)
-                            : CNN_LAUNCH((k_conv_first_wgrad<bf16_type>), grid, dim3(THREADS), shared, stream, f,
-                                         s.tiles, cnn_first_tiles(&f), x, dy, dw, db);
-    if (error == cudaSuccess)
-        error = cnn_cuda_column_sum(dw, CNN_F32, s.count, f.k * f.taps, f.k * f.taps,
-                                    static_cast<float *>(arg[CNN_ARG_DST]), dw + s.rest_at, stream);
-    if (error == cudaSuccess && bias)
-        error = cnn_cuda_column_sum(db, CNN_F32, s.count, f.k, f.k, static_cast<float *>(arg[CNN_ARG_DST2]),
-                                    dw + s.rest_at, stream);
-    return error;
+    if (desc->arg[CNN_ARG_SRC].dtype == CNN_F16)
+        return CNN_LAUNCH((k_conv_first_wgrad<half_type>), grid, dim3(THREADS), shared, queue->stream, f, s.tiles,
+                          cnn_first_tiles(&f), x, dy, dw, db, parts, queue->tickets);
+    return CNN_LAUNCH((k_conv_first_wgrad<bf16_type>), grid, dim3(THREADS), shared, queue->stream, f, s.tiles,
+                      cnn_first_tiles(&f), x, dy, dw, db, parts, queue->tickets);
 }

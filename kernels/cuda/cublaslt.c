@@ -245,14 +245,14 @@ static cnn_status multiply(blas_kernel *kernel, const void *a, const void *b, vo
     return check(kernel->cuda.device,
                  cublasLtMatmul(kernel->handle, kernel->product, alpha, a, kernel->a, b, kernel->b, beta, d, kernel->d,
                                 d, kernel->d, &kernel->algorithm, workspace, kernel->algorithm_bytes,
-                                kernel->cuda.device->stream),
+                                kernel->cuda.device->queue.stream),
                  "cublasLtMatmul");
 }
 
 static cnn_status finish_sums(const blas_kernel *kernel, void *const args[CNN_ARG_COUNT], void *sums)
 {
     const cnn_op_desc *desc = &kernel->cuda.base.desc;
-    cudaStream_t stream = kernel->cuda.device->stream;
+    cudaStream_t stream = kernel->cuda.device->queue.stream;
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8)
         return cnn_cuda_check(kernel->cuda.device, cnn_cuda_i32_epilogue(desc, args, sums, kernel->pitch, stream),
                               "cnn_cuda_i32_epilogue");
@@ -288,7 +288,7 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
         return status;
     return cnn_cuda_check(device,
                           cnn_cuda_pad_weights(&base->desc.arg[CNN_ARG_WEIGHT], weights, kernel->pitch, channels,
-                                               kernel->cuda.packed, device->stream),
+                                               kernel->cuda.packed, device->queue.stream),
                           "cnn_cuda_pad_weights");
 }
 

@@ -23,13 +23,22 @@ extern "C" {
 
 #define CNN_CUDA_BLAS_WORKSPACE_BYTES ((size_t)32 << 20)
 
+/* Where kernels are launched. Blocks of a kernel that add up in the end draw tickets: who draws the last one does it
+ * (last_block.cuh). The counters are of the device and all 0 between kernels, so kernels of one stream share them. */
+enum { CNN_CUDA_TICKETS = 4096 };
+
+typedef struct cnn_cuda_queue {
+    cudaStream_t stream;
+    unsigned *tickets; /* [CNN_CUDA_TICKETS] in device memory */
+} cnn_cuda_queue;
+
 struct cnn_device {
     const cnn_host *host;
     int ordinal;
     bool tf32;     /* f32 products may be rounded to TF32 */
     bool autotune; /* cuDNN plans are timed; else its heuristics choose */
     bool own;      /* CNN_CUDA_OWN=1: no cuDNN, no cuBLASLt; for checks of the kernels behind them */
-    cudaStream_t stream;
+    cnn_cuda_queue queue;
     cudaEvent_t marks[CNN_MARKS];
     cudnnHandle_t cudnn;                /* NULL until the first op that needs it */
     cudnnBackendDescriptor_t described; /* instead of a GPU, its description: plans can be made for it, nothing runs */
@@ -41,7 +50,7 @@ struct cnn_device {
 
 /* Enqueues an op on the stream. arg[] and workspace are device pointers. Returns cudaGetLastError() of its launches. */
 typedef cudaError_t cnn_cuda_launch(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                                    cudaStream_t stream);
+                                    const cnn_cuda_queue *queue);
 
 typedef struct cnn_cuda_impl {
     cnn_op op;        /* CNN_OP_NONE ends a table */

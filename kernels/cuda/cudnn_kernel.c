@@ -26,7 +26,7 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
     if (status == CNN_OK)
         status = cnn_cuda_check(device,
                                 cnn_cuda_pad_weights(weight, weights, (int32_t)packed->n, (int32_t)packed->pitch,
-                                                     kernel->base.packed, device->stream),
+                                                     kernel->base.packed, device->queue.stream),
                                 "cnn_cuda_pad_weights");
     return status;
 }
@@ -58,14 +58,14 @@ static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *w
         return status;
     if (desc->op == CNN_OP_CONV && desc->arg[CNN_ARG_SRC].dtype == CNN_I8) {
         const int32_t pitch = (int32_t)kernel->plan->graph.tensors[kernel->plan->graph.nodes[0].port[2]].pitch;
-        return cnn_cuda_check(device, cnn_cuda_i32_epilogue(desc, args, ours, pitch, device->stream),
+        return cnn_cuda_check(device, cnn_cuda_i32_epilogue(desc, args, ours, pitch, device->queue.stream),
                               "cnn_cuda_i32_epilogue");
     }
     if (desc->op == CNN_OP_CONV_WGRAD && desc->arg[CNN_ARG_DST2].dtype != CNN_NONE) {
         const cnn_tensor_desc *dy = &desc->arg[CNN_ARG_SRC2];
         return cnn_cuda_check(device,
                               cnn_cuda_column_sum(args[CNN_ARG_SRC2], dy->dtype, cnn_desc_pixels(dy), dy->c, dy->c_pad,
-                                                  args[CNN_ARG_DST2], ours, device->stream),
+                                                  args[CNN_ARG_DST2], ours, &device->queue),
                               "cnn_cuda_column_sum");
     }
     return CNN_OK;

@@ -30,7 +30,8 @@ cnn_status cnn_cudnn_bench_open(cnn_device *device, const cnn_cudnn_graph *graph
         bytes += in_memory(&graph->tensors[i]) ? tensor_bytes(&graph->tensors[i]) : 0;
     cnn_status status = cnn_cuda_check(device, cudaMalloc(&bench->memory, bytes), "cudaMalloc");
     if (status == CNN_OK)
-        status = cnn_cuda_check(device, cudaMemsetAsync(bench->memory, 0, bytes, device->stream), "cudaMemsetAsync");
+        status =
+            cnn_cuda_check(device, cudaMemsetAsync(bench->memory, 0, bytes, device->queue.stream), "cudaMemsetAsync");
     if (status == CNN_OK)
         status = cnn_cuda_check(device, cudaEventCreate(&bench->begin), "cudaEventCreate");
     if (status == CNN_OK)
@@ -49,7 +50,7 @@ cnn_status cnn_cudnn_bench_open(cnn_device *device, const cnn_cudnn_graph *graph
 
 void cnn_cudnn_bench_close(cnn_cudnn_bench *bench)
 {
-    (void)cudaStreamSynchronize(bench->device->stream);
+    (void)cudaStreamSynchronize(bench->device->queue.stream);
     if (bench->begin)
         (void)cudaEventDestroy(bench->begin);
     if (bench->end)
@@ -61,11 +62,11 @@ void cnn_cudnn_bench_close(cnn_cudnn_bench *bench)
 static cnn_status run_round(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, void *workspace, float *ms)
 {
     const cnn_device *device = bench->device;
-    cnn_status status = cnn_cuda_check(device, cudaEventRecord(bench->begin, device->stream), "cudaEventRecord");
+    cnn_status status = cnn_cuda_check(device, cudaEventRecord(bench->begin, device->queue.stream), "cudaEventRecord");
     for (int i = 0; i < RUNS && status == CNN_OK; i++)
         status = cnn_cudnn_plan_run(plan, bench->pointers, workspace);
     if (status == CNN_OK)
-        status = cnn_cuda_check(device, cudaEventRecord(bench->end, device->stream), "cudaEventRecord");
+        status = cnn_cuda_check(device, cudaEventRecord(bench->end, device->queue.stream), "cudaEventRecord");
     if (status == CNN_OK)
         status = cnn_cuda_check(device, cudaEventSynchronize(bench->end), "cudaEventSynchronize");
     if (status == CNN_OK)
@@ -87,7 +88,7 @@ cnn_status cnn_cudnn_bench_run(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, flo
         if (status == CNN_OK && i > 0 && round < *ms)
             *ms = round;
     }
-    (void)cudaStreamSynchronize(bench->device->stream);
+    (void)cudaStreamSynchronize(bench->device->queue.stream);
     (void)cudaFree(workspace);
     return status;
 }

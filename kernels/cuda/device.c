@@ -69,11 +69,21 @@ static cnn_status describe(cnn_device *device)
 
 static cnn_status make_events(cnn_device *device)
 {
-    cnn_status status =
-        cnn_cuda_check(device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    cnn_status status = cnn_cuda_check(device, cudaStreamCreateWithFlags(&device->queue.stream, cudaStreamNonBlocking),
+                                       "cudaStreamCreate");
     for (int i = 0; i < CNN_MARKS && status == CNN_OK; i++)
         status = cnn_cuda_check(device, cudaEventCreateWithFlags(&device->marks[i], cudaEventDisableTiming),
                                 "cudaEventCreate");
+    return status;
+}
+
+static cnn_status make_tickets(cnn_device *device)
+{
+    const size_t bytes = CNN_CUDA_TICKETS * sizeof *device->queue.tickets;
+    cnn_status status = cnn_cuda_check(device, cudaMalloc((void **)&device->queue.tickets, bytes), "cudaMalloc");
+    if (status == CNN_OK)
+        status = cnn_cuda_check(device, cudaMemsetAsync(device->queue.tickets, 0, bytes, device->queue.stream),
+                                "cudaMemsetAsync");
     return status;
 }
 
@@ -102,6 +112,8 @@ cnn_status cnn_cuda_open(const cnn_host *host, const cnn_device_options *options
         status = describe(opened);
     if (status == CNN_OK)
         status = make_events(opened);
+    if (status == CNN_OK)
+        status = make_tickets(opened);
     if (status != CNN_OK) {
         cnn_cuda_close(opened);
         return status;
@@ -139,19 +151,21 @@ void cnn_cuda_close(cnn_device *device)
 {
     if (!device)
         return;
-    if (device->stream)
-        (void)cudaStreamSynchronize(device->stream);
+    if (device->queue.stream)
+        (void)cudaStreamSynchronize(device->queue.stream);
     if (device->cudnn)
         (void)cudnnDestroy(device->cudnn);
     if (device->described)
         (void)cudnnBackendDestroyDescriptor(device->described);
     if (device->blas)
         (void)cublasLtDestroy(device->blas);
+    if (device->queue.tickets)
+        (void)cudaFree(device->queue.tickets);
     for (int i = 0; i < CNN_MARKS; i++)
         if (device->marks[i])
             (void)cudaEventDestroy(device->marks[i]);
-    if (device->stream)
-        (void)cudaStreamDestroy(device->stream);
+    if (device->queue.stream)
+        (void)cudaStreamDestroy(device->queue.stream);
     device->host->free(device);
 }
 
@@ -205,7 +219,8 @@ cnn_status cnn_cuda_copy_async(cnn_device *device, void *dst, const void *src, s
                                                 cudaMemcpyDeviceToDevice};
     if (bytes == 0)
         return CNN_OK;
-    return cnn_cuda_check(device, cudaMemcpyAsync(dst, src, bytes, kinds[kind], device->stream), "cudaMemcpyAsync");
+    return cnn_cuda_check(device, cudaMemcpyAsync(dst, src, bytes, kinds[kind], device->queue.stream),
+                          "cudaMemcpyAsync");
 }
 
 /* To the host it waits; to the device it returns when src may be overwritten: pageable memory is staged first. */
@@ -217,12 +232,12 @@ cnn_status cnn_cuda_copy(cnn_device *device, void *dst, const void *src, size_t 
 
 cnn_status cnn_cuda_sync(cnn_device *device)
 {
-    return cnn_cuda_check(device, cudaStreamSynchronize(device->stream), "cudaStreamSynchronize");
+    return cnn_cuda_check(device, cudaStreamSynchronize(device->queue.stream), "cudaStreamSynchronize");
 }
 
 cnn_status cnn_cuda_mark(cnn_device *device, int slot)
 {
-    return cnn_cuda_check(device, cudaEventRecord(device->marks[slot], device->stream), "cudaEventRecord");
+    return cnn_cuda_check(device, cudaEventRecord(device->marks[slot], device->queue.stream), "cudaEventRecord");
 }
 
 cnn_status cnn_cuda_wait(cnn_device *device, int slot)
@@ -234,7 +249,7 @@ cnn_status cnn_cuda_wait(cnn_device *device, int slot)
 
 cnn_status cnn_cuda_record_begin(cnn_device *device)
 {
-    return cnn_cuda_check(device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
+    return cnn_cuda_check(device, cudaStreamBeginCapture(device->queue.stream, cudaStreamCaptureModeThreadLocal),
                           "cudaStreamBeginCapture");
 }
 
@@ -242,7 +257,8 @@ cnn_status cnn_cuda_record_end(cnn_device *device, cnn_recording **recording)
 {
     cudaGraph_t graph = NULL;
     cnn_recording *made = device->host->alloc(sizeof *made);
-    cnn_status status = cnn_cuda_check(device, cudaStreamEndCapture(device->stream, &graph), "cudaStreamEndCapture");
+    cnn_status status =
+        cnn_cuda_check(device, cudaStreamEndCapture(device->queue.stream, &graph), "cudaStreamEndCapture");
     if (status == CNN_OK && !made)
         status = device->host->error(CNN_ERR_MEMORY, "device " CNN_CUDA_NAME ": out of memory for a CUDA graph");
     if (status == CNN_OK)
@@ -258,14 +274,14 @@ cnn_status cnn_cuda_record_end(cnn_device *device, cnn_recording **recording)
 
 cnn_status cnn_cuda_replay(cnn_device *device, cnn_recording *recording)
 {
-    return cnn_cuda_check(device, cudaGraphLaunch(recording->graph, device->stream), "cudaGraphLaunch");
+    return cnn_cuda_check(device, cudaGraphLaunch(recording->graph, device->queue.stream), "cudaGraphLaunch");
 }
 
 void cnn_cuda_recording_free(cnn_device *device, cnn_recording *recording)
 {
     if (!recording)
         return;
-    (void)cudaStreamSynchronize(device->stream);
+    (void)cudaStreamSynchronize(device->queue.stream);
     (void)cudaGraphExecDestroy(recording->graph);
     device->host->free(recording);
 }
@@ -277,7 +293,7 @@ cnn_status cnn_cuda_cudnn(cnn_device *device, cudnnHandle_t *handle)
     if (!device->cudnn) {
         cudnnStatus_t made = cudnnCreate(&device->cudnn);
         if (made == CUDNN_STATUS_SUCCESS)
-            made = cudnnSetStream(device->cudnn, device->stream);
+            made = cudnnSetStream(device->cudnn, device->queue.stream);
         if (made != CUDNN_STATUS_SUCCESS)
             return device->host->error(CNN_ERR_DEVICE, "device " CNN_CUDA_NAME ": cudnnCreate failed: %s",
                                        cudnnGetErrorString(made));

@@ -104,23 +104,24 @@ cudaError_t launch_float(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT]
 
 } // namespace
 
-cudaError_t cnn_cuda_relu(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_relu(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8)
-        return launch<int8_t, false>(relu<int8_t>(), desc, arg, stream);
-    return launch_float<relu, false>(desc, arg, stream);
+        return launch<int8_t, false>(relu<int8_t>(), desc, arg, queue->stream);
+    return launch_float<relu, false>(desc, arg, queue->stream);
 }
 
-cudaError_t cnn_cuda_relu_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_relu_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                               const cnn_cuda_queue *queue)
 {
-    return launch_float<relu_grad, true>(desc, arg, stream);
+    return launch_float<relu_grad, true>(desc, arg, queue->stream);
 }
 
-cudaError_t cnn_cuda_add(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_add(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8) {
         const add_i8 f = {desc->scale[0], desc->scale[1], desc->lo, desc->hi};
-        return launch<int8_t, true>(f, desc, arg, stream);
+        return launch<int8_t, true>(f, desc, arg, queue->stream);
     }
-    return launch_float<add, true>(desc, arg, stream);
+    return launch_float<add, true>(desc, arg, queue->stream);
 }

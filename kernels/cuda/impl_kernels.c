@@ -100,10 +100,10 @@ static bool requantize_suits(const cnn_op_desc *desc, const cnn_device *device, 
 }
 
 static cudaError_t requantize(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
-                              cudaStream_t stream)
+                              const cnn_cuda_queue *queue)
 {
     (void)workspace;
-    return cnn_cuda_i32_epilogue(desc, arg, arg[CNN_ARG_SRC], desc->arg[CNN_ARG_SRC].c_pad, stream);
+    return cnn_cuda_i32_epilogue(desc, arg, arg[CNN_ARG_SRC], desc->arg[CNN_ARG_SRC].c_pad, queue->stream);
 }
 
 const cnn_cuda_impl cnn_cuda_kernel_impls[] = {

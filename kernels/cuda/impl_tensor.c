@@ -51,10 +51,16 @@ static bool conv_first_suits(const cnn_op_desc *desc, const cnn_device *device, 
 
 static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
+    const cnn_tensor_desc *dw = &desc->arg[CNN_ARG_DST];
     (void)device;
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_F32)
         return cnn_refuse(why, "it computes in f16 and bf16");
-    return cnn_unpadded(desc, why) && first_shape_suits(desc, &desc->arg[CNN_ARG_DST], why);
+    if (!cnn_unpadded(desc, why) || !first_shape_suits(desc, dw, why))
+        return false;
+    const int32_t groups = CNN_FIRST_MOST_SLICES / CNN_FIRST_GROUP + 1;
+    const int32_t taps = (dw->h * dw->w * dw->c + CNN_FIRST_TAPS) / CNN_FIRST_TAPS; /* with the bias */
+    const int32_t most = CNN_CUDA_TICKETS / (groups * taps) * CNN_FIRST_CHANNELS;
+    return dw->n <= most || cnn_refuse(why, "%d output channels are more than %d", (int)dw->n, (int)most);
 }
 
 /* ---- Batch norm with pooling ---- */
@@ -65,6 +71,8 @@ static bool pooled_suits(const cnn_op_desc *desc, const cnn_tensor_desc *pooled,
     const cnn_tensor_desc *x = &desc->arg[CNN_ARG_SRC];
     if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE)
         return cnn_refuse(why, "there is no pooling behind it");
+    if (x->c > CNN_CUDA_TICKETS * 32)
+        return cnn_refuse(why, "it has more than %d channels", CNN_CUDA_TICKETS * 32);
     if (desc->pool_stride < desc->pool_kernel)
         return cnn_refuse(why, "its windows overlap");
     if (desc->arg[CNN_ARG_DST].dtype != x->dtype || pooled->dtype != x->dtype)

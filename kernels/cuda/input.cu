@@ -104,7 +104,7 @@ cudaError_t launch_padded(const batch &b, void *const arg[CNN_ARG_COUNT], cudaSt
 
 } // namespace
 
-cudaError_t cnn_cuda_input(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_input(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     batch b = {};
@@ -117,13 +117,13 @@ cudaError_t cnn_cuda_input(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUN
     b.c_pad = dst->c_pad;
     switch (dst->dtype) {
     case CNN_F32:
-        return launch<float, float>(b, arg, stream);
+        return launch<float, float>(b, arg, queue->stream);
     case CNN_F16:
-        return launch<__half, float>(b, arg, stream);
+        return launch<__half, float>(b, arg, queue->stream);
     case CNN_BF16:
-        return launch<__nv_bfloat16, float>(b, arg, stream);
+        return launch<__nv_bfloat16, float>(b, arg, queue->stream);
     case CNN_I8:
-        return b.c_pad != b.c ? launch_padded(b, arg, stream) : launch<int8_t, int8_t>(b, arg, stream);
+        return b.c_pad != b.c ? launch_padded(b, arg, queue->stream) : launch<int8_t, int8_t>(b, arg, queue->stream);
     default:
         return cudaErrorInvalidValue;
     }

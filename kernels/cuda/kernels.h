@@ -1,6 +1,7 @@
 /* What the .cu files export to the C files: launch functions of the tables, and building blocks for other kernels.
  *
- * All enqueue on the stream and return cudaGetLastError(); pointers are device pointers. */
+ * All enqueue on the stream, of the queue where they take one, and return cudaGetLastError(); pointers are device
+ * pointers. */
 #ifndef CNN_CUDA_KERNELS_H
 #define CNN_CUDA_KERNELS_H
 
@@ -17,7 +18,7 @@ extern "C" {
  * 64-byte aligned. The order of the sum follows from the numbers alone. */
 size_t cnn_cuda_column_sum_workspace(int64_t pixels, int32_t channels);
 cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels, int32_t channels, int32_t pitch,
-                                float *dst, void *workspace, cudaStream_t stream);
+                                float *dst, void *workspace, const cnn_cuda_queue *queue);
 
 /* ---- Convolutions of 1 to 4 channels: conv_first.cu, conv_first_wgrad.cu ---- */
 

@@ -2,15 +2,15 @@
  *
  * A warp takes one image: its lanes hold every 32nd class, sums go through shuffles in one order. All of it in double,
  * with the exp and log of the cpu backend, which is 2 exp a score and image: nothing beside a layer, even on GPUs with
- * few double units. The images' losses are left in the workspace, and one block adds them. */
+ * few double units. The images' losses are left in the workspace, 16 bytes each, and the last block adds them. */
 #include "kernels/cpu/exp_log.h"
-#include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/last_block.cuh"
 
 namespace
 {
 
-enum { WARPS = 4, THREADS = WARPS * 32, SUM_THREADS = 256 };
+enum { WARPS = 8, THREADS = WARPS * 32 };
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
 struct batch {
@@ -67,12 +67,10 @@ __device__ inline double target_score(const batch &b, const float *z, int32_t la
     return (1.0 - b.smoothing) * static_cast<double>(z[label]) + b.smoothing / b.classes * warp_sum(sum);
 }
 
-template <typename T> __global__ void __launch_bounds__(THREADS) k_loss(batch b, T *gradient, image_loss *losses)
+/* A warp's image: its loss and, where asked, its gradient. */
+template <typename T> __device__ inline void take_image(const batch &b, int32_t n, T *gradient, image_loss *losses)
 {
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const int32_t n = static_cast<int32_t>(blockIdx.x * WARPS + threadIdx.x / 32);
-    if (n >= b.images)
-        return;
     const int32_t image = b.index ? b.index[(b.state ? b.state->cursor : 0) + n] : n;
     const int32_t label = b.labels[image];
     const float *z = b.scores + static_cast<int64_t>(n) * b.classes;
@@ -100,38 +98,41 @@ template <typename T> __global__ void __launch_bounds__(THREADS) k_loss(batch b,
 }
 
 /* One block; result = {mean loss, right answers}. */
-__global__ void __launch_bounds__(SUM_THREADS) k_loss_sum(const image_loss *losses, int32_t images, float *result)
+__device__ inline void add_losses(const image_loss *losses, int32_t images, float *result)
 {
-    __shared__ image_loss sums[SUM_THREADS];
+    __shared__ double sums[THREADS];
+    __shared__ int64_t counts[THREADS];
     const int thread = static_cast<int>(threadIdx.x);
     image_loss sum = {0.0, 0};
-    for (int32_t n = thread; n < images; n += SUM_THREADS) {
+    for (int32_t n = thread; n < images; n += THREADS) {
         sum.loss += losses[n].loss;
         sum.right += losses[n].right;
     }
-    sums[thread] = sum;
-    for (int half = SUM_THREADS / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (thread < half) {
-            sums[thread].loss += sums[thread + half].loss;
-            sums[thread].right += sums[thread + half].right;
-        }
-    }
+    sum.loss = cnn_add_rows<THREADS>(sum.loss, thread, 1, sums);
+    sum.right = cnn_add_rows<THREADS>(sum.right, thread, 1, counts);
     if (thread == 0) {
-        result[0] = static_cast<float>(sums[0].loss / images);
-        result[1] = static_cast<float>(sums[0].right);
+        result[0] = static_cast<float>(sum.loss / images);
+        result[1] = static_cast<float>(sum.right);
     }
 }
 
 template <typename T>
-cudaError_t launch(const batch &b, void *const arg[CNN_ARG_COUNT], image_loss *losses, cudaStream_t stream)
+__global__ void __launch_bounds__(THREADS)
+    k_loss(batch b, T *gradient, image_loss *losses, float *result, unsigned *ticket)
+{
+    const int32_t n = static_cast<int32_t>(blockIdx.x * WARPS + threadIdx.x / 32);
+    if (n < b.images)
+        take_image(b, n, gradient, losses);
+    if (cnn_last_block(ticket, gridDim.x))
+        add_losses(losses, b.images, result);
+}
+
+template <typename T>
+cudaError_t launch(const batch &b, void *const arg[CNN_ARG_COUNT], void *workspace, const cnn_cuda_queue *queue)
 {
     const unsigned blocks = static_cast<unsigned>((b.images + WARPS - 1) / WARPS);
-    const cudaError_t error =
-        CNN_LAUNCH(k_loss<T>, blocks, THREADS, 0, stream, b, static_cast<T *>(arg[CNN_ARG_DST]), losses);
-    if (error != cudaSuccess)
-        return error;
-    return CNN_LAUNCH(k_loss_sum, 1, SUM_THREADS, 0, stream, losses, b.images, static_cast<float *>(arg[CNN_ARG_DST2]));
+    return CNN_LAUNCH(k_loss<T>, blocks, THREADS, 0, queue->stream, b, static_cast<T *>(arg[CNN_ARG_DST]),
+                      static_cast<image_loss *>(workspace), static_cast<float *>(arg[CNN_ARG_DST2]), queue->tickets);
 }
 
 } // namespace
@@ -141,7 +142,8 @@ size_t cnn_cuda_loss_workspace(const cnn_op_desc *desc)
     return static_cast<size_t>(desc->arg[CNN_ARG_SRC].n) * sizeof(image_loss);
 }
 
-cudaError_t cnn_cuda_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace, cudaStream_t stream)
+cudaError_t cnn_cuda_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace,
+                          const cnn_cuda_queue *queue)
 {
     batch b = {};
     b.scores = static_cast<const float *>(arg[CNN_ARG_SRC]);
@@ -151,13 +153,12 @@ cudaError_t cnn_cuda_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT
     b.images = desc->arg[CNN_ARG_SRC].n;
     b.classes = desc->arg[CNN_ARG_SRC].c;
     b.smoothing = static_cast<double>(desc->smoothing);
-    image_loss *losses = static_cast<image_loss *>(workspace);
     switch (desc->arg[CNN_ARG_DST].dtype) {
     case CNN_F16:
-        return launch<__half>(b, arg, losses, stream);
+        return launch<__half>(b, arg, workspace, queue);
     case CNN_BF16:
-        return launch<__nv_bfloat16>(b, arg, losses, stream);
+        return launch<__nv_bfloat16>(b, arg, workspace, queue);
     default: /* f32, or no gradient */
-        return launch<float>(b, arg, losses, stream);
+        return launch<float>(b, arg, workspace, queue);
     }
 }

@@ -32,9 +32,9 @@ __global__ void __launch_bounds__(THREADS) k_mask(const uint8_t *live, float *ds
 
 } // namespace
 
-cudaError_t cnn_cuda_mask(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_mask(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
     const int64_t count = desc->arg[CNN_ARG_DST].c;
-    return CNN_LAUNCH(k_mask, cnn_blocks(count / VECTOR, THREADS), THREADS, 0, stream,
+    return CNN_LAUNCH(k_mask, cnn_blocks(count / VECTOR, THREADS), THREADS, 0, queue->stream,
                       static_cast<const uint8_t *>(arg[CNN_ARG_SRC]), static_cast<float *>(arg[CNN_ARG_DST]), count);
 }

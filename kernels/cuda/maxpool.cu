@@ -161,33 +161,35 @@ template <typename T> cudaError_t backward_of(const pool_shape &s, void *const a
 
 } // namespace
 
-cudaError_t cnn_cuda_maxpool(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_maxpool(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                             const cnn_cuda_queue *queue)
 {
     const pool_shape s = shape_of(desc, CNN_ARG_SRC, CNN_ARG_DST);
     switch (desc->arg[CNN_ARG_SRC].dtype) {
     case CNN_F32:
-        return forward_of<float>(s, arg, stream);
+        return forward_of<float>(s, arg, queue->stream);
     case CNN_F16:
-        return forward_of<__half>(s, arg, stream);
+        return forward_of<__half>(s, arg, queue->stream);
     case CNN_BF16:
-        return forward_of<__nv_bfloat16>(s, arg, stream);
+        return forward_of<__nv_bfloat16>(s, arg, queue->stream);
     case CNN_I8:
-        return forward_of<int8_t>(s, arg, stream);
+        return forward_of<int8_t>(s, arg, queue->stream);
     default:
         return cudaErrorInvalidValue;
     }
 }
 
-cudaError_t cnn_cuda_maxpool_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_maxpool_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                                  const cnn_cuda_queue *queue)
 {
     const pool_shape s = shape_of(desc, CNN_ARG_DST, CNN_ARG_SRC2);
     switch (desc->arg[CNN_ARG_DST].dtype) {
     case CNN_F32:
-        return backward_of<float>(s, arg, stream);
+        return backward_of<float>(s, arg, queue->stream);
     case CNN_F16:
-        return backward_of<__half>(s, arg, stream);
+        return backward_of<__half>(s, arg, queue->stream);
     case CNN_BF16:
-        return backward_of<__nv_bfloat16>(s, arg, stream);
+        return backward_of<__nv_bfloat16>(s, arg, queue->stream);
     default:
         return cudaErrorInvalidValue;
     }

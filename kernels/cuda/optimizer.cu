@@ -220,32 +220,34 @@ __global__ void __launch_bounds__(32)
 
 } // namespace
 
-cudaError_t cnn_cuda_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_sgd(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
-    return launch<sgd, false>(desc, arg, stream);
+    return launch<sgd, false>(desc, arg, queue->stream);
 }
 
-cudaError_t cnn_cuda_adam(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_adam(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
-    return launch<adam, true>(desc, arg, stream);
+    return launch<adam, true>(desc, arg, queue->stream);
 }
 
-cudaError_t cnn_cuda_bn_update(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_bn_update(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                               const cnn_cuda_queue *queue)
 {
-    return launch_average(desc, arg, false, stream);
+    return launch_average(desc, arg, false, queue->stream);
 }
 
-cudaError_t cnn_cuda_ema(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_ema(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
-    return launch_average(desc, arg, true, stream);
+    return launch_average(desc, arg, true, queue->stream);
 }
 
-cudaError_t cnn_cuda_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, cudaStream_t stream)
+cudaError_t cnn_cuda_loss_scale(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                                const cnn_cuda_queue *queue)
 {
     const int32_t count = desc->arg[CNN_ARG_DST].dtype == CNN_NONE
                               ? 1
                               : desc->arg[CNN_ARG_DST].c / static_cast<int32_t>(sizeof(cnn_step_report));
-    return CNN_LAUNCH(k_loss_scale, 1, 32, 0, stream, static_cast<const int32_t *>(arg[CNN_ARG_SRC]),
+    return CNN_LAUNCH(k_loss_scale, 1, 32, 0, queue->stream, static_cast<const int32_t *>(arg[CNN_ARG_SRC]),
                       desc->arg[CNN_ARG_SRC].c, static_cast<const float *>(arg[CNN_ARG_SRC2]),
                       static_cast<cnn_train_state *>(arg[CNN_ARG_STATE]),
                       static_cast<cnn_step_report *>(arg[CNN_ARG_DST]), count, desc->advance);

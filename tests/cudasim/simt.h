@@ -239,6 +239,14 @@ template <typename T, typename V> static inline simt_integer<T> atomicAdd(T *add
     return old;
 }
 
+/* Counts up to `most`, then begins at 0 again. */
+static inline unsigned atomicInc(unsigned *address, unsigned most)
+{
+    unsigned old = *address;
+    *address = old >= most ? 0 : old + 1;
+    return old;
+}
+
 template <typename T, typename V> static inline simt_integer<T> atomicMax(T *address, V value)
 {
     T old = *address;

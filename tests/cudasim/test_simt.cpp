@@ -1,6 +1,6 @@
 /* The layer that runs kernels on the CPU: it computes what a GPU would, under every schedule, and planted faults are
  * noticed. A fault that is caught ends its process with a sentence; a race shows as a wrong result. */
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/last_block.cuh"
 
 #include <cstdio>
 #include <cstdlib>
@@ -36,7 +36,7 @@ void check(bool good, const char *what, int schedule)
 
 /* ---- Kernels; FAULT: what is wrong with them ---- */
 
-enum fault { NONE, NO_BARRIER, NO_SECOND_BARRIER };
+enum fault { NONE, NO_BARRIER, NO_SECOND_BARRIER, NO_TICKET };
 
 constexpr int THREADS = 96; /* 3 warps */
 
@@ -268,6 +268,8 @@ void test_intrinsics()
 {
     check(__dp4a(static_cast<int>(0x80FF017Fu), 0x7F02FF01, 5) == 5 - 128 * 127 - 2 - 1 + 127, "dp4a", 0);
     check(__float2int_rn(2.5f) == 2 && __float2int_rn(3e9f) == INT32_MAX && __float2int_rn(NAN) == 0, "float2int", 0);
+    unsigned counter = 0;
+    check(atomicInc(&counter, 1) == 0 && atomicInc(&counter, 1) == 1 && counter == 0, "atomicInc", 0);
     check(__clz(1) == 31 && __clz(0) == 32 && __ffs(8) == 4 && __popc(0xF0u) == 4, "bits", 0);
 }
 
@@ -370,6 +372,32 @@ template <fault FAULT> bool reverses()
     return true;
 }
 
+/* dst = the sum of what all blocks leave, each by its last thread. Without tickets a block adds that need not be the
+ * last. */
+template <fault FAULT> __global__ void k_grid_sum(int *parts, int *dst, unsigned *ticket)
+{
+    if (threadIdx.x == blockDim.x - 1)
+        parts[blockIdx.x] = static_cast<int>(blockIdx.x) + 1;
+    if (FAULT == NO_TICKET ? blockIdx.x != 0 : !cnn_last_block(ticket, gridDim.x))
+        return;
+    if (threadIdx.x == 0)
+        for (unsigned i = 0; i < gridDim.x; i++)
+            *dst += parts[i];
+}
+
+/* Twice: the counter is ready for the next kernel, of another number of blocks. */
+template <fault FAULT> bool adds_blocks()
+{
+    unsigned ticket = 0;
+    bool right = true;
+    for (int blocks = 5; blocks < 7; blocks++) {
+        int parts[6] = {}, got = 0;
+        (void)CNN_LAUNCH(k_grid_sum<FAULT>, static_cast<unsigned>(blocks), THREADS, 0, nullptr, parts, &got, &ticket);
+        right = right && got == blocks * (blocks + 1) / 2 && ticket == 0;
+    }
+    return right;
+}
+
 template <bool RACE> bool adds()
 {
     int src[THREADS], sum = 0, got = 0;
@@ -389,6 +417,10 @@ void test_races()
     unsigned wrong = wrong_schedules(adds<true>);
     check(wrong >> SIMT_GREEDY & 1, "the race shows when a warp runs ahead", -1);
     check(!(wrong >> SIMT_ROUNDS & 1), "the race does not show when threads run in rounds", -1);
+    check(wrong_schedules(adds_blocks<NONE>) == 0, "the last block adds", -1);
+    wrong = wrong_schedules(adds_blocks<NO_TICKET>);
+    check(wrong >> SIMT_ROUNDS & 1, "a block that adds before the others are done shows", -1);
+    check(!(wrong >> SIMT_REVERSE & 1), "it does not show when that block comes last", -1);
 }
 
 } // namespace
