@@ -1,5 +1,6 @@
 /* Fusion: element-wise ops and pooling move into the convolution or linear op that makes their input; in training,
- * ReLU and max-pooling into the batch norm before them.
+ * ReLU and max-pooling into the batch norm before them, a ReLU's gradient into the linear layer's behind it, and
+ * running statistics into the op that finds overflows.
  *
  * An op is merged when it is the only reader of the value, directly computes the next one from it, and the backend
  * says that it has a kernel for the merged descriptor. */
@@ -198,6 +199,52 @@ static void merge_pooled_bn(cnn_program *program, int i, const cnn_backend *back
     remove_instruction(program, found.relu);
 }
 
+/* ---- The gradient of a ReLU and of the linear layer that reads it ---- */
+
+static void merge_relu_grad(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
+{
+    cnn_instruction *list = program->instructions;
+    int relu =
+        list[i].desc.op == CNN_OP_LINEAR_DGRAD ? follow(program, i, CNN_ARG_DST, CNN_OP_RELU_GRAD, CNN_ARG_SRC2) : -1;
+    if (relu < 0)
+        return;
+    cnn_instruction merged = list[i];
+    merged.node = list[relu].node;
+    merged.arg[CNN_ARG_SRC2] = list[relu].arg[CNN_ARG_SRC];
+    merged.desc.arg[CNN_ARG_SRC2] = list[relu].desc.arg[CNN_ARG_SRC];
+    take(&merged, &list[relu], CNN_ARG_DST);
+    merged.desc.epilogue[merged.desc.epilogue_count++] = CNN_EPILOGUE_RELU_GRAD;
+    if (backend->prepare(device, &merged.desc, NULL, NULL) != CNN_OK)
+        return;
+    list[relu] = merged;
+    remove_instruction(program, i);
+}
+
+/* ---- The end of a step ---- */
+
+/* Running statistics are updated where it is found out whether the step counts. */
+static void merge_bn_update(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
+{
+    cnn_instruction *list = program->instructions;
+    int update = i + 1;
+    if (list[i].desc.op != CNN_OP_GRAD_STATS)
+        return;
+    while (update < program->instruction_count && list[update].desc.op != CNN_OP_BN_UPDATE)
+        update++;
+    if (update == program->instruction_count)
+        return;
+    cnn_instruction merged = list[i];
+    merged.arg[CNN_ARG_SRC2] = list[update].arg[CNN_ARG_SRC];
+    merged.arg[CNN_ARG_DST2] = list[update].arg[CNN_ARG_DST];
+    merged.desc.arg[CNN_ARG_SRC2] = list[update].desc.arg[CNN_ARG_SRC];
+    merged.desc.arg[CNN_ARG_DST2] = list[update].desc.arg[CNN_ARG_DST];
+    merged.desc.momentum = list[update].desc.momentum;
+    if (backend->prepare(device, &merged.desc, NULL, NULL) != CNN_OK)
+        return;
+    list[i] = merged;
+    remove_instruction(program, update);
+}
+
 cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cnn_device *device)
 {
     for (int i = 0; i < program->instruction_count; i++)
@@ -206,5 +253,9 @@ cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cn
             }
     for (int i = 0; i < program->instruction_count; i++)
         merge_pooled_bn(program, i, backend, device);
+    for (int i = program->instruction_count - 1; i >= 0; i--) { /* what goes moves only what was looked at */
+        merge_bn_update(program, i, backend, device);
+        merge_relu_grad(program, i, backend, device);
+    }
     return CNN_OK;
 }

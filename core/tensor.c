@@ -105,7 +105,12 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_MASK] = {CNN_OP_MASK, "mask", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = U}},
     [CNN_OP_GRAD_STATS] = {CNN_OP_GRAD_STATS,
                            "grad_stats",
-                           {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_STATE] = U, [CNN_ARG_DST] = W}},
+                           {[CNN_ARG_SRC] = R,
+                            [CNN_ARG_SRC2] = R,
+                            [CNN_ARG_INDEX] = R,
+                            [CNN_ARG_STATE] = U,
+                            [CNN_ARG_DST] = W,
+                            [CNN_ARG_DST2] = U}},
     [CNN_OP_SGD] = {CNN_OP_SGD,
                     "sgd",
                     {[CNN_ARG_SRC] = R,
@@ -166,7 +171,8 @@ static void append_desc(char *text, size_t bytes, size_t *length, const char *na
 
 char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
 {
-    static const char *const epilogues[] = {"none", "bias", "add", "relu", "requantize", "dequantize", "maxpool"};
+    static const char *const epilogues[] = {"none",       "bias",       "add",     "relu",
+                                            "requantize", "dequantize", "maxpool", "relu_grad"};
     size_t length = 0;
     append(text, text_bytes, &length, "%s", cnn_op_info_get(desc->op)->name);
     for (int role = 0; role < CNN_ARG_COUNT; role++)

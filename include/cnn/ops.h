@@ -15,7 +15,7 @@
  * | CONV          | SRC [N,H,W,C], WEIGHT [K,R,S,C], epilogue's BIAS, SRC2 ... | DST [N,P,Q,K]                |
  * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C]                         | DST dx [N,H,W,C]             |
  * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K]                         | DST dw f32, opt. DST2 db f32 |
- * | LINEAR*       | as CONV* with R = H, S = W, P = Q = 1, pad 0: a GEMM over H*W*C                           |
+ * | LINEAR*       | as CONV* with R = H, S = W, P = Q = 1, pad 0: a GEMM over H*W*C; LINEAR_DGRAD's epilogue reads SRC2 [N,H,W,C] |
  * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD, with epilogue MAXPOOL INDEX u8 [N,P,Q,C] |
  * | BN_INFER      | SRC, GAMMA, BETA, MEAN, VAR                                | DST                          |
  * | BN_GRAD       | SRC x, SRC2 dy, GAMMA, MEAN, INVSTD, opt. INDEX u8 [N,P,Q,C] | DST dx, DST2 dgamma, DST3 dbeta |
@@ -29,7 +29,7 @@
  * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
  * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
  * | MASK          | SRC u8 [L]                                                 | DST f32 [L]                  |
- * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets                 | DST i32 [T], STATE           |
+ * | GRAD_STATS    | SRC grads f32 [L], INDEX i32 [T+1] offsets, opt. SRC2 batch statistics f32 [M] | DST i32 [T], STATE, with SRC2 DST2 running statistics |
  * | SGD           | SRC grads f32 [L], STATE, TABLE f32 [steps] learning rates | DST params, DST2 momentum, opt. DST3 f16/bf16 copy |
  * | ADAM          | SRC, STATE, TABLE as SGD                                   | DST params, DST2 mean of gradients, VAR mean of their squares, opt. DST3 as SGD |
  * | BN_UPDATE     | SRC batch statistics f32 [L], STATE                        | DST running statistics       |
@@ -41,6 +41,7 @@
  *          WEIGHT's structure says what is known of its zeros, which a kernel may skip. It is dense unless the weights are
  *          constant.
  * WGRAD    db[k] = sum_npq dy.
+ * LINEAR_DGRAD may end in RELU_GRAD: SRC2 is the layer's input, and that a ReLU's output.
  * BN       mean and biased variance over N,H,W per channel; INVSTD = 1/sqrt(var + eps); y = (x-mean)*invstd*gamma+beta.
  *          BN_TRAIN's VAR is the unbiased variance, var*m/(m-1) (m = N*H*W; factor 1 when m = 1), for the running
  *          statistics. BN_INFER reads running MEAN and VAR.
@@ -65,6 +66,7 @@
  * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
  * MASK     DST = SRC ? DST : 0, whatever DST held: gradients of pruned weights.
  * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
+ *          With SRC2 BN_UPDATE then does for SRC2 and DST2 what it says below.
  * SGD      skipped whole when STATE.found_nonfinite. Else lr = TABLE[min(STATE.step, steps-1)],
  *          g' = g/divisor + weight_decay*w; v = momentum*v + g'; w = w - lr*(nesterov ? g' + momentum*v : v);
  *          copy = round(w).
@@ -146,8 +148,8 @@ typedef enum cnn_arg {
 typedef enum cnn_use { CNN_USE_NONE = 0, CNN_USE_READ = 1, CNN_USE_WRITE = 2, CNN_USE_UPDATE = 3 } cnn_use;
 
 /* Epilogue steps run in order on the f32 (or, before REQUANTIZE/DEQUANTIZE, i32) accumulator. Valid chains:
- * float: [BIAS] [ADD] [RELU] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE;  BN_TRAIN: none or [RELU] MAXPOOL.
- * Backends refuse what they lack. */
+ * float: [BIAS] [ADD] [RELU] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE;  BN_TRAIN: none or [RELU] MAXPOOL;
+ * LINEAR_DGRAD: none or RELU_GRAD. Backends refuse what they lack. */
 typedef enum cnn_epilogue_kind {
     CNN_EPILOGUE_NONE = 0,
     CNN_EPILOGUE_BIAS,       /* + BIAS[k], f32 */
@@ -155,7 +157,8 @@ typedef enum cnn_epilogue_kind {
     CNN_EPILOGUE_RELU,       /* max(., 0); NaN stays NaN */
     CNN_EPILOGUE_REQUANTIZE, /* as op REQUANTIZE, with BIAS i32, MULT, lo and hi */
     CNN_EPILOGUE_DEQUANTIZE, /* as op DEQUANTIZE, with BIAS i32 and MULT */
-    CNN_EPILOGUE_MAXPOOL     /* pool_kernel, pool_stride; DST is the pooled tensor */
+    CNN_EPILOGUE_MAXPOOL,    /* pool_kernel, pool_stride; DST is the pooled tensor */
+    CNN_EPILOGUE_RELU_GRAD   /* SRC2[n,h,w,c] > 0 ? . : 0 */
 } cnn_epilogue_kind;
 
 enum { CNN_MAX_EPILOGUE = 4 };

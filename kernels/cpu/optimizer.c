@@ -215,6 +215,8 @@ static kernel_run run_of(cnn_op op)
 bool cnn_cpu_optimizer_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
+    if (desc->op == CNN_OP_GRAD_STATS && desc->arg[CNN_ARG_SRC2].dtype != CNN_NONE)
+        return cnn_refuse(why, "it leaves running statistics to bn_update");
     return cnn_unpadded(desc, why);
 }
 

@@ -173,7 +173,8 @@ __device__ inline bool add_slices(fragment *parts, unsigned *tickets, fragments 
 
 /* ---- The kernel ---- */
 
-/* Block (slice of tiles, 64 channels, 32 taps); the last of a slice writes dw[k][tap] and, where asked, db[k]. */
+/* Block (slice of tiles, 64 channels, 32 taps); of those channels and taps the last one writes dw[k][tap] and, where
+ * asked, db[k]. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS, 4)
     k_conv_first_wgrad(cnn_first_conv f, int64_t slice_tiles, int64_t tiles, const uint16_t *x, const uint16_t *dy,

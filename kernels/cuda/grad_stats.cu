@@ -1,9 +1,10 @@
-/* GRAD_STATS: which segments of the gradients hold an inf or NaN, and the sum of their squares.
+/* GRAD_STATS: which segments of the gradients hold an inf or NaN, and the sum of their squares; running statistics.
  *
  * Blocks take chunks of the array, whose length follows from its length alone, and leave a sum (in double: 3 operations
  * for 4 bytes, which GPUs with few double units just keep up with) and whether all was finite: up to 1024 times 16
  * bytes. The last block adds the sums. Only in a step that overflowed does it look for the segments: a chunk inside one
- * segment names it, of others a warp reads the elements again. */
+ * segment names it, of others a warp reads the elements again. In any other it updates the running statistics of batch
+ * norms: convnet's 768 are 3 a thread. */
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/last_block.cuh"
 
@@ -21,6 +22,10 @@ struct gradients {
     const int32_t *offset; /* [segments + 1] */
     int32_t *flags;        /* [segments] */
     cnn_train_state *state;
+    const float *batch; /* [statistics] */
+    float *running;     /* [statistics] */
+    int32_t statistics; /* 0: none */
+    float momentum;
 };
 
 struct chunk_stats {
@@ -124,6 +129,8 @@ __device__ inline void add_chunks(const gradients &g, double *sums, const chunk_
         g.flags[t] = 0;
     const double total = cnn_add_rows<THREADS>(sum, thread, 1, sums);
     const int any = __syncthreads_or(bad); /* the flags are cleared, too */
+    for (int32_t i = thread; i < g.statistics && !any; i += THREADS)
+        g.running[i] = g.running[i] + g.momentum * (g.batch[i] - g.running[i]);
     if (any)
         for (int32_t c = thread / 32; c < g.chunks; c += THREADS / 32)
             if (stats[c].nonfinite)
@@ -161,6 +168,10 @@ cudaError_t cnn_cuda_grad_stats(const cnn_op_desc *desc, void *const arg[CNN_ARG
     g.segments = desc->arg[CNN_ARG_DST].c;
     g.flags = static_cast<int32_t *>(arg[CNN_ARG_DST]);
     g.state = static_cast<cnn_train_state *>(arg[CNN_ARG_STATE]);
+    g.batch = static_cast<const float *>(arg[CNN_ARG_SRC2]);
+    g.running = static_cast<float *>(arg[CNN_ARG_DST2]);
+    g.statistics = desc->arg[CNN_ARG_SRC2].c;
+    g.momentum = desc->momentum;
     return CNN_LAUNCH(k_grad_stats, static_cast<unsigned>(g.chunks), THREADS, 0, queue->stream, g,
                       static_cast<chunk_stats *>(workspace), queue->tickets);
 }

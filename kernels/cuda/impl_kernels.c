@@ -69,6 +69,16 @@ static bool input_suits(const cnn_op_desc *desc, const cnn_device *device, char 
     return images_fit(desc, why) && cnn_unpadded(&dense, why);
 }
 
+/* One block updates the running statistics: with more, a kernel of their own is faster. */
+static bool grad_stats_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    enum { MOST = 4096 };
+    (void)device;
+    if (desc->arg[CNN_ARG_SRC2].c > MOST)
+        return cnn_refuse(why, "%d running statistics are more than %d", (int)desc->arg[CNN_ARG_SRC2].c, MOST);
+    return cnn_unpadded(desc, why);
+}
+
 /* Rows, columns and depths of the products are numbered with 32 bits, tiles of 64 columns with 16. */
 static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
@@ -81,6 +91,8 @@ static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *
             return cnn_refuse(why, "%s is too large", cnn_arg_name((cnn_arg)i));
     }
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU_GRAD))
+        return cnn_refuse(why, "it does not go on through a ReLU");
     const bool wgrad = desc->op == CNN_OP_CONV_WGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
     if ((wgrad ? (int64_t)dst->h * dst->w : 1) * dst->c_pad > most_columns)
         return cnn_refuse(why, "dst is too wide");
@@ -126,7 +138,7 @@ const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_REQUANTIZE, "cnn_cuda_requantize", requantize_suits, NULL, requantize, NULL},
     {CNN_OP_DEQUANTIZE, "cnn_cuda_dequantize", requantize_suits, NULL, requantize, NULL},
     {CNN_OP_MASK, "cnn_cuda_mask", unpadded_suits, NULL, cnn_cuda_mask, NULL},
-    {CNN_OP_GRAD_STATS, "cnn_cuda_grad_stats", unpadded_suits, cnn_cuda_grad_stats_workspace, cnn_cuda_grad_stats,
+    {CNN_OP_GRAD_STATS, "cnn_cuda_grad_stats", grad_stats_suits, cnn_cuda_grad_stats_workspace, cnn_cuda_grad_stats,
      NULL},
     {CNN_OP_SGD, "cnn_cuda_sgd", unpadded_suits, NULL, cnn_cuda_sgd, NULL},
     {CNN_OP_ADAM, "cnn_cuda_adam", unpadded_suits, NULL, cnn_cuda_adam, NULL},

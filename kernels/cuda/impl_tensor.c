@@ -63,6 +63,21 @@ static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *de
     return dw->n <= most || cnn_refuse(why, "%d output channels are more than %d", (int)dw->n, (int)most);
 }
 
+/* ---- Linear layers with few outputs ---- */
+
+/* With more a tensor core is faster. */
+static bool linear_dgrad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    enum { MOST = 16 };
+    const cnn_tensor_desc *dy = &desc->arg[CNN_ARG_SRC];
+    (void)device;
+    if (dy->c > MOST)
+        return cnn_refuse(why, "%d outputs are more than %d", (int)dy->c, MOST);
+    if (desc->arg[CNN_ARG_DST].dtype != dy->dtype)
+        return cnn_refuse(why, "src and dst differ in element type");
+    return cnn_unpadded(desc, why);
+}
+
 /* ---- Batch norm with pooling ---- */
 
 /* SRC x; `pooled` is DST forward and SRC2 backward. */
@@ -120,6 +135,7 @@ const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
     {CNN_OP_CONV, "cnn_cuda_conv_first", conv_first_suits, NULL, cnn_cuda_conv_first, NULL},
     {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_first_wgrad", conv_first_wgrad_suits, cnn_cuda_conv_first_wgrad_workspace,
      cnn_cuda_conv_first_wgrad, NULL},
+    {CNN_OP_LINEAR_DGRAD, "cnn_cuda_linear_dgrad_few", linear_dgrad_suits, NULL, cnn_cuda_linear_dgrad_few, NULL},
     {CNN_OP_BN_TRAIN, "cnn_cuda_bn_pool", bn_pool_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool, NULL},
     {CNN_OP_BN_GRAD, "cnn_cuda_bn_pool_grad", bn_pool_grad_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool_grad,
      NULL},

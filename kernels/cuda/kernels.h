@@ -25,6 +25,10 @@ cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels
 cnn_cuda_launch cnn_cuda_conv_first, cnn_cuda_conv_first_wgrad;
 size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc);
 
+/* ---- Data gradients of linear layers with few outputs, and of the ReLU before: linear_dgrad.cu ---- */
+
+cnn_cuda_launch cnn_cuda_linear_dgrad_few;
+
 /* ---- Batch norm, ReLU and max-pooling in one: bn_pool.cu ---- */
 
 cnn_cuda_launch cnn_cuda_bn_pool, cnn_cuda_bn_pool_grad;

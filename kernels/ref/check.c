@@ -224,17 +224,21 @@ static bool check_conv(const cnn_op_desc *desc, char *why)
 
 static bool check_dgrad(const cnn_op_desc *desc, char *why)
 {
+    static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_RELU_GRAD};
     const cnn_tensor_desc *x = &desc->arg[CNN_ARG_DST];
     if (!check_float_src(desc, why) || !check_window(desc, x, &desc->arg[CNN_ARG_WEIGHT], why))
         return false;
     cnn_ref_shape shape = cnn_ref_conv_shape(desc);
     int32_t y[4] = {shape.n, shape.p, shape.q, shape.k};
     int32_t dx[4] = {x->n, x->h, x->w, x->c};
-    REQUIRE(desc->epilogue_count == 0, "a data gradient has no epilogue");
-    REQUIRE(!present(desc, CNN_ARG_SRC2) && !present(desc, CNN_ARG_BIAS) && !present(desc, CNN_ARG_MULT),
-            "a data gradient reads src and weight only");
+    const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU_GRAD);
+    if (!check_chain(desc, chain, is_linear(desc->op) ? 1 : 0, why))
+        return false;
+    REQUIRE(relu == present(desc, CNN_ARG_SRC2), "a ReLU's output and the epilogue step for it come together");
+    REQUIRE(!present(desc, CNN_ARG_BIAS) && !present(desc, CNN_ARG_MULT), "a data gradient has no bias and mult");
     REQUIRE(desc->arg[CNN_ARG_WEIGHT].dtype == desc->arg[CNN_ARG_SRC].dtype, "weights and src differ in element type");
-    return check_is(desc, CNN_ARG_SRC, desc->arg[CNN_ARG_SRC].dtype, y, why) && check_float_dst(desc, dx, why);
+    return check_is(desc, CNN_ARG_SRC, desc->arg[CNN_ARG_SRC].dtype, y, why) && check_float_dst(desc, dx, why) &&
+           (!relu || check_is(desc, CNN_ARG_SRC2, desc->arg[CNN_ARG_SRC].dtype, dx, why));
 }
 
 static bool check_wgrad(const cnn_op_desc *desc, char *why)
@@ -440,7 +444,13 @@ static bool check_mask(const cnn_op_desc *desc, char *why)
 static bool check_grad_stats(const cnn_op_desc *desc, char *why)
 {
     int32_t segments = desc->arg[CNN_ARG_DST].c;
+    const int32_t statistics = desc->arg[CNN_ARG_SRC2].c;
     REQUIRE(present(desc, CNN_ARG_DST) && segments < INT32_MAX, "tensor dst is missing or too long");
+    REQUIRE(present(desc, CNN_ARG_SRC2) == present(desc, CNN_ARG_DST2),
+            "batch statistics and running ones come together");
+    if (present(desc, CNN_ARG_SRC2) && (!check_vector(desc, CNN_ARG_SRC2, CNN_F32, statistics, why) ||
+                                        !check_vector(desc, CNN_ARG_DST2, CNN_F32, statistics, why)))
+        return false;
     return check_vector(desc, CNN_ARG_SRC, CNN_F32, desc->arg[CNN_ARG_SRC].c, why) &&
            check_vector(desc, CNN_ARG_DST, CNN_I32, segments, why) &&
            check_vector(desc, CNN_ARG_INDEX, CNN_I32, segments + 1, why) && check_state(desc, why);

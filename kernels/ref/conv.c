@@ -193,6 +193,15 @@ void cnn_ref_conv(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void 
     cnn_ref_epilogue(desc, arg, o.y);
 }
 
+/* dx = y > 0 ? dx : 0 */
+static void relu_gradient(double *dx, const cnn_tensor_desc *desc, const void *y)
+{
+    for (int64_t pixel = 0; pixel < cnn_desc_pixels(desc); pixel++)
+        for (int32_t c = 0; c < desc->c; c++, dx++)
+            if (!(cnn_ref_get(desc, y, pixel, c) > 0))
+                *dx = 0;
+}
+
 void cnn_ref_conv_dgrad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
     operands o = operands_at(desc, workspace);
@@ -200,6 +209,8 @@ void cnn_ref_conv_dgrad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     read_doubles(o.w, &desc->arg[CNN_ARG_WEIGHT], arg[CNN_ARG_WEIGHT]);
     fill_zero(o.x, x_count(&o.shape));
     walk(&o, tap_dgrad);
+    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU_GRAD))
+        relu_gradient(o.x, &desc->arg[CNN_ARG_SRC2], arg[CNN_ARG_SRC2]);
     store(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], o.x);
 }
 

@@ -6,6 +6,13 @@
 #include <math.h>
 #include <string.h>
 
+/* running = running + momentum*(batch - running) */
+static void update_running(const cnn_real *batch, cnn_real *running, int32_t count, float momentum)
+{
+    for (int32_t i = 0; i < count; i++)
+        running[i] = running[i] + (cnn_real)momentum * (batch[i] - running[i]);
+}
+
 void cnn_ref_grad_stats(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
     (void)workspace;
@@ -25,6 +32,8 @@ void cnn_ref_grad_stats(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
             state->found_nonfinite = 1;
     }
     cnn_ref_clear_padding(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST]);
+    if (arg[CNN_ARG_SRC2] && !state->found_nonfinite)
+        update_running(arg[CNN_ARG_SRC2], arg[CNN_ARG_DST2], desc->arg[CNN_ARG_SRC2].c, desc->momentum);
 }
 
 /* What gradients are divided by: unscales and clips. */
@@ -107,13 +116,8 @@ void cnn_ref_bn_update(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], 
 {
     (void)workspace;
     const cnn_train_state *state = arg[CNN_ARG_STATE];
-    const cnn_real *batch = arg[CNN_ARG_SRC];
-    cnn_real *running = arg[CNN_ARG_DST];
-    cnn_real momentum = (cnn_real)desc->momentum;
-    if (state->found_nonfinite)
-        return;
-    for (int32_t i = 0; i < desc->arg[CNN_ARG_SRC].c; i++)
-        running[i] = running[i] + momentum * (batch[i] - running[i]);
+    if (!state->found_nonfinite)
+        update_running(arg[CNN_ARG_SRC], arg[CNN_ARG_DST], desc->arg[CNN_ARG_SRC].c, desc->momentum);
 }
 
 void cnn_ref_ema(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)

@@ -278,6 +278,17 @@ static void make_forward(kc_case *test, const shape *s, const variant *v)
     set_padding(test, activations, 3);
 }
 
+/* The gradient goes on through the ReLU that made the layer's input, 0 in half of the places. */
+static void add_relu_grad(kc_case *test, cnn_dtype dtype)
+{
+    cnn_op_desc *desc = &test->desc;
+    desc->epilogue[desc->epilogue_count++] = CNN_EPILOGUE_RELU_GRAD;
+    desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_DST];
+    desc->arg[CNN_ARG_SRC2].dtype = dtype;
+    test->fill[CNN_ARG_SRC2] = kc_ints(-3, 3);
+    test->pad_to[CNN_ARG_SRC2] = test->pad_to[CNN_ARG_DST];
+}
+
 static void make_gradient(kc_case *test, const shape *s, const variant *v)
 {
     static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2};
@@ -303,6 +314,8 @@ static void make_gradient(kc_case *test, const shape *s, const variant *v)
         desc->constant_weights = test->number % 5 == 4;
         fill_factors(test, CNN_ARG_SRC, CNN_ARG_WEIGHT, v);
         set_padding(test, data_activations, 2);
+        if (desc->op == CNN_OP_LINEAR_DGRAD && test->number % 3 != 0)
+            add_relu_grad(test, v->dtype);
     } else {
         test->terms = (int64_t)s->n * p * q;
         w.dtype = CNN_F32;

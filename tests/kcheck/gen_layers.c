@@ -8,7 +8,7 @@ typedef struct shape {
 
 /* The last one has more pixels and channels than one block of a kernel. */
 static const shape shapes[] = {
-    {1, 1, 1, 1},   {1, 1, 1, 3},    {2, 3, 5, 17}, {1, 4, 4, 33}, {3, 2, 2, 64},    {1, 7, 1, 5},
+    {1, 1, 1, 1},   {1, 1, 1, 3},    {2, 3, 5, 17}, {1, 4, 4, 33}, {3, 2, 2, 64},   {1, 7, 1, 5},
     {40, 1, 1, 10}, {1, 14, 14, 16}, {2, 5, 5, 90}, {4, 6, 6, 8},  {3, 18, 22, 72},
 };
 static const cnn_dtype floats[] = {CNN_F32, CNN_F16, CNN_BF16};

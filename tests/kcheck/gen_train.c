@@ -117,6 +117,11 @@ void kc_make_stats(kc_case *test, cnn_op op, int number, kc_random *random)
         test->fill[CNN_ARG_SRC] = kc_real(-1e15, 1e15);
     test->fill[CNN_ARG_INDEX] = (kc_fill){KC_OFFSETS, 0, length, 1};
     test->agreement = KC_ULP;
+    if (number % 5 < 2) { /* running statistics, with products that are exact */
+        desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_DST2] = cnn_desc_vector(CNN_F32, lengths[number % LENGTH(lengths)]);
+        desc->momentum = 0.25f;
+        test->fill[CNN_ARG_SRC2] = test->fill[CNN_ARG_DST2] = kc_ints(-100, 100);
+    }
 }
 
 /* ---- Masks ---- */
