@@ -121,7 +121,7 @@ __device__ inline void multiply(const uint16_t *image, const int16_t *places, co
 /* A thread's fragments of a slice: neighbours in a warp lie side by side. */
 __device__ inline fragment *part_of(fragment *parts, int slice)
 {
-    const int64_t block = (int64_t)(slice * gridDim.y + blockIdx.y) * gridDim.z + blockIdx.z;
+    const int64_t block = ((int64_t)slice * gridDim.y + blockIdx.y) * gridDim.z + blockIdx.z;
     return parts + block * (M_TILES * N_TILES * THREADS) + threadIdx.x;
 }
 
@@ -157,7 +157,7 @@ __device__ inline bool add_slices(fragment *parts, unsigned *tickets, fragments 
 {
     const int slices = (int)gridDim.x, groups = (slices + GROUP - 1) / GROUP, group = (int)blockIdx.x / GROUP;
     const int begin = group * GROUP, end = begin + GROUP < slices ? begin + GROUP : slices;
-    tickets += (blockIdx.y * gridDim.z + blockIdx.z) * (groups + 1);
+    tickets += ((int64_t)blockIdx.y * gridDim.z + blockIdx.z) * (groups + 1);
     leave(part_of(parts, (int)blockIdx.x), sums);
     if (!cnn_last_block(tickets + group, (unsigned)(end - begin)))
         return false;
