@@ -1,0 +1,432 @@
+/* CONV in INT8 without im2col, and CONV and LINEAR whose weights are zero in whole blocks (CNN_BLOCK_16X4).
+ *
+ * An item of work is one image by one range of outputs. A lane lays the image out in planes (direct_i8.h), then for
+ * each pair of panels, output row by output row: sums of the row's tiles, maxima of pooling windows, the formula. A
+ * linear layer is a 1x1 convolution over lines of up to 14 pixels, which are its images.
+ *
+ * Sums are exact, so that no cut changes a result. */
+#include "kernels/cpu/conv_i8.h"
+
+#include "kernels/cpu/direct_i8.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+static const cnn_cpu_direct_i8 *tiles_of(cnn_cpu_isa isa)
+{
+#if defined(__x86_64__)
+    if (cnn_cpu_isa_holds(isa, CNN_CPU_AVX512VNNI))
+        return &cnn_cpu_direct_i8_avx512vnni;
+#endif
+    (void)isa;
+    return NULL;
+}
+
+enum {
+    LEAST_CHANNELS = 8,        /* of dense convolutions: fewer leave groups half empty */
+    PLANES_BYTES = 512 * 1024, /* most of an image, which is read once for each pair of panels, from L2 */
+    ITEMS_PER_LANE = 4,
+    PIXEL_ZERO = 0x80
+};
+
+typedef struct direct_i8 {
+    cnn_cpu_kernel base;
+    const cnn_cpu_direct_i8 *tiles;
+    const cnn_cpu_gemm_i8 *gemm; /* for the formulas */
+    bool linear, blocks, pools;
+    cnn_epilogue_kind end;          /* NONE: the sums are the output */
+    int32_t images, h, w, channels; /* of a linear layer: lines of pixels, 1, images in a line, 1 tap's channels */
+    int32_t k, r, s, pad, out_h, out_w, pool, pool_stride, windows_h, windows_w;
+    int32_t spots; /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
+    int32_t pairs;
+    cnn_i8_direct packed;
+    size_t line_bytes, plane_bytes, planes_bytes;
+    size_t rows_bytes, pooled_bytes, lane_bytes; /* sums of the rows of a window, pooled ones */
+    int32_t lanes, ranges, range;                /* range: pairs */
+} direct_i8;
+
+typedef struct direct_job {
+    const direct_i8 *kernel;
+    void *const *args;
+    uint8_t *scratch; /* [lanes] */
+    atomic_int next;
+} direct_job;
+
+typedef struct lane {
+    uint8_t *planes;
+    int32_t *rows, *pooled; /* [pool][out_w][CNN_I8_SUMS], [windows_w][CNN_I8_SUMS] */
+    int32_t *start;         /* of a row's pixels: [out_w][CNN_I8_SUMS] */
+} lane;
+
+/* A row of outputs for a pair of panels. */
+typedef struct row_job {
+    const lane *own;
+    int32_t width, panel, panels;
+    int32_t top, bottom; /* filter rows inside the image; those that `start` was made for */
+} row_job;
+
+/* ---- Planes ---- */
+
+/* The bytes of one group of a pixel, 128 more; channels beyond the last are 0 there. */
+static void put_group(const int8_t *src, int32_t count, uint8_t *dst)
+{
+    for (int32_t i = 0; i < CNN_I8_GROUP; i++)
+        dst[i] = i < count ? (uint8_t)((uint8_t)src[i] ^ PIXEL_ZERO) : PIXEL_ZERO;
+}
+
+static void put_pixel(const direct_i8 *kernel, const int8_t *src, uint8_t *dst)
+{
+    const int32_t whole = kernel->channels / CNN_I8_GROUP, left = kernel->channels % CNN_I8_GROUP;
+    for (int32_t spot = 0; spot < kernel->spots; spot++, src += kernel->channels) {
+        for (int32_t g = 0; g < whole; g++, dst += kernel->plane_bytes) {
+            uint32_t bytes;
+            memcpy(&bytes, src + g * CNN_I8_GROUP, sizeof bytes);
+            bytes ^= 0x80808080u;
+            memcpy(dst, &bytes, sizeof bytes);
+        }
+        if (left > 0) {
+            put_group(src + whole * CNN_I8_GROUP, left, dst);
+            dst += kernel->plane_bytes;
+        }
+    }
+}
+
+/* First image of a line of a linear layer. */
+static int32_t line_first(const direct_i8 *kernel, int32_t image)
+{
+    const int32_t n = kernel->base.base.desc.arg[CNN_ARG_SRC].n;
+    return (int32_t)((int64_t)n * image / kernel->images);
+}
+
+static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
+{
+    const direct_i8 *kernel = job->kernel;
+    const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels;
+    const int64_t first = kernel->linear ? line_first(kernel, image) : (int64_t)image * kernel->h * kernel->w;
+    const int32_t width = kernel->linear ? line_first(kernel, image + 1) - line_first(kernel, image) : kernel->w;
+    const int8_t *src = (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)first * pixel_bytes;
+    if (kernel->pad > 0)
+        memset(planes, PIXEL_ZERO, kernel->planes_bytes);
+    for (int32_t y = 0; y < kernel->h; y++)
+        for (int32_t x = 0; x < width; x++, src += pixel_bytes)
+            put_pixel(kernel, src, planes + (size_t)y * kernel->line_bytes + (size_t)(x + kernel->pad) * CNN_I8_GROUP);
+}
+
+/* ---- One output row ---- */
+
+/* Adds what the offset of 128 brings to `pixels` sums of a panel: of the products that the tile makes. */
+static void fill_start(const direct_i8 *kernel, const cnn_i8_tile *tile, const int32_t *tap_sums, int32_t *start)
+{
+    int32_t column[CNN_I8_PANEL];
+    for (int32_t p = 0; p < tile->pixels; p++)
+        memset(start + (size_t)p * CNN_I8_SUMS, 0, sizeof column);
+    for (int32_t s = 0; s < kernel->s; s++) {
+        int32_t first, last;
+        cnn_i8_skip(tile->pixels, tile->left, tile->right, kernel->s, s, &first, &last);
+        memset(column, 0, sizeof column);
+        for (int32_t r = 0; r < tile->rows; r++)
+            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
+                column[i] += tap_sums[(r * kernel->s + s) * CNN_I8_PANEL + i];
+        for (int32_t p = first; p < last; p++)
+            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
+                start[p * CNN_I8_SUMS + i] += column[i];
+    }
+}
+
+/* Sums of pixels [x, x+pixels) of row y. fresh: `start` has to be made. */
+static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, bool fresh,
+                     int32_t *sums)
+{
+    const cnn_i8_direct *packed = &kernel->packed;
+    const int32_t first = row->top * kernel->s;
+    int32_t *start = row->own->start + (size_t)x * CNN_I8_SUMS;
+    cnn_i8_tile tile = {
+        .x = row->own->planes + (size_t)(y + row->top - kernel->pad) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
+        .line_bytes = kernel->line_bytes,
+        .plane_bytes = kernel->plane_bytes,
+        .rows = row->bottom - row->top,
+        .columns = kernel->s,
+        .groups = packed->groups,
+        .weights = packed->weights,
+        .panel_bytes = packed->panel_bytes,
+        .offset = packed->offset,
+        .left = kernel->pad - x,
+        .right = x + pixels - 1 + kernel->s - kernel->pad - kernel->w,
+        .pixels = pixels,
+        .panels = row->panels,
+        .start = start,
+        .sums = sums,
+    };
+    for (int32_t j = 0; j < row->panels && fresh; j++)
+        fill_start(kernel, &tile, packed->sums + (size_t)((row->panel + j) * packed->taps + first) * CNN_I8_PANEL,
+                   start + j * CNN_I8_PANEL);
+    if (!kernel->blocks) {
+        tile.weights +=
+            (size_t)row->panel * packed->panel_bytes + (size_t)first * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+        kernel->tiles->dense(&tile);
+        return;
+    }
+    for (int32_t j = 0; j < row->panels; j++) {
+        tile.begin = packed->begin + (row->panel + j) * (packed->taps + 1) + first;
+        tile.start = start + j * CNN_I8_PANEL;
+        tile.sums = sums + j * CNN_I8_PANEL;
+        kernel->tiles->blocks(&tile);
+    }
+}
+
+static void run_row(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
+{
+    const int32_t tiles = (row->width + CNN_I8_TILE - 1) / CNN_I8_TILE;
+    const int32_t top = kernel->pad > y ? kernel->pad - y : 0;
+    const int32_t bottom = kernel->h + kernel->pad - y < kernel->r ? kernel->h + kernel->pad - y : kernel->r;
+    const bool fresh = top != row->top || bottom != row->bottom;
+    row->top = top;
+    row->bottom = bottom;
+    for (int32_t t = 0; t < tiles; t++) {
+        const int32_t x = row->width * t / tiles, pixels = row->width * (t + 1) / tiles - x;
+        run_tile(kernel, row, y, x, pixels, fresh, sums + (size_t)x * CNN_I8_SUMS);
+    }
+}
+
+/* The largest sum of each window: rows [pool][out_w] to pooled [windows_w]. */
+static void pool_sums(const direct_i8 *kernel, const int32_t *rows, int32_t *pooled)
+{
+    for (int32_t q = 0; q < kernel->windows_w; q++, pooled += CNN_I8_SUMS)
+        for (int32_t i = 0; i < kernel->pool * kernel->pool; i++) {
+            const int32_t pixel = i / kernel->pool * kernel->out_w + q * kernel->pool_stride + i % kernel->pool;
+            const int32_t *sums = rows + (size_t)pixel * CNN_I8_SUMS;
+            for (int32_t c = 0; c < CNN_I8_SUMS; c++)
+                pooled[c] = i == 0 || sums[c] > pooled[c] ? sums[c] : pooled[c];
+        }
+}
+
+/* `count` outputs from pixel `first` of DST on, channels from k0 on. */
+static void finish(const direct_job *job, const int32_t *sums, int64_t first, int32_t count, int32_t k0,
+                   int32_t channels)
+{
+    const direct_i8 *kernel = job->kernel;
+    const cnn_op_desc *desc = &kernel->base.base.desc;
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    int32_t bias[CNN_I8_PANEL] = {0};
+    float mult[CNN_I8_PANEL] = {0};
+    int8_t *out = (int8_t *)job->args[CNN_ARG_DST] + (size_t)(first * dst->c_pad + k0) * cnn_dtype_bytes(dst->dtype);
+    if (kernel->end == CNN_EPILOGUE_NONE) {
+        for (int32_t i = 0; i < count; i++)
+            memcpy(out + (size_t)i * (size_t)dst->c_pad * sizeof *sums, sums + (size_t)i * CNN_I8_SUMS,
+                   (size_t)channels * sizeof *sums);
+        return;
+    }
+    memcpy(bias, (const int32_t *)job->args[CNN_ARG_BIAS] + k0, (size_t)channels * sizeof *bias);
+    memcpy(mult, (const float *)job->args[CNN_ARG_MULT] + k0, (size_t)channels * sizeof *mult);
+    const cnn_i8_finish end = {.sums = sums,
+                               .stride = CNN_I8_SUMS,
+                               .outputs = count,
+                               .area = 1,
+                               .bias = bias,
+                               .mult = mult,
+                               .lo = desc->lo,
+                               .hi = desc->hi,
+                               .dst = out,
+                               .dst_stride = (size_t)dst->c_pad,
+                               .channels = channels};
+    (kernel->end == CNN_EPILOGUE_REQUANTIZE ? kernel->gemm->requantize : kernel->gemm->dequantize)(&end);
+}
+
+/* All outputs of an image, one pair of panels. */
+static void run_pair(const direct_job *job, const lane *own, int32_t image, int32_t pair)
+{
+    const direct_i8 *kernel = job->kernel;
+    const int32_t panel = pair * CNN_I8_PANELS, left = kernel->packed.panels - panel;
+    const int64_t first =
+        kernel->linear ? line_first(kernel, image) : (int64_t)image * kernel->windows_h * kernel->windows_w;
+    row_job row = {.own = own,
+                   .width = kernel->linear ? line_first(kernel, image + 1) - line_first(kernel, image) : kernel->out_w,
+                   .panel = panel,
+                   .panels = left < CNN_I8_PANELS ? left : CNN_I8_PANELS,
+                   .top = -1};
+    const int32_t outputs = kernel->linear ? row.width : kernel->windows_w;
+    for (int32_t p = 0; p < kernel->windows_h; p++) {
+        for (int32_t i = 0; i < kernel->pool; i++)
+            run_row(kernel, &row, p * kernel->pool_stride + i, own->rows + (size_t)i * (size_t)row.width * CNN_I8_SUMS);
+        if (kernel->pools)
+            pool_sums(kernel, own->rows, own->pooled);
+        const int32_t *sums = kernel->pools ? own->pooled : own->rows;
+        for (int32_t j = 0; j < row.panels; j++) {
+            const int32_t k0 = (panel + j) * CNN_I8_PANEL, channels = kernel->k - k0;
+            finish(job, sums + j * CNN_I8_PANEL, first + (int64_t)p * outputs, outputs, k0,
+                   channels < CNN_I8_PANEL ? channels : CNN_I8_PANEL);
+        }
+    }
+}
+
+/* Writes 0 to the padding channels of an image's outputs. */
+static void clear_padding(const direct_job *job, int32_t image)
+{
+    const direct_i8 *kernel = job->kernel;
+    const cnn_tensor_desc *dst = &kernel->base.base.desc.arg[CNN_ARG_DST];
+    const size_t bytes = cnn_dtype_bytes(dst->dtype);
+    const int64_t outputs = kernel->windows_h * kernel->windows_w;
+    const int64_t first = kernel->linear ? line_first(kernel, image) : image * outputs;
+    const int64_t last = kernel->linear ? line_first(kernel, image + 1) : first + outputs;
+    for (int64_t i = first; i < last && dst->c_pad > dst->c; i++)
+        memset((uint8_t *)job->args[CNN_ARG_DST] + (size_t)(i * dst->c_pad + dst->c) * bytes, 0,
+               (size_t)(dst->c_pad - dst->c) * bytes);
+}
+
+/* Takes items until none is left. Items of one image follow each other, so that a lane often has its planes already. */
+static void run_lane(void *context, int number, int worker)
+{
+    (void)worker;
+    direct_job *job = context;
+    const direct_i8 *kernel = job->kernel;
+    uint8_t *scratch = job->scratch + (size_t)number * kernel->lane_bytes;
+    int32_t *rows = (int32_t *)(void *)(scratch + kernel->planes_bytes);
+    int32_t *pooled = rows + kernel->rows_bytes / sizeof *rows;
+    const lane own = {scratch, rows, pooled, pooled + kernel->pooled_bytes / sizeof *pooled};
+    int32_t filled = -1;
+    for (;;) {
+        const int item = atomic_fetch_add(&job->next, 1);
+        if (item >= kernel->images * kernel->ranges)
+            return;
+        const int32_t image = item / kernel->ranges, first = item % kernel->ranges * kernel->range;
+        if (image != filled)
+            fill_planes(job, image, own.planes);
+        filled = image;
+        for (int32_t pair = first; pair < first + kernel->range && pair < kernel->pairs; pair++)
+            run_pair(job, &own, image, pair);
+        if (first == 0)
+            clear_padding(job, image);
+    }
+}
+
+static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const direct_i8 *kernel = (const direct_i8 *)base;
+    direct_job job = {.kernel = kernel, .args = args, .scratch = workspace};
+    atomic_init(&job.next, 0);
+    kernel->base.device->host->parallel(kernel->lanes, run_lane, &job);
+    return CNN_OK;
+}
+
+/* ---- The kernel ---- */
+
+static cnn_status pack(cnn_kernel *base, const void *weights)
+{
+    direct_i8 *kernel = (direct_i8 *)base;
+    cnn_status status = cnn_cpu_pack_direct_i8(&kernel->packed, kernel->base.device->host, weights, kernel->blocks);
+    kernel->base.packed = kernel->packed.memory; /* freed with the kernel */
+    return status;
+}
+
+static int32_t divide_up(int64_t a, int64_t b)
+{
+    return (int32_t)((a + b - 1) / b);
+}
+
+static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL);
+    kernel->linear = desc->op == CNN_OP_LINEAR;
+    kernel->blocks = weight->structure == CNN_BLOCK_16X4;
+    kernel->channels = src->c_pad;
+    kernel->k = weight->n;
+    kernel->pools = pool;
+    kernel->pool = pool ? desc->pool_kernel : 1;
+    kernel->pool_stride = pool ? desc->pool_stride : 1;
+    kernel->windows_h = dst->h;
+    kernel->windows_w = dst->w;
+    if (kernel->linear) {
+        kernel->images = divide_up(src->n, CNN_I8_TILE);
+        kernel->h = kernel->r = kernel->s = kernel->out_h = 1;
+        kernel->w = kernel->out_w = divide_up(src->n, kernel->images);
+        kernel->spots = src->h * src->w;
+    } else {
+        kernel->images = src->n;
+        kernel->h = src->h;
+        kernel->w = src->w;
+        kernel->r = weight->h;
+        kernel->s = weight->w;
+        kernel->pad = desc->pad;
+        kernel->out_h = cnn_window_count(src->h, weight->h, 1, desc->pad);
+        kernel->out_w = cnn_window_count(src->w, weight->w, 1, desc->pad);
+        kernel->spots = 1;
+    }
+}
+
+static void choose_memory(direct_i8 *kernel)
+{
+    cnn_i8_direct *packed = &kernel->packed;
+    kernel->line_bytes = (size_t)(kernel->w + 2 * kernel->pad) * CNN_I8_GROUP;
+    kernel->plane_bytes = (size_t)kernel->h * kernel->line_bytes;
+    packed->weight = &kernel->base.base.desc.arg[CNN_ARG_WEIGHT];
+    packed->taps = kernel->r * kernel->s;
+    packed->spots = kernel->spots;
+    packed->groups = kernel->spots * divide_up(kernel->channels, CNN_I8_GROUP);
+    packed->panels = divide_up(kernel->k, CNN_I8_PANEL);
+    packed->plane_bytes = kernel->plane_bytes;
+    packed->panel_bytes = (size_t)packed->taps * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+    kernel->pairs = divide_up(packed->panels, CNN_I8_PANELS);
+    kernel->planes_bytes = cnn_cpu_aligned((size_t)packed->groups * kernel->plane_bytes);
+    kernel->rows_bytes = (size_t)kernel->pool * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
+    kernel->pooled_bytes = (size_t)kernel->windows_w * CNN_I8_SUMS * sizeof(int32_t);
+    kernel->lane_bytes = kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes +
+                         (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
+}
+
+/* Cuts the work into items. */
+static void choose_items(direct_i8 *kernel)
+{
+    kernel->lanes = kernel->base.device->host->threads();
+    const int64_t wanted = (int64_t)kernel->lanes * ITEMS_PER_LANE;
+    int32_t ranges = kernel->lanes > 1 ? divide_up(wanted, kernel->images) : 1;
+    ranges = ranges < kernel->pairs ? ranges : kernel->pairs;
+    kernel->range = divide_up(kernel->pairs, ranges);
+    kernel->ranges = divide_up(kernel->pairs, kernel->range);
+    if (kernel->lanes > kernel->images * kernel->ranges)
+        kernel->lanes = kernel->images * kernel->ranges;
+}
+
+cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
+{
+    direct_i8 *kernel;
+    cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
+    if (status != CNN_OK)
+        return status;
+    kernel->tiles = tiles_of(device->isa);
+    kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
+    kernel->end = desc->epilogue_count > 0 ? desc->epilogue[0] : CNN_EPILOGUE_NONE;
+    read_shape(kernel, desc);
+    choose_memory(kernel);
+    choose_items(kernel);
+    kernel->base.base.workspace_bytes = (size_t)kernel->lanes * kernel->lane_bytes;
+    kernel->base.base.pack = pack;
+    kernel->base.base.run = run;
+    snprintf(kernel->base.name, sizeof kernel->base.name, "cnn_cpu_%s_i8_%s_%s", kernel->linear ? "linear" : "conv",
+             kernel->blocks ? "blocks" : "direct", kernel->tiles->name);
+    kernel->base.base.name = kernel->base.name;
+    *made = &kernel->base.base;
+    return CNN_OK;
+}
+
+bool cnn_cpu_conv_i8_direct_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
+    const bool blocks = weight->structure == CNN_BLOCK_16X4;
+    if (!tiles_of(isa))
+        return cnn_refuse(why, "there are no tiles of this level");
+    if (!cnn_cpu_conv_i8_suits(desc, isa, why))
+        return false;
+    if (!desc->constant_weights)
+        return cnn_refuse(why, "weights change");
+    if (desc->op == CNN_OP_LINEAR)
+        return blocks || cnn_refuse(why, "the weights are dense");
+    if (desc->stride != 1 || desc->pad >= weight->h || desc->pad >= weight->w)
+        return cnn_refuse(why, "only stride 1, and less padding than the filter's size");
+    if (src->c_pad < LEAST_CHANNELS && !blocks)
+        return cnn_refuse(why, "fewer than %d channels", (int)LEAST_CHANNELS);
+    const int64_t bytes = (int64_t)src->h * (src->w + 2 * desc->pad) * (src->c_pad + CNN_I8_GROUP);
+    return bytes <= PLANES_BYTES || cnn_refuse(why, "an image of more than %d KiB", PLANES_BYTES / 1024);
+}

@@ -1,0 +1,78 @@
+/* Direct INT8 convolutions: what an instruction set implements, and what the driver in conv_i8_direct.c gives it.
+ *
+ * An image is laid out in planes [C/4][H][W + 2 pad][4] of bytes x + 128, so that the 4 channels of a group of
+ * neighbouring pixels lie side by side. A tile is some neighbouring output pixels of one row, with one or two panels of
+ * 16 outputs; its sums stay in registers over all filter taps. Filter rows outside the image are left out; pixels of a
+ * full tile that a tap column takes from the padding are left out too. Every product that is made has the offset of
+ * 128, and `start` takes out exactly those. */
+#ifndef CNN_CPU_DIRECT_I8_H
+#define CNN_CPU_DIRECT_I8_H
+
+#include "kernels/cpu/gemm_i8.h"
+
+enum {
+    CNN_I8_TILE = 14,                                 /* pixels */
+    CNN_I8_GROUP = 4,                                 /* channels */
+    CNN_I8_GROUP_BYTES = CNN_I8_PANEL * CNN_I8_GROUP, /* weights of a group for a panel */
+    CNN_I8_MOST_SKIP = 2                              /* pixels that a tile leaves out on either side */
+};
+
+typedef struct cnn_i8_tile {
+    const uint8_t *x; /* of the first pixel at the first tap; each tap column is 4 bytes, each filter row a line on */
+    size_t line_bytes, plane_bytes;
+    int32_t rows, columns, groups; /* filter rows inside the image, filter columns, groups of channels */
+    const int8_t *weights; /* of the first tap: [taps][groups][16][4], the next panel at panel_bytes; blocks: all */
+    size_t panel_bytes;
+    const int32_t *begin;   /* blocks: of each tap and of the end, from the first tap on */
+    const uint32_t *offset; /* blocks: the plane of each block, in bytes */
+    int32_t left, right;    /* see cnn_i8_skip */
+    int32_t pixels, panels;
+    const int32_t *start; /* [pixels][CNN_I8_SUMS] */
+    int32_t *sums;        /* the same */
+} cnn_i8_tile;
+
+/* Pixels of a tile that tap column `s` takes from the padding and leaves out: [0, *first) and [*last, pixels). The
+ * first pixel sees `left` columns of padding, the last one `right`. Only full tiles leave any out, at one end. */
+static inline void cnn_i8_skip(int32_t pixels, int32_t left, int32_t right, int32_t columns, int32_t s, int32_t *first,
+                               int32_t *last)
+{
+    const int32_t low = left - s, high = right - (columns - 1 - s);
+    *first = 0;
+    *last = pixels;
+    if (pixels < CNN_I8_TILE || (low > 0 && high > 0))
+        return;
+    if (low > 0)
+        *first = low < CNN_I8_MOST_SKIP ? low : CNN_I8_MOST_SKIP;
+    if (high > 0)
+        *last = pixels - (high < CNN_I8_MOST_SKIP ? high : CNN_I8_MOST_SKIP);
+}
+
+typedef struct cnn_cpu_direct_i8 {
+    const char *name; /* "avx512vnni" */
+    void (*dense)(const cnn_i8_tile *tile);
+    void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0 */
+} cnn_cpu_direct_i8;
+
+#if defined(__x86_64__)
+extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni;
+#endif
+
+/* ---- Packed weights: direct_i8_pack.c ----
+ * Dense: panels [taps][groups][16][4]. Blocks: [16][4] each, those of a tap together, taps in order, panels in order;
+ * with `begin` [panels][taps + 1], the number of the first block of each tap, and `offset` of each block, its plane in
+ * bytes. Both: `sums` [panels][taps][16] int32, -128 * the sum of the weights of a tap. */
+typedef struct cnn_i8_direct {
+    const cnn_tensor_desc *weight; /* [k, spots of all taps, c] */
+    int32_t taps, spots, groups;   /* groups of a tap: those of all its spots */
+    int32_t panels;
+    size_t plane_bytes, panel_bytes;
+    const int8_t *weights;
+    const int32_t *sums, *begin;
+    const uint32_t *offset;
+    void *memory; /* holds them all */
+} cnn_i8_direct;
+
+/* (Re)makes the packed weights of `values`; records its error. */
+cnn_status cnn_cpu_pack_direct_i8(cnn_i8_direct *direct, const cnn_host *host, const int8_t *values, bool blocks);
+
+#endif

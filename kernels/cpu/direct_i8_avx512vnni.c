@@ -1,0 +1,161 @@
+/* Tiles of direct INT8 convolutions with AVX-512 VNNI. See direct_i8.h.
+ *
+ * A step takes 4 channels of every pixel: one broadcast load a pixel, one multiplication a pixel and panel. */
+#if defined(__x86_64__)
+
+#include "kernels/cpu/direct_i8.h"
+#include "kernels/cpu/gemm_i8_avx512.h"
+
+#define VNNI __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+
+typedef struct sums {
+    __m512i of[CNN_I8_PANELS][CNN_I8_TILE];
+} sums;
+
+VNNI CNN_INLINE void keep(sums *sum, int first, int last, int panels)
+{
+    CNN_UNROLL
+    for (int j = 0; j < panels; j++)
+        CNN_UNROLL
+    for (int p = first; p < last; p++)
+        __asm__("" : "+v"(sum->of[j][p]));
+}
+
+VNNI CNN_INLINE void multiply(sums *sum, const uint8_t *x, const int8_t *weights, size_t panel_bytes, int first,
+                              int last, int panels)
+{
+    __m512i w[CNN_I8_PANELS];
+    CNN_UNROLL
+    for (int j = 0; j < panels; j++)
+        w[j] = _mm512_loadu_si512(weights + (size_t)j * panel_bytes);
+    CNN_UNROLL
+    for (int p = first; p < last; p++) {
+        const __m512i group = _mm512_set1_epi32(cnn_i8_load_group(x + p * CNN_I8_GROUP));
+        CNN_UNROLL
+        for (int j = 0; j < panels; j++)
+            sum->of[j][p] = _mm512_dpbusd_epi32(sum->of[j][p], group, w[j]);
+    }
+    keep(sum, first, last, panels);
+}
+
+/* All groups of one tap, for pixels first .. last-1. */
+VNNI CNN_INLINE void tap_dense(sums *sum, const cnn_i8_tile *a, const uint8_t *x, const int8_t *weights, int first,
+                               int last, int panels)
+{
+    for (int32_t g = 0; g < a->groups; g++) {
+        multiply(sum, x, weights, a->panel_bytes, first, last, panels);
+        x += a->plane_bytes;
+        weights += CNN_I8_GROUP_BYTES;
+    }
+}
+
+/* The blocks of one tap. A single pixel's sums are split, so that the latency of an addition does not show. */
+VNNI CNN_INLINE void tap_blocks(sums *sum, const cnn_i8_tile *a, const uint8_t *x, const int32_t *begin, int first,
+                                int last, int pixels)
+{
+    enum { SPLIT = 4 };
+    int32_t b = begin[0];
+    for (; pixels == 1 && b + SPLIT <= begin[1]; b += SPLIT) {
+        CNN_UNROLL
+        for (int i = 0; i < SPLIT; i++) {
+            const __m512i w = _mm512_loadu_si512(a->weights + (size_t)(b + i) * CNN_I8_GROUP_BYTES);
+            const __m512i group = _mm512_set1_epi32(cnn_i8_load_group(x + a->offset[b + i]));
+            sum->of[0][i] = _mm512_dpbusd_epi32(sum->of[0][i], group, w);
+        }
+        keep(sum, 0, SPLIT, 1);
+    }
+    for (; b < begin[1]; b++)
+        multiply(sum, x + a->offset[b], a->weights + (size_t)b * CNN_I8_GROUP_BYTES, 0, first, last, 1);
+}
+
+VNNI CNN_INLINE void tap(sums *sum, const cnn_i8_tile *a, bool blocks, int32_t r, int32_t s, int first, int last,
+                         int pixels, int panels)
+{
+    const int32_t number = r * a->columns + s;
+    const uint8_t *x = a->x + (size_t)r * a->line_bytes + (size_t)s * CNN_I8_GROUP;
+    if (blocks)
+        tap_blocks(sum, a, x, a->begin + number, first, last, pixels);
+    else
+        tap_dense(sum, a, x, a->weights + (size_t)number * (size_t)a->groups * CNN_I8_GROUP_BYTES, first, last, panels);
+}
+
+VNNI CNN_INLINE void tile(const cnn_i8_tile *a, bool blocks, int pixels, int panels)
+{
+    sums sum;
+    CNN_UNROLL
+    for (int p = 0; p < pixels; p++)
+        CNN_UNROLL
+    for (int j = 0; j < panels; j++)
+        sum.of[j][p] = _mm512_loadu_si512(a->start + p * CNN_I8_SUMS + j * CNN_I8_PANEL);
+    if (pixels == 1)
+        sum.of[0][1] = sum.of[0][2] = sum.of[0][3] = _mm512_setzero_si512();
+    for (int32_t r = 0; r < a->rows; r++)
+        for (int32_t s = 0; s < a->columns; s++) {
+            int32_t first, last;
+            cnn_i8_skip(pixels, a->left, a->right, a->columns, s, &first, &last);
+            if (pixels == CNN_I8_TILE && first == 2)
+                tap(&sum, a, blocks, r, s, 2, pixels, pixels, panels);
+            else if (pixels == CNN_I8_TILE && first == 1)
+                tap(&sum, a, blocks, r, s, 1, pixels, pixels, panels);
+            else if (pixels == CNN_I8_TILE && last == pixels - 1)
+                tap(&sum, a, blocks, r, s, 0, pixels - 1, pixels, panels);
+            else if (pixels == CNN_I8_TILE && last == pixels - 2)
+                tap(&sum, a, blocks, r, s, 0, pixels - 2, pixels, panels);
+            else
+                tap(&sum, a, blocks, r, s, 0, pixels, pixels, panels);
+            keep(&sum, 0, pixels, panels);
+        }
+    if (pixels == 1)
+        sum.of[0][0] = _mm512_add_epi32(_mm512_add_epi32(sum.of[0][0], sum.of[0][1]),
+                                        _mm512_add_epi32(sum.of[0][2], sum.of[0][3]));
+    CNN_UNROLL
+    for (int p = 0; p < pixels; p++)
+        CNN_UNROLL
+    for (int j = 0; j < panels; j++)
+        _mm512_storeu_si512(a->sums + p * CNN_I8_SUMS + j * CNN_I8_PANEL, sum.of[j][p]);
+}
+
+#define CASE(PIXELS)                     \
+    case PIXELS:                         \
+        tile(a, blocks, PIXELS, panels); \
+        return;
+
+VNNI CNN_INLINE void tile_any(const cnn_i8_tile *a, bool blocks, int panels)
+{
+    switch (a->pixels) {
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+        CASE(5)
+        CASE(6)
+        CASE(7)
+        CASE(8)
+        CASE(9)
+        CASE(10)
+        CASE(11)
+        CASE(12)
+        CASE(13)
+    default:
+        tile(a, blocks, CNN_I8_TILE, panels);
+    }
+}
+
+VNNI static void dense(const cnn_i8_tile *a)
+{
+    if (a->panels == CNN_I8_PANELS)
+        tile_any(a, false, CNN_I8_PANELS);
+    else
+        tile_any(a, false, 1);
+}
+
+VNNI static void blocks(const cnn_i8_tile *a)
+{
+    tile_any(a, true, 1);
+}
+
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", dense, blocks};
+
+#else
+typedef int cnn_cpu_direct_i8_avx512vnni_not_here; /* ISO C wants a declaration */
+#endif
