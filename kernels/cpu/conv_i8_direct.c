@@ -41,7 +41,7 @@ typedef struct direct_i8 {
     int32_t spots; /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
     int32_t pairs;
     cnn_i8_direct packed;
-    size_t line_bytes, plane_bytes, planes_bytes;
+    size_t line_bytes, plane_bytes, above_bytes, planes_bytes;
     size_t rows_bytes, pooled_bytes, lane_bytes; /* sums of the rows of a window, pooled ones */
     int32_t lanes, ranges, range;                /* range: pairs */
 } direct_i8;
@@ -54,7 +54,8 @@ typedef struct direct_job {
 } direct_job;
 
 typedef struct lane {
-    uint8_t *planes;
+    uint8_t *above;         /* `pad` lines that no tile reads, ... */
+    uint8_t *planes;        /* ... then the planes */
     int32_t *rows, *pooled; /* [pool][out_w][CNN_I8_SUMS], [windows_w][CNN_I8_SUMS] */
     int32_t *start;         /* of a row's pixels: [out_w][CNN_I8_SUMS] */
 } lane;
@@ -139,10 +140,10 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
                      int32_t *sums)
 {
     const cnn_i8_direct *packed = &kernel->packed;
-    const int32_t first = row->top * kernel->s;
+    const int32_t first = row->top * kernel->s, taps = kernel->r * kernel->s;
     int32_t *start = row->own->start + (size_t)x * CNN_I8_SUMS;
     cnn_i8_tile tile = {
-        .x = row->own->planes + (size_t)(y + row->top - kernel->pad) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
+        .x = row->own->above + (size_t)y * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
         .line_bytes = kernel->line_bytes,
         .plane_bytes = kernel->plane_bytes,
         .rows = row->bottom - row->top,
@@ -151,6 +152,8 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
         .weights = packed->weights,
         .panel_bytes = packed->panel_bytes,
         .offset = packed->offset,
+        .top = row->top,
+        .all_rows = kernel->r,
         .left = kernel->pad - x,
         .right = x + pixels - 1 + kernel->s - kernel->pad - kernel->w,
         .pixels = pixels,
@@ -159,16 +162,17 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
         .sums = sums,
     };
     for (int32_t j = 0; j < row->panels && fresh; j++)
-        fill_start(kernel, &tile, packed->sums + (size_t)((row->panel + j) * packed->taps + first) * CNN_I8_PANEL,
+        fill_start(kernel, &tile, packed->sums + (size_t)((row->panel + j) * taps + first) * CNN_I8_PANEL,
                    start + j * CNN_I8_PANEL);
     if (!kernel->blocks) {
+        tile.x += (size_t)row->top * kernel->line_bytes;
         tile.weights +=
             (size_t)row->panel * packed->panel_bytes + (size_t)first * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
         kernel->tiles->dense(&tile);
         return;
     }
     for (int32_t j = 0; j < row->panels; j++) {
-        tile.begin = packed->begin + (row->panel + j) * (packed->taps + 1) + first;
+        tile.begin = packed->begin + (row->panel + j) * taps;
         tile.start = start + j * CNN_I8_PANEL;
         tile.sums = sums + j * CNN_I8_PANEL;
         kernel->tiles->blocks(&tile);
@@ -281,9 +285,11 @@ static void run_lane(void *context, int number, int worker)
     direct_job *job = context;
     const direct_i8 *kernel = job->kernel;
     uint8_t *scratch = job->scratch + (size_t)number * kernel->lane_bytes;
-    int32_t *rows = (int32_t *)(void *)(scratch + kernel->planes_bytes);
+    int32_t *rows = (int32_t *)(void *)(scratch + kernel->above_bytes + kernel->planes_bytes);
     int32_t *pooled = rows + kernel->rows_bytes / sizeof *rows;
-    const lane own = {scratch, rows, pooled, pooled + kernel->pooled_bytes / sizeof *pooled};
+    uint8_t *planes = scratch + kernel->above_bytes;
+    const lane own = {planes - (size_t)kernel->pad * kernel->line_bytes, planes, rows, pooled,
+                      pooled + kernel->pooled_bytes / sizeof *pooled};
     int32_t filled = -1;
     for (;;) {
         const int item = atomic_fetch_add(&job->next, 1);
@@ -362,17 +368,20 @@ static void choose_memory(direct_i8 *kernel)
     kernel->line_bytes = (size_t)(kernel->w + 2 * kernel->pad) * CNN_I8_GROUP;
     kernel->plane_bytes = (size_t)kernel->h * kernel->line_bytes;
     packed->weight = &kernel->base.base.desc.arg[CNN_ARG_WEIGHT];
-    packed->taps = kernel->r * kernel->s;
+    packed->rows = kernel->r;
+    packed->columns = kernel->s;
+    packed->line_bytes = kernel->line_bytes;
     packed->spots = kernel->spots;
     packed->groups = kernel->spots * divide_up(kernel->channels, CNN_I8_GROUP);
     packed->panels = divide_up(kernel->k, CNN_I8_PANEL);
     packed->plane_bytes = kernel->plane_bytes;
-    packed->panel_bytes = (size_t)packed->taps * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+    packed->panel_bytes = (size_t)(kernel->r * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
     kernel->pairs = divide_up(packed->panels, CNN_I8_PANELS);
     kernel->planes_bytes = cnn_cpu_aligned((size_t)packed->groups * kernel->plane_bytes);
     kernel->rows_bytes = (size_t)kernel->pool * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->pooled_bytes = (size_t)kernel->windows_w * CNN_I8_SUMS * sizeof(int32_t);
-    kernel->lane_bytes = kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes +
+    kernel->above_bytes = cnn_cpu_aligned((size_t)kernel->pad * kernel->line_bytes);
+    kernel->lane_bytes = kernel->above_bytes + kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes +
                          (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
 }
 

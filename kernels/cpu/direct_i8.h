@@ -23,8 +23,10 @@ typedef struct cnn_i8_tile {
     int32_t rows, columns, groups; /* filter rows inside the image, filter columns, groups of channels */
     const int8_t *weights; /* of the first tap: [taps][groups][16][4], the next panel at panel_bytes; blocks: all */
     size_t panel_bytes;
-    const int32_t *begin;   /* blocks: of each tap and of the end, from the first tap on */
-    const uint32_t *offset; /* blocks: the plane of each block, in bytes */
+    const int32_t
+        *begin; /* blocks: [columns][all_rows], the first of each tap; of the next panel's, or the end, at last */
+    const uint32_t *offset; /* blocks: where each finds its channels, from x on, in bytes */
+    int32_t top, all_rows;  /* blocks: x is that of filter row 0; the rows inside begin with `top` */
     int32_t left, right;    /* see cnn_i8_skip */
     int32_t pixels, panels;
     const int32_t *start; /* [pixels][CNN_I8_SUMS] */
@@ -58,14 +60,16 @@ extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni;
 #endif
 
 /* ---- Packed weights: direct_i8_pack.c ----
- * Dense: panels [taps][groups][16][4]. Blocks: [16][4] each, those of a tap together, taps in order, panels in order;
- * with `begin` [panels][taps + 1], the number of the first block of each tap, and `offset` of each block, its plane in
- * bytes. Both: `sums` [panels][taps][16] int32, -128 * the sum of the weights of a tap. */
+ * Dense: panels [rows][columns][groups][16][4]. Blocks: [16][4] each, those of a tap together, taps by columns of the
+ * filter (so that the rows inside an image follow each other), panels in order; with `begin` [panels][columns][rows]
+ * and the end, the number of the first block of each tap, and `offset` of each block: its plane and its filter row in
+ * bytes. Both: `sums` [panels][rows][columns][16] int32, -128 * the sum of the weights of a tap. */
 typedef struct cnn_i8_direct {
     const cnn_tensor_desc *weight; /* [k, spots of all taps, c] */
-    int32_t taps, spots, groups;   /* groups of a tap: those of all its spots */
+    int32_t rows, columns;         /* of the filter */
+    int32_t spots, groups;         /* groups of a tap: those of all its spots */
     int32_t panels;
-    size_t plane_bytes, panel_bytes;
+    size_t line_bytes, plane_bytes, panel_bytes;
     const int8_t *weights;
     const int32_t *sums, *begin;
     const uint32_t *offset;

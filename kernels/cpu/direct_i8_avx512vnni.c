@@ -49,13 +49,12 @@ VNNI CNN_INLINE void tap_dense(sums *sum, const cnn_i8_tile *a, const uint8_t *x
     }
 }
 
-/* The blocks of one tap. A single pixel's sums are split, so that the latency of an addition does not show. */
-VNNI CNN_INLINE void tap_blocks(sums *sum, const cnn_i8_tile *a, const uint8_t *x, const int32_t *begin, int first,
-                                int last, int pixels)
+/* Blocks b .. end-1. A single pixel's sums are split, so that the latency of an addition does not show. */
+VNNI CNN_INLINE void some_blocks(sums *sum, const cnn_i8_tile *a, const uint8_t *x, int32_t b, int32_t end, int first,
+                                 int last, int pixels)
 {
     enum { SPLIT = 4 };
-    int32_t b = begin[0];
-    for (; pixels == 1 && b + SPLIT <= begin[1]; b += SPLIT) {
+    for (; pixels == 1 && b + SPLIT <= end; b += SPLIT) {
         CNN_UNROLL
         for (int i = 0; i < SPLIT; i++) {
             const __m512i w = _mm512_loadu_si512(a->weights + (size_t)(b + i) * CNN_I8_GROUP_BYTES);
@@ -64,19 +63,24 @@ VNNI CNN_INLINE void tap_blocks(sums *sum, const cnn_i8_tile *a, const uint8_t *
         }
         keep(sum, 0, SPLIT, 1);
     }
-    for (; b < begin[1]; b++)
+    for (; b < end; b++)
         multiply(sum, x + a->offset[b], a->weights + (size_t)b * CNN_I8_GROUP_BYTES, 0, first, last, 1);
 }
 
-VNNI CNN_INLINE void tap(sums *sum, const cnn_i8_tile *a, bool blocks, int32_t r, int32_t s, int first, int last,
-                         int pixels, int panels)
+/* One column of the filter, for pixels first .. last-1. */
+VNNI CNN_INLINE void column(sums *sum, const cnn_i8_tile *a, bool blocks, int32_t s, int first, int last, int pixels,
+                            int panels)
 {
-    const int32_t number = r * a->columns + s;
-    const uint8_t *x = a->x + (size_t)r * a->line_bytes + (size_t)s * CNN_I8_GROUP;
-    if (blocks)
-        tap_blocks(sum, a, x, a->begin + number, first, last, pixels);
-    else
-        tap_dense(sum, a, x, a->weights + (size_t)number * (size_t)a->groups * CNN_I8_GROUP_BYTES, first, last, panels);
+    const uint8_t *x = a->x + (size_t)s * CNN_I8_GROUP;
+    const size_t tap_bytes = (size_t)a->groups * CNN_I8_GROUP_BYTES;
+    if (blocks) {
+        const int32_t *begin = a->begin + s * a->all_rows + a->top;
+        some_blocks(sum, a, x, begin[0], begin[a->rows], first, last, pixels);
+        return;
+    }
+    for (int32_t r = 0; r < a->rows; r++)
+        tap_dense(sum, a, x + (size_t)r * a->line_bytes, a->weights + (size_t)(r * a->columns + s) * tap_bytes, first,
+                  last, panels);
 }
 
 VNNI CNN_INLINE void tile(const cnn_i8_tile *a, bool blocks, int pixels, int panels)
@@ -89,22 +93,21 @@ VNNI CNN_INLINE void tile(const cnn_i8_tile *a, bool blocks, int pixels, int pan
         sum.of[j][p] = _mm512_loadu_si512(a->start + p * CNN_I8_SUMS + j * CNN_I8_PANEL);
     if (pixels == 1)
         sum.of[0][1] = sum.of[0][2] = sum.of[0][3] = _mm512_setzero_si512();
-    for (int32_t r = 0; r < a->rows; r++)
-        for (int32_t s = 0; s < a->columns; s++) {
-            int32_t first, last;
-            cnn_i8_skip(pixels, a->left, a->right, a->columns, s, &first, &last);
-            if (pixels == CNN_I8_TILE && first == 2)
-                tap(&sum, a, blocks, r, s, 2, pixels, pixels, panels);
-            else if (pixels == CNN_I8_TILE && first == 1)
-                tap(&sum, a, blocks, r, s, 1, pixels, pixels, panels);
-            else if (pixels == CNN_I8_TILE && last == pixels - 1)
-                tap(&sum, a, blocks, r, s, 0, pixels - 1, pixels, panels);
-            else if (pixels == CNN_I8_TILE && last == pixels - 2)
-                tap(&sum, a, blocks, r, s, 0, pixels - 2, pixels, panels);
-            else
-                tap(&sum, a, blocks, r, s, 0, pixels, pixels, panels);
-            keep(&sum, 0, pixels, panels);
-        }
+    for (int32_t s = 0; s < a->columns; s++) {
+        int32_t first, last;
+        cnn_i8_skip(pixels, a->left, a->right, a->columns, s, &first, &last);
+        if (pixels == CNN_I8_TILE && first == 2)
+            column(&sum, a, blocks, s, 2, pixels, pixels, panels);
+        else if (pixels == CNN_I8_TILE && first == 1)
+            column(&sum, a, blocks, s, 1, pixels, pixels, panels);
+        else if (pixels == CNN_I8_TILE && last == pixels - 1)
+            column(&sum, a, blocks, s, 0, pixels - 1, pixels, panels);
+        else if (pixels == CNN_I8_TILE && last == pixels - 2)
+            column(&sum, a, blocks, s, 0, pixels - 2, pixels, panels);
+        else
+            column(&sum, a, blocks, s, 0, pixels, pixels, panels);
+        keep(&sum, 0, pixels, panels);
+    }
     if (pixels == 1)
         sum.of[0][0] = _mm512_add_epi32(_mm512_add_epi32(sum.of[0][0], sum.of[0][1]),
                                         _mm512_add_epi32(sum.of[0][2], sum.of[0][3]));

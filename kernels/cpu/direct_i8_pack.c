@@ -7,7 +7,7 @@ typedef struct pack_job {
     cnn_i8_direct *direct;
     const int8_t *values;
     bool blocks;
-    int32_t *begin; /* blocks: first their number, [panels][taps + 1] */
+    int32_t *begin; /* blocks: at first their number */
     int8_t *weights;
     int32_t *sums;
     uint32_t *offset;
@@ -44,22 +44,42 @@ static void add_sums(const int8_t group[CNN_I8_GROUP_BYTES], int32_t sums[CNN_I8
             sums[i] -= 128 * group[i * CNN_I8_GROUP + c];
 }
 
+/* What is known of tap number t of a panel, in the order in which it is packed. */
+typedef struct tap {
+    int32_t row, column;
+    int64_t position; /* of its first spot in the weights */
+} tap;
+
+static tap tap_of(const pack_job *job, int32_t t)
+{
+    const cnn_i8_direct *direct = job->direct;
+    tap found = {t / direct->columns, t % direct->columns, 0};
+    if (job->blocks)
+        found = (tap){t % direct->rows, t / direct->rows, 0};
+    found.position = ((int64_t)found.row * direct->columns + found.column) * direct->spots;
+    return found;
+}
+
+static int32_t taps_of(const cnn_i8_direct *direct)
+{
+    return direct->rows * direct->columns;
+}
+
 /* Task: counts the blocks of a panel that are not zero. */
 static void count_task(void *context, int panel, int worker)
 {
     const pack_job *job = context;
     const cnn_i8_direct *direct = job->direct;
     const int32_t in_spot = direct->groups / direct->spots;
-    int32_t *count = job->begin + (size_t)panel * (size_t)(direct->taps + 1);
+    int32_t *count = job->begin + (size_t)panel * (size_t)taps_of(direct);
     int8_t group[CNN_I8_GROUP_BYTES];
     (void)worker;
-    for (int32_t tap = 0; tap < direct->taps; tap++) {
-        count[tap] = 0;
+    for (int32_t t = 0; t < taps_of(direct); t++) {
+        const tap at = tap_of(job, t);
+        count[t] = 0;
         for (int32_t g = 0; g < direct->groups; g++)
-            count[tap] +=
-                load_group(job, panel, (int64_t)tap * direct->spots + g / in_spot, g % in_spot * CNN_I8_GROUP, group);
+            count[t] += load_group(job, panel, at.position + g / in_spot, g % in_spot * CNN_I8_GROUP, group);
     }
-    count[direct->taps] = 0;
 }
 
 /* Task: packs a panel. */
@@ -67,36 +87,37 @@ static void pack_task(void *context, int panel, int worker)
 {
     const pack_job *job = context;
     const cnn_i8_direct *direct = job->direct;
-    const int32_t in_spot = direct->groups / direct->spots;
-    int32_t *sums = job->sums + (size_t)panel * (size_t)direct->taps * CNN_I8_PANEL;
-    int64_t block = job->blocks ? job->begin[(size_t)panel * (size_t)(direct->taps + 1)]
-                                : (int64_t)panel * direct->taps * direct->groups;
+    const int32_t in_spot = direct->groups / direct->spots, taps = taps_of(direct);
+    int32_t *sums = job->sums + (size_t)panel * (size_t)taps * CNN_I8_PANEL;
+    int64_t block = job->blocks ? job->begin[(size_t)panel * (size_t)taps] : (int64_t)panel * taps * direct->groups;
     int8_t group[CNN_I8_GROUP_BYTES];
     (void)worker;
-    for (int32_t tap = 0; tap < direct->taps; tap++, sums += CNN_I8_PANEL) {
-        memset(sums, 0, CNN_I8_PANEL * sizeof *sums);
+    memset(sums, 0, (size_t)taps * CNN_I8_PANEL * sizeof *sums);
+    for (int32_t t = 0; t < taps; t++) {
+        const tap at = tap_of(job, t);
         for (int32_t g = 0; g < direct->groups; g++) {
-            const int64_t position = (int64_t)tap * direct->spots + g / in_spot;
-            if (!load_group(job, panel, position, g % in_spot * CNN_I8_GROUP, group) && job->blocks)
+            const bool any = load_group(job, panel, at.position + g / in_spot, g % in_spot * CNN_I8_GROUP, group);
+            if (!any && job->blocks)
                 continue;
-            add_sums(group, sums);
+            add_sums(group, sums + (at.row * direct->columns + at.column) * CNN_I8_PANEL);
             memcpy(job->weights + block * CNN_I8_GROUP_BYTES, group, CNN_I8_GROUP_BYTES);
             if (job->blocks)
-                job->offset[block] = (uint32_t)((size_t)g * direct->plane_bytes);
+                job->offset[block] = (uint32_t)((size_t)g * direct->plane_bytes + (size_t)at.row * direct->line_bytes);
             block++;
         }
     }
 }
 
-/* Numbers of blocks become the number of the first of each tap; returns how many there are. */
-static int64_t number_blocks(const cnn_i8_direct *direct, int32_t *begin)
+/* Numbers of blocks become the number of the first of each tap, and of the end; returns how many there are. */
+static int64_t number_blocks(int32_t *begin, int64_t taps)
 {
     int32_t first = 0;
-    for (int64_t i = 0; i < (int64_t)direct->panels * (direct->taps + 1); i++) {
+    for (int64_t i = 0; i < taps; i++) {
         const int32_t count = begin[i];
         begin[i] = first;
         first += count;
     }
+    begin[taps] = first;
     return first;
 }
 
@@ -107,9 +128,10 @@ static cnn_status out_of_memory(const cnn_host *host, size_t bytes)
 
 cnn_status cnn_cpu_pack_direct_i8(cnn_i8_direct *direct, const cnn_host *host, const int8_t *values, bool blocks)
 {
-    const size_t begins = (size_t)direct->panels * (size_t)(direct->taps + 1) * sizeof(int32_t);
+    const int64_t taps = (int64_t)direct->panels * taps_of(direct);
+    const size_t begins = (size_t)(taps + 1) * sizeof(int32_t);
     pack_job job = {.direct = direct, .values = values, .blocks = blocks};
-    int64_t count = (int64_t)direct->panels * direct->taps * direct->groups;
+    int64_t count = taps * direct->groups;
     int32_t *begin = NULL;
     host->free(direct->memory);
     direct->memory = NULL;
@@ -118,10 +140,10 @@ cnn_status cnn_cpu_pack_direct_i8(cnn_i8_direct *direct, const cnn_host *host, c
         if (!begin)
             return out_of_memory(host, begins);
         host->parallel(direct->panels, count_task, &job);
-        count = number_blocks(direct, begin);
+        count = number_blocks(begin, taps);
     }
     const size_t weights = cnn_cpu_aligned((size_t)count * CNN_I8_GROUP_BYTES);
-    const size_t sums = cnn_cpu_aligned((size_t)direct->panels * (size_t)direct->taps * CNN_I8_PANEL * sizeof(int32_t));
+    const size_t sums = cnn_cpu_aligned((size_t)taps * CNN_I8_PANEL * sizeof(int32_t));
     const size_t lists = blocks ? cnn_cpu_aligned(begins) : 0;
     const size_t bytes = weights + sums + lists + (blocks ? (size_t)count * sizeof(uint32_t) : 0);
     char *memory = direct->memory = host->alloc(bytes);
