@@ -334,8 +334,8 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
-    const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL);
-    kernel->linear = desc->op == CNN_OP_LINEAR;
+    kernel->linear = desc->op == CNN_OP_LINEAR; /* whose windows are one pixel */
+    const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) && desc->op != CNN_OP_LINEAR;
     kernel->blocks = weight->structure == CNN_BLOCK_16X4;
     kernel->channels = src->c_pad;
     kernel->k = weight->n;

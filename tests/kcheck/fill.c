@@ -84,6 +84,22 @@ static void fill_augment(double *values, int64_t count, bool mirror, bool serifs
     }
 }
 
+/* Three quarters of the blocks of 16 outputs x 4 inputs, chosen at random, become 0; in one case of eight all. */
+static void clear_blocks(double *values, const cnn_tensor_desc *desc, kc_random *random)
+{
+    const bool all = kc_next(random) % 8 == 0;
+    const int64_t taps = (int64_t)desc->h * desc->w;
+    for (int32_t k0 = 0; k0 < desc->n; k0 += 16)
+        for (int64_t tap = 0; tap < taps; tap++)
+            for (int32_t c0 = 0; c0 < desc->c; c0 += 4) {
+                if (!all && kc_next(random) % 4 == 0)
+                    continue;
+                for (int32_t k = k0; k < desc->n && k < k0 + 16; k++)
+                    for (int32_t c = c0; c < desc->c && c < c0 + 4; c++)
+                        values[(k * taps + tap) * desc->c + c] = 0;
+            }
+}
+
 double *kc_fill_values(const kc_fill *fill, const cnn_tensor_desc *desc, kc_random *random)
 {
     int64_t count = cnn_desc_elements(desc);
@@ -100,6 +116,8 @@ double *kc_fill_values(const kc_fill *fill, const cnn_tensor_desc *desc, kc_rand
     }
     for (int64_t i = 0; i < count; i++)
         values[i] = representable(desc->dtype, draw(fill, random));
+    if (desc->structure == CNN_BLOCK_16X4)
+        clear_blocks(values, desc, random);
     if (fill->kind == KC_ONE_BAD) {
         static const double bad[] = {NAN, INFINITY, -INFINITY};
         values[kc_next(random) % (uint64_t)count] = bad[kc_next(random) % 3];

@@ -24,6 +24,7 @@ static const shape conv_shapes[] = {
     {20, 14, 14, 1, 16, 5, 5, 1, 2}, {1, 20, 20, 3, 300, 3, 3, 1, 0}, {1, 16, 16, 70, 17, 3, 3, 1, 0},
     {3, 12, 12, 40, 20, 5, 5, 1, 2}, {9, 8, 8, 33, 7, 1, 1, 1, 0},    {1, 10, 70, 3, 66, 7, 5, 2, 3},
     {1, 8, 8, 32, 32, 5, 5, 1, 2},   {2, 9, 11, 37, 35, 5, 5, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0},
+    {1, 3, 14, 9, 37, 5, 5, 1, 2},   {1, 4, 28, 9, 17, 3, 3, 1, 1},   {1, 2, 14, 12, 20, 7, 7, 1, 3},
 };
 static const shape linear_shapes[] = {
     {1, 1, 1, 1, 1, 0, 0, 1, 0},      {1, 1, 1, 17, 5, 0, 0, 1, 0},    {3, 1, 1, 33, 10, 0, 0, 1, 0},
@@ -268,6 +269,8 @@ static void make_forward(kc_case *test, const shape *s, const variant *v)
     desc->constant_weights = test->number % 3 != 0;
     desc->arg[CNN_ARG_SRC] = cnn_desc(v->dtype, s->n, s->h, s->w, s->c);
     desc->arg[CNN_ARG_WEIGHT] = cnn_desc(v->dtype, s->k, s->r, s->s, s->c);
+    if (desc->constant_weights && (v->dtype == CNN_I8 || test->number % 8 == 1) && test->number % 2)
+        desc->arg[CNN_ARG_WEIGHT].structure = CNN_BLOCK_16X4;
     desc->arg[CNN_ARG_DST] = cnn_desc(v->out, s->n, p, q, s->k);
     test->terms = (int64_t)s->r * s->s * s->c + 2;
     set_epilogue(test, v, p, q);
