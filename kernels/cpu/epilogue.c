@@ -1,10 +1,12 @@
-/* The end of float convolutions and linear layers: bias, add, ReLU, rounding, store. */
+/* The end of float convolutions and linear layers: bias, add, ReLU or a ReLU's gradient, rounding, store. */
 #include "kernels/cpu/epilogue.h"
 
-enum { ADD_BLOCK = 256 };
+enum { JOIN_BLOCK = 256 };
 
 bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why)
 {
+    if (desc->op == CNN_OP_LINEAR_DGRAD && desc->epilogue_count == 1 && desc->epilogue[0] == CNN_EPILOGUE_RELU_GRAD)
+        return true;
     static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_BIAS, CNN_EPILOGUE_ADD, CNN_EPILOGUE_RELU};
     int next = 0;
     for (int32_t i = 0; i < desc->epilogue_count; i++) {
@@ -21,15 +23,18 @@ static const void *element_at(const cnn_tensor_desc *desc, const void *data, int
     return (const char *)data + (size_t)index * cnn_dtype_bytes(desc->dtype);
 }
 
-/* sums += SRC2 */
-static void add_tensor(const cnn_cpu_loops *loops, const cnn_tensor_desc *desc, const void *src2, int64_t index,
-                       float *sums, int32_t count)
+/* sums += SRC2, or as `kind` has it: sums where SRC2 > 0, else 0. */
+static void join_tensor(const cnn_cpu_loops *loops, cnn_epilogue_kind kind, const cnn_tensor_desc *desc,
+                        const void *src2, int64_t index, float *sums, int32_t count)
 {
-    float other[ADD_BLOCK];
-    for (int32_t i = 0; i < count; i += ADD_BLOCK) {
-        int32_t length = count - i < ADD_BLOCK ? count - i : ADD_BLOCK;
+    float other[JOIN_BLOCK];
+    for (int32_t i = 0; i < count; i += JOIN_BLOCK) {
+        int32_t length = count - i < JOIN_BLOCK ? count - i : JOIN_BLOCK;
         loops->to_f32(desc->dtype, element_at(desc, src2, index + i), other, length);
-        loops->add(sums + i, other, sums + i, length);
+        if (kind == CNN_EPILOGUE_ADD)
+            loops->add(sums + i, other, sums + i, length);
+        else
+            loops->relu_grad(other, sums + i, sums + i, length);
     }
 }
 
@@ -44,8 +49,8 @@ void cnn_epilogue_store(const cnn_cpu_loops *loops, const cnn_op_desc *desc, voi
     for (int32_t i = 0; i < desc->epilogue_count; i++) {
         if (desc->epilogue[i] == CNN_EPILOGUE_BIAS)
             loops->add(sums, (const float *)args[CNN_ARG_BIAS] + first, sums, count);
-        else if (desc->epilogue[i] == CNN_EPILOGUE_ADD)
-            add_tensor(loops, &desc->arg[CNN_ARG_SRC2], args[CNN_ARG_SRC2], index, sums, count);
+        else if (desc->epilogue[i] == CNN_EPILOGUE_ADD || desc->epilogue[i] == CNN_EPILOGUE_RELU_GRAD)
+            join_tensor(loops, desc->epilogue[i], &desc->arg[CNN_ARG_SRC2], args[CNN_ARG_SRC2], index, sums, count);
         else
             loops->relu(sums, sums, count);
     }

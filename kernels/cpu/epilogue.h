@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/loops.h"
 
-/* Whether the chain is one of [BIAS] [ADD] [RELU]. */
+/* Whether the chain is one of [BIAS] [ADD] [RELU], or of a LINEAR_DGRAD RELU_GRAD. */
 bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why);
 
 /* Finishes `count` sums of output pixel `pixel`, channels first..first+count, and stores them in DST. Changes sums. */
