@@ -16,13 +16,16 @@ enum { STANDARD_BATCH = 64 };
 
 /* ---- Memory ---- */
 
-/* Says how much was asked for and how much there is, and for memory that grows with the batch which batch would fit. */
-static void no_memory(cnn_session *session, size_t bytes, int batch)
+/* Says how much was asked for and how much there is, and for memory that grows with the batch which batch would fit.
+ * held, wanted: other memory that grows with it, which the session has, and will ask for next. */
+static void no_memory(cnn_session *session, size_t bytes, int batch, size_t held, size_t wanted)
 {
     size_t left = 0, all = 0;
     if (session->backend->memory)
         session->backend->memory(session->device, &left, &all);
-    const double fits = batch * ((double)left / (double)bytes);
+    const double spare = 0.95; /* what is asked for in small pieces later, and alignment */
+    const double fits =
+        spare * batch * (((double)left + (double)held) / ((double)bytes + (double)held + (double)wanted));
     char asked[32];
     snprintf(asked, sizeof asked, bytes < 100000 ? "%.0f bytes" : "%.1f MB",
              bytes < 100000 ? (double)bytes : (double)bytes / 1e6);
@@ -45,7 +48,7 @@ void *cnn_session_device_alloc(cnn_session *session, size_t bytes, int batch)
 {
     void *memory = session->backend->alloc(session->device, bytes);
     if (!memory)
-        no_memory(session, bytes, batch);
+        no_memory(session, bytes, batch, 0, 0);
     return memory;
 }
 
@@ -101,7 +104,8 @@ static void drop_recordings(cnn_session *session)
 }
 
 /* More memory for what all programs share, once what is enqueued has no more use for the old. */
-static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t need, int batch)
+static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t need, int batch, size_t held,
+                       size_t wanted)
 {
     if (need <= *have)
         return CNN_OK;
@@ -111,9 +115,11 @@ static cnn_status grow(cnn_session *session, void **memory, size_t *have, size_t
     drop_recordings(session);
     device_free(session, *memory);
     *have = 0;
-    *memory = cnn_session_device_alloc(session, need, batch);
-    if (!*memory)
+    *memory = session->backend->alloc(session->device, need);
+    if (!*memory) {
+        no_memory(session, need, batch, held, wanted);
         return CNN_ERR_MEMORY;
+    }
     *have = need;
     return CNN_OK;
 }
@@ -289,8 +295,10 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
         CNN_TRY(cnn_program_fuse(program, session->backend, session->device));
     CNN_TRY(cnn_program_plan(program));
     CNN_TRY(cnn_program_prepare(program, session->model, session->backend, session->device));
-    CNN_TRY(grow(session, &session->arena, &session->arena_bytes, program->arena_bytes, batch));
-    CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes, batch));
+    CNN_TRY(grow(session, &session->arena, &session->arena_bytes, program->arena_bytes, batch, 0,
+                 program->workspace_bytes));
+    CNN_TRY(grow(session, &session->workspace, &session->workspace_bytes, program->workspace_bytes, batch,
+                 program->arena_bytes, 0));
     CNN_TRY(pack_weights(session, program));
     *made = program;
     program = NULL;
