@@ -322,6 +322,8 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
     direct_i8 *kernel = (direct_i8 *)base;
     cnn_status status = cnn_cpu_pack_direct_i8(&kernel->packed, kernel->base.device->host, weights, kernel->blocks);
     kernel->base.packed = kernel->packed.memory; /* freed with the kernel */
+    if (status == CNN_OK && base->spent)
+        base->spent(weights, cnn_desc_bytes(kernel->packed.weight));
     return status;
 }
 
