@@ -100,7 +100,7 @@ static cnn_status allocate(png_reader *reader)
     if (png_get_rowbytes(reader->png, reader->info) != row_bytes)
         return cnn_error(CNN_ERR_UNSUPPORTED, "%s: libpng offers rows of %zu bytes where %zu are expected",
                          reader->path, (size_t)png_get_rowbytes(reader->png, reader->info), row_bytes);
-    reader->rgba = cnn_calloc((size_t)reader->height, row_bytes);
+    reader->rgba = cnn_aligned_alloc((size_t)reader->height * row_bytes); /* at most MAX_PIXELS: no overflow */
     reader->rows = cnn_calloc((size_t)reader->height, sizeof *reader->rows);
     if (!reader->rgba || !reader->rows)
         return CNN_ERR_MEMORY;
@@ -151,7 +151,7 @@ static cnn_status check_file(const char *path, FILE *file)
 static void reader_close(png_reader *reader)
 {
     png_destroy_read_struct(&reader->png, &reader->info, NULL);
-    free(reader->rgba);
+    cnn_aligned_free(reader->rgba);
     free(reader->rows);
     if (reader->file)
         fclose(reader->file);
@@ -199,6 +199,6 @@ int64_t cnn_picture_count_pixels(const char *path)
 
 void cnn_picture_free(cnn_picture *picture)
 {
-    free(picture->rgba);
+    cnn_aligned_free(picture->rgba);
     *picture = (cnn_picture){0};
 }

@@ -147,9 +147,11 @@ static inline int32_t cnn_parts_digit_at(const cnn_parts *parts, int32_t x, int3
     return label ? parts->part[label - 1].digit : CNN_NO_DIGIT;
 }
 
-/* The inside of a sheet of paper: a solid part that fills much of the picture and has something drawn on it. parts and
- * rgb [height,width,3] of one picture; scratch: [height,width]. False when there is none. */
-bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cnn_box *sheet);
+/* The inside of what may be a sheet of paper: a solid part that fills much of the picture. False when there is none. */
+bool cnn_sheet_find(const cnn_parts *parts, cnn_box *sheet);
+
+/* Whether something is drawn in the box of rgb [height,width,3], which becomes scratch memory. */
+bool cnn_sheet_is_drawn_on(float *rgb, int32_t width, cnn_box box);
 
 /* ---- Digits ---- */
 
@@ -170,7 +172,7 @@ typedef struct cnn_sketch {
     float paper[3];
     cnn_box view;                   /* in the picture */
     int32_t height, width;          /* of the planes: at most CNN_PICTURE_WORK a side */
-    float *rgb;                     /* [height,width,3]; the other planes lie behind it */
+    float *rgb;                     /* [height,width,3] until the ink is projected, then ink and scratch lie there */
     float *ink, *scratch;           /* [height,width] */
     float *plain;                   /* [height,width] ink as it was projected and smoothed */
     uint8_t *mask;                  /* [height,width] */

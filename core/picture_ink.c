@@ -59,18 +59,22 @@ static bool main_axis(double m[3][3], double *axis)
     return length > 0;
 }
 
-/* m = sum over pixels of |d|^2 d d', d = pixel - paper */
+/* m = sum over pixels of |d|^2 d d', d = pixel - paper; symmetric */
 static void weigh_directions(const float *rgb, size_t count, const float *paper, double m[3][3])
 {
+    double rr = 0, rg = 0, rb = 0, gg = 0, gb = 0, bb = 0;
     for (size_t p = 0; p < count; p++) {
-        double d[3];
-        for (int c = 0; c < 3; c++)
-            d[c] = (double)rgb[3 * p + (size_t)c] - (double)paper[c];
-        double weight = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                m[i][j] += weight * d[i] * d[j];
+        const double r = (double)rgb[3 * p] - (double)paper[0], g = (double)rgb[3 * p + 1] - (double)paper[1];
+        const double b = (double)rgb[3 * p + 2] - (double)paper[2], weight = r * r + g * g + b * b;
+        rr += weight * r * r;
+        rg += weight * r * g;
+        rb += weight * r * b;
+        gg += weight * g * g;
+        gb += weight * g * b;
+        bb += weight * b * b;
     }
+    const double sums[3][3] = {{rr, rg, rb}, {rg, gg, gb}, {rb, gb, bb}};
+    memcpy(m, sums, sizeof sums);
 }
 
 bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink)

@@ -29,19 +29,19 @@ static bool is_sheet(const cnn_parts *parts, const cnn_part *part)
     return inside >= LEAST_SIDES && share >= least_area && share <= most_area && part->size >= least_fill * area;
 }
 
-/* Whether luma differs inside the box. rgb: [height,width,3]; scratch: [height,width] */
-static bool has_contrast(const float *rgb, int32_t width, cnn_box box, float *scratch)
+bool cnn_sheet_is_drawn_on(float *rgb, int32_t width, cnn_box box)
 {
+    float *luma = rgb; /* never behind the pixel that is read */
     size_t count = 0;
     for (int32_t y = box.y0; y < box.y1; y++)
         for (int32_t x = box.x0; x < box.x1; x++) {
             const float *p = rgb + 3 * ((size_t)y * (size_t)width + (size_t)x);
-            scratch[count++] = 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2];
+            luma[count++] = 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2];
         }
-    return cnn_quantile(scratch, count, 0.995) - cnn_quantile(scratch, count, 0.005) >= least_range;
+    return cnn_quantile(luma, count, 0.995) - cnn_quantile(luma, count, 0.005) >= least_range;
 }
 
-bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cnn_box *sheet)
+bool cnn_sheet_find(const cnn_parts *parts, cnn_box *sheet)
 {
     if (parts->count == 0)
         return false;
@@ -55,9 +55,6 @@ bool cnn_sheet_find(const cnn_parts *parts, const float *rgb, float *scratch, cn
         inset = LEAST_INSET;
     if (rows - 2 * inset < LEAST_HEIGHT || columns - 2 * inset < LEAST_WIDTH)
         return false;
-    box = (cnn_box){box.x0 + inset, box.y0 + inset, box.x1 - inset, box.y1 - inset};
-    if (!has_contrast(rgb, parts->width, box, scratch))
-        return false;
-    *sheet = box;
+    *sheet = (cnn_box){box.x0 + inset, box.y0 + inset, box.x1 - inset, box.y1 - inset};
     return true;
 }

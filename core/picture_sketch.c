@@ -63,12 +63,12 @@ static cnn_status alloc_planes(cnn_sketch *s)
     s->width = working_size(width, longest);
     s->height = working_size(height, longest);
     size_t count = (size_t)s->width * (size_t)s->height;
-    s->rgb = cnn_aligned_alloc(count * (6 * sizeof(float) + 1));
+    s->rgb = cnn_aligned_alloc(count * (4 * sizeof(float) + 1)); /* less memory is less to get and to clear */
     if (!s->rgb)
         return CNN_ERR_MEMORY;
-    s->ink = s->rgb + 3 * count;
-    s->scratch = s->ink + count;
-    s->plain = s->scratch + count;
+    s->ink = s->rgb;
+    s->scratch = s->rgb + count;
+    s->plain = s->rgb + 3 * count;
     s->mask = (uint8_t *)(s->plain + count);
     return CNN_OK;
 }
@@ -152,13 +152,22 @@ cnn_box cnn_sketch_to_picture(const cnn_sketch *s, cnn_box box)
                      s->view.y0 + (int32_t)((box.y1 * height + s->height - 1) / s->height)};
 }
 
+static cnn_status compose(cnn_sketch *s)
+{
+    return cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb);
+}
+
 /* Narrows the view to a sheet of paper in it; *found says whether there is one. */
 static cnn_status look_at_sheet(cnn_sketch *s, bool *found)
 {
     cnn_box sheet;
     const ink_way plain = {AS_IT_IS, 0, CNN_CUT_OTSU, LESS};
     cnn_status status = split(s, &plain, found);
-    *found = *found && status == CNN_OK && cnn_sheet_find(&s->parts, s->rgb, s->scratch, &sheet);
+    *found = *found && status == CNN_OK && cnn_sheet_find(&s->parts, &sheet);
+    if (!*found)
+        return status;
+    status = compose(s); /* in the place of the ink, which is done with */
+    *found = status == CNN_OK && cnn_sheet_is_drawn_on(s->rgb, s->width, sheet);
     if (*found)
         s->view = cnn_sketch_to_picture(s, sheet);
     return status;
@@ -169,7 +178,7 @@ static cnn_status look(cnn_sketch *s)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(alloc_planes(s));
-    CNN_TRY(cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb));
+    CNN_TRY(compose(s));
     if (!cnn_ink_project(s->rgb, s->height, s->width, s->plain))
         CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
     cnn_ink_smooth(s->plain, s->height, s->width, s->scratch);

@@ -209,6 +209,14 @@ static void copy_logits(void *context, int64_t begin, int count, const float *lo
     memcpy(to->logits + (size_t)begin * to->classes, logits, (size_t)count * to->classes * sizeof *logits);
 }
 
+cnn_status cnn_session_prepare(cnn_session *session, int64_t count)
+{
+    cnn_program *program;
+    if (!session->backend->host_memory || count < 1)
+        return CNN_OK;
+    return cnn_session_program(session, CNN_GOAL_INFER, cnn_session_batch_at(session, 0, count), &program);
+}
+
 cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images, int64_t count, float *logits)
 {
     copying to = {logits, (size_t)cnn_session_classes(session)};

@@ -4,6 +4,7 @@
 #include "cli/message.h"
 #include "cnn/picture.h"
 #include "core/memory.h"
+#include "core/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,14 +80,83 @@ static cnn_status add_picture(const infer_run *run, const char *path, picture_ba
     return CNN_OK;
 }
 
+/* ---- All pictures, side by side ---- */
+
+/* What a task made of one picture: itself and its images, or the sentence that says why not. */
+typedef struct picture_result {
+    picture_batch batch; /* one picture */
+    picture_entry entry; /* of it */
+    bool failed;
+    char *problem; /* NULL: there was no memory even for that */
+} picture_result;
+
+typedef struct picture_work {
+    infer_run *run;
+    picture_result *result; /* [pictures] */
+    bool ahead;             /* task 0 makes the program for the images while others prepare them */
+} picture_work;
+
+static void do_task(void *context, int task, int worker)
+{
+    const picture_work *work = context;
+    const cnn_operands *operands = &work->run->cli->operands;
+    (void)worker;
+    if (work->ahead && task-- == 0) {
+        (void)cnn_session_prepare(work->run->session, operands->count); /* what fails will fail again when it is used */
+        return;
+    }
+    picture_result *result = &work->result[task];
+    result->batch.entry = &result->entry;
+    result->failed = add_picture(work->run, operands->list[task], &result->batch) != CNN_OK;
+    if (result->failed)
+        result->problem = cnn_strdup(cnn_last_error()); /* errors are kept for each thread */
+}
+
+/* Appends one picture to those before it. */
+static cnn_status append(const infer_run *run, const picture_result *result, picture_batch *batch)
+{
+    const picture_batch *one = &result->batch;
+    cnn_status status = reserve(run, batch, one->images);
+    if (status != CNN_OK)
+        return status;
+    memcpy(batch->pixels + (size_t)batch->images * infer_image_bytes(run), one->pixels,
+           (size_t)one->images * infer_image_bytes(run));
+    memcpy(batch->place + batch->images, one->place, (size_t)one->images * sizeof *one->place);
+    batch->entry[batch->count] = result->entry;
+    batch->entry[batch->count++].first = batch->images;
+    batch->images += one->images;
+    return CNN_OK;
+}
+
+/* Reads all pictures, reports those that cannot be read and collects the others. */
+static cnn_status collect(infer_run *run, picture_batch *batch)
+{
+    const int count = run->cli->operands.count;
+    picture_work work = {.run = run, .ahead = cnn_get_threads() > 1};
+    cnn_status status = CNN_OK;
+    work.result = cnn_calloc((size_t)count, sizeof *work.result);
+    if (!work.result)
+        return CNN_ERR_MEMORY;
+    cnn_parallel(count + work.ahead, do_task, &work);
+    for (int i = 0; i < count; i++) {
+        picture_result *result = &work.result[i];
+        if (result->failed)
+            cnn_message_error(run->cli, "%s", result->problem ? result->problem : "out of memory");
+        else if (status == CNN_OK)
+            status = append(run, result, batch);
+        free(result->problem);
+        free(result->batch.pixels);
+        free(result->batch.place);
+    }
+    free(work.result);
+    return status;
+}
+
 cnn_status infer_pictures(infer_run *run)
 {
     const cnn_operands *operands = &run->cli->operands;
     picture_batch batch = {.entry = cnn_calloc((size_t)operands->count, sizeof *batch.entry)};
-    cnn_status status = batch.entry ? CNN_OK : CNN_ERR_MEMORY;
-    for (int i = 0; status == CNN_OK && i < operands->count; i++)
-        if (add_picture(run, operands->list[i], &batch) != CNN_OK)
-            cnn_message_error(run->cli, "%s", cnn_last_error());
+    cnn_status status = batch.entry ? collect(run, &batch) : CNN_ERR_MEMORY;
     if (status == CNN_OK && batch.images > 0) {
         batch.logits = cnn_calloc((size_t)batch.images * (size_t)run->classes, sizeof *batch.logits);
         status =

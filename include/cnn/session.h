@@ -56,6 +56,10 @@ CNN_API void cnn_session_close(cnn_session *session);
 /* "cpu: AMD EPYC 9B14, avx512vnni, 2 threads" */
 CNN_API const char *cnn_session_device(const cnn_session *session);
 
+/* Makes what cnn_session_infer needs for `count` images, so that its first call does not. On devices that compute on
+ * host memory this may be done on one thread while others prepare the images; elsewhere it does nothing. */
+CNN_API cnn_status cnn_session_prepare(cnn_session *session, int64_t count);
+
 /* images: [count,H,W,C] bytes; logits: [count,classes]. Any count; runs in batches. In a training session it uses
  * the parameters as they are now. */
 CNN_API cnn_status cnn_session_infer(cnn_session *session, const uint8_t *images, int64_t count, float *logits);

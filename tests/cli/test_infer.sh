@@ -68,6 +68,13 @@ for r in json.load(sys.stdin)["results"]:
     p = [k["probability"] for k in r["topk"]]
     assert r["label"] == r["topk"][0]["label"] and r["label"] in list("0123456789")
     assert p == sorted(p, reverse=True) and abs(sum(p) - 1) < 1e-12' <"$logs/out" || fail "no probabilities"
+# Pictures are prepared side by side; what is said of them, and its order, does not depend on it.
+for threads in 1 3; do
+    "$infer" -m digits.cnn --json --threads $threads plus.png truncated.png sevens.png missing.png seven.png plus.png \
+        >threads$threads.out 2>threads$threads.err
+done
+same threads1.out threads3.out
+same threads1.err threads3.err
 
 # Two digits: a number, each digit as if it stood alone, in its place; the probability is the product.
 succeeds "$infer" --json --topk 3 -m digits.cnn seven.png sevens.png joined.png
