@@ -1,18 +1,34 @@
 /* Max-pooling and its gradient in float.
  *
- * A task is one output row of one image; channels are taken in pieces that stay in cache as f32. The gradient is
- * gathered: each input pixel adds dy of the windows whose first maximum it was, in window order, and rounds once. */
+ * A task is some rows of what is written. With many channels, vectors run over those of one window, in pieces that stay
+ * in cache as f32. The gradient is gathered: each input pixel adds dy of the windows whose first maximum it was, in
+ * window order, and rounds once.
+ *
+ * With few channels a pixel would not fill a vector: runs of neighbouring windows are taken at once. Forward, the same
+ * tap of all windows of a run is collected into one piece; the gradient of windows that touch but do not overlap is
+ * computed tap by tap and dealt back to their pixels. */
 #include "kernels/cpu/floats.h"
 
 #include <string.h>
 
-enum { PIECE = 256 /* channels */ };
+enum {
+    PIECE = 256,        /* channels */
+    FEW_CHANNELS = 64,  /* at most so many are taken in runs of windows */
+    RUN = 512,          /* most floats of one tap of a run */
+    BAND = 2048,        /* most floats of the image's row under a run */
+    SLACK = 64,         /* whole vectors may be read and written beyond them */
+    TASK_FLOATS = 16384 /* about so many are read or written by a task */
+};
 
 typedef struct pool_kernel {
     cnn_cpu_kernel cpu;
     const cnn_cpu_loops *loops;
     cnn_tensor_desc big, small; /* [N,H,W,C] and [N,P,Q,C] */
     int32_t kernel, stride;
+    int32_t task_rows;
+    int32_t run_windows; /* 0: channels are taken window by window */
+    int32_t vectors;     /* the floats of whole vectors that hold one pixel */
+    int32_t start[RUN];  /* of a run's pieces, see choose_run() */
 } pool_kernel;
 
 typedef struct pool_run {
@@ -68,16 +84,63 @@ static void pool_window(const pool_run *run, int64_t n, int32_t p, int32_t q, in
     }
 }
 
+/* `windows` output pixels from (n,p,q) on, all channels. */
+static void pool_windows(const pool_run *run, int64_t n, int32_t p, int32_t q, int32_t windows)
+{
+    const pool_kernel *kernel = run->kernel;
+    const int32_t channels = kernel->small.c, count = windows * channels, lanes = kernel->loops->lanes;
+    const int32_t span = ((windows - 1) * kernel->stride + kernel->kernel) * channels;
+    float band[BAND + SLACK], tap[RUN + SLACK], max[RUN + SLACK];
+    int32_t first[RUN + SLACK] = {0};
+    memset(band + span, 0, SLACK * sizeof *band);
+    for (int32_t r = 0; r < kernel->kernel; r++) {
+        int64_t from = offset_of(&kernel->big, n, p * kernel->stride + r, q * kernel->stride, 0);
+        kernel->loops->to_f32(kernel->big.dtype,
+                              (const char *)run->args[CNN_ARG_SRC] + (size_t)from * cnn_dtype_bytes(kernel->big.dtype),
+                              band, span);
+        for (int32_t s = 0; s < kernel->kernel; s++) {
+            bool start = r == 0 && s == 0;
+            kernel->loops->deal(band + s * channels, kernel->start, windows, kernel->vectors, start ? max : tap,
+                                channels);
+            if (!start) /* whole vectors, what the last holds beyond the run is not used */
+                kernel->loops->pool_step(tap, r * kernel->kernel + s, max, first, (count + lanes - 1) / lanes * lanes);
+        }
+    }
+    int64_t to = offset_of(&kernel->small, n, p, q, 0);
+    write_piece(kernel, run->args[CNN_ARG_DST], to, count, max);
+    if (kernel->cpu.base.desc.arg[CNN_ARG_INDEX].dtype != CNN_NONE) {
+        uint8_t *index = (uint8_t *)run->args[CNN_ARG_INDEX] + to;
+        for (int i = 0; i < count; i++)
+            index[i] = (uint8_t)first[i];
+    }
+}
+
+/* The rows [first, returned) of a task, counted over all images. */
+static int64_t rows_of(const pool_kernel *kernel, const cnn_tensor_desc *written, int task, int64_t *first)
+{
+    int64_t rows = (int64_t)written->n * written->h;
+    *first = (int64_t)task * kernel->task_rows;
+    return *first + kernel->task_rows < rows ? *first + kernel->task_rows : rows;
+}
+
 static void maxpool_task(void *context, int task, int worker)
 {
     const pool_run *run = context;
-    const cnn_tensor_desc *dst = &run->kernel->small;
-    int64_t n = task / dst->h;
-    int32_t p = task % dst->h;
+    const pool_kernel *kernel = run->kernel;
+    const cnn_tensor_desc *dst = &kernel->small;
+    int64_t row, last = rows_of(kernel, dst, task, &row);
     (void)worker;
-    for (int32_t q = 0; q < dst->w; q++)
-        for (int32_t c = 0; c < dst->c; c += PIECE)
-            pool_window(run, n, p, q, c, dst->c - c < PIECE ? dst->c - c : PIECE);
+    for (; row < last; row++) {
+        int64_t n = row / dst->h;
+        int32_t p = (int32_t)(row % dst->h), step = kernel->run_windows ? kernel->run_windows : 1;
+        for (int32_t q = 0; q < dst->w; q += step) {
+            if (kernel->run_windows)
+                pool_windows(run, n, p, q, dst->w - q < step ? dst->w - q : step);
+            else
+                for (int32_t c = 0; c < dst->c; c += PIECE)
+                    pool_window(run, n, p, q, c, dst->c - c < PIECE ? dst->c - c : PIECE);
+        }
+    }
 }
 
 /* First and last window that covers position i: both in `first` and the returned value, last < first where none does.
@@ -93,8 +156,9 @@ static void gradient_pixel(const pool_run *run, int64_t n, int32_t h, int32_t w,
 {
     const pool_kernel *kernel = run->kernel;
     const cnn_tensor_desc *dy = &kernel->small;
-    float sum[PIECE] = {0}, piece[PIECE];
+    float sum[PIECE], piece[PIECE];
     int32_t p_first, q_first;
+    memset(sum, 0, (size_t)count * sizeof *sum);
     int32_t p_last = covering(h, kernel->kernel, kernel->stride, dy->h, &p_first);
     int32_t q_last = covering(w, kernel->kernel, kernel->stride, dy->w, &q_first);
     for (int32_t p = p_first; p <= p_last; p++)
@@ -108,16 +172,56 @@ static void gradient_pixel(const pool_run *run, int64_t n, int32_t h, int32_t w,
     write_piece(kernel, run->args[CNN_ARG_DST], offset_of(&kernel->big, n, h, w, c), count, sum);
 }
 
+/* Row h of dx under `windows` output pixels from (n,p,q) on, which touch but do not overlap. */
+static void gradient_windows(const pool_run *run, int64_t n, int32_t h, int32_t p, int32_t q, int32_t windows)
+{
+    const pool_kernel *kernel = run->kernel;
+    const int32_t channels = kernel->small.c, count = windows * channels;
+    const int64_t from = offset_of(&kernel->small, n, p, q, 0);
+    float dy[RUN], tap[BAND + SLACK], band[BAND + SLACK];
+    const float *value = read_piece(kernel, run->args[CNN_ARG_SRC2], from, count, dy);
+    const int32_t pitch = kernel->run_windows * channels;
+    memset(tap, 0, (size_t)(kernel->kernel * pitch + SLACK) * sizeof *tap);
+    for (int32_t s = 0; s < kernel->kernel; s++)
+        kernel->loops->pool_grad_step(value, (const uint8_t *)run->args[CNN_ARG_INDEX] + from,
+                                      (h - p * kernel->stride) * kernel->kernel + s, tap + s * pitch, count);
+    kernel->loops->deal(tap, kernel->start, windows * kernel->kernel, kernel->vectors, band, channels);
+    write_piece(kernel, run->args[CNN_ARG_DST], offset_of(&kernel->big, n, h, q * kernel->stride, 0),
+                windows * kernel->kernel * channels, band);
+}
+
+/* Row h of dx in runs of windows; 0 where there are none. */
+static void gradient_row(const pool_run *run, int64_t n, int32_t h)
+{
+    const pool_kernel *kernel = run->kernel;
+    const cnn_tensor_desc *dx = &kernel->big, *dy = &kernel->small;
+    const int32_t p = h / kernel->stride, step = kernel->run_windows;
+    const int32_t covered = p < dy->h ? dy->w * kernel->stride : 0;
+    if (p < dy->h)
+        for (int32_t q = 0; q < dy->w; q += step)
+            gradient_windows(run, n, h, p, q, dy->w - q < step ? dy->w - q : step);
+    const size_t bytes = cnn_dtype_bytes(dx->dtype);
+    memset((char *)run->args[CNN_ARG_DST] + (size_t)offset_of(dx, n, h, covered, 0) * bytes, 0,
+           (size_t)(dx->w - covered) * (size_t)dx->c * bytes);
+}
+
 static void maxpool_grad_task(void *context, int task, int worker)
 {
     const pool_run *run = context;
     const cnn_tensor_desc *dx = &run->kernel->big;
-    int64_t n = task / dx->h;
-    int32_t h = task % dx->h;
+    int64_t row, last = rows_of(run->kernel, dx, task, &row);
     (void)worker;
-    for (int32_t w = 0; w < dx->w; w++)
-        for (int32_t c = 0; c < dx->c; c += PIECE)
-            gradient_pixel(run, n, h, w, c, dx->c - c < PIECE ? dx->c - c : PIECE);
+    for (; row < last; row++) {
+        int64_t n = row / dx->h;
+        int32_t h = (int32_t)(row % dx->h);
+        if (run->kernel->run_windows) {
+            gradient_row(run, n, h);
+            continue;
+        }
+        for (int32_t w = 0; w < dx->w; w++)
+            for (int32_t c = 0; c < dx->c; c += PIECE)
+                gradient_pixel(run, n, h, w, c, dx->c - c < PIECE ? dx->c - c : PIECE);
+    }
 }
 
 static cnn_status pool_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
@@ -127,7 +231,9 @@ static cnn_status pool_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COU
     const cnn_tensor_desc *written = grad ? &kernel->big : &kernel->small;
     pool_run run = {kernel, args};
     (void)workspace;
-    kernel->cpu.device->host->parallel(written->n * written->h, grad ? maxpool_grad_task : maxpool_task, &run);
+    int64_t rows = (int64_t)written->n * written->h;
+    kernel->cpu.device->host->parallel((int)((rows + kernel->task_rows - 1) / kernel->task_rows),
+                                       grad ? maxpool_grad_task : maxpool_task, &run);
     return CNN_OK;
 }
 
@@ -137,6 +243,26 @@ bool cnn_cpu_maxpool_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char 
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
         return cnn_refuse(why, "dst must be float");
     return cnn_unpadded(desc, why);
+}
+
+/* Windows of a run, and where its pieces start: forward one for each window in its first row, without the tap's own
+ * offset; in the gradient one for each pixel of a row under the run, among the taps' floats. */
+static void choose_run(pool_kernel *kernel, bool grad)
+{
+    const int32_t channels = kernel->small.c, taps = kernel->kernel;
+    kernel->vectors = (channels + kernel->loops->lanes - 1) / kernel->loops->lanes * kernel->loops->lanes;
+    if (channels > FEW_CHANNELS || taps * channels > BAND || (grad && kernel->stride != taps))
+        return;
+    int32_t most = grad ? RUN / taps : RUN, band = (BAND / channels - taps) / kernel->stride + 1;
+    most = most < RUN / channels ? most : RUN / channels;
+    most = most < band ? most : band;
+    kernel->run_windows = most < kernel->small.w ? most : kernel->small.w;
+    for (int32_t q = 0; q < kernel->run_windows; q++)
+        for (int32_t s = 0; s < (grad ? taps : 1); s++)
+            if (grad)
+                kernel->start[q * taps + s] = (s * kernel->run_windows + q) * channels;
+            else
+                kernel->start[q] = q * kernel->stride * channels;
 }
 
 cnn_status cnn_cpu_maxpool_float_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
@@ -151,6 +277,9 @@ cnn_status cnn_cpu_maxpool_float_make(cnn_device *device, const cnn_op_desc *des
     kernel->small = desc->arg[grad ? CNN_ARG_SRC2 : CNN_ARG_DST];
     kernel->kernel = desc->kernel;
     kernel->stride = desc->stride;
+    const int64_t row_floats = (int64_t)kernel->big.w * kernel->big.c;
+    kernel->task_rows = row_floats < TASK_FLOATS ? (int32_t)(TASK_FLOATS / row_floats) : 1;
+    choose_run(kernel, grad);
     kernel->cpu.base.run = pool_run_kernel;
     cnn_cpu_kernel_name_float(&kernel->cpu, cnn_op_info_get(desc->op)->name, kernel->big.dtype);
     *made = &kernel->cpu.base;
