@@ -17,6 +17,8 @@ cnn_cpu_suits_fn cnn_cpu_conv_winograd_suits; /* conv_winograd.c: CONV, CONV_DGR
 cnn_cpu_make_fn cnn_cpu_conv_winograd_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;
+cnn_cpu_suits_fn cnn_cpu_wgrad_few_suits; /* wgrad_few.c: CONV_WGRAD */
+cnn_cpu_make_fn cnn_cpu_wgrad_few_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_float_suits; /* wgrad.c: CONV_WGRAD, LINEAR_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_float_make;
 cnn_cpu_suits_fn cnn_cpu_bn_float_suits; /* bn.c: BN_TRAIN, BN_INFER, BN_GRAD */
