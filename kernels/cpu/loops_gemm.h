@@ -5,7 +5,8 @@
 /* ---- Register tiles ---- */
 
 VEC_INLINE void tile(const int rows, const int vectors, const float *a, const ptrdiff_t a_row, ptrdiff_t a_step,
-                     const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add)
+                     const float *b, ptrdiff_t b_step, const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,
+                     bool add)
 {
     vec sum[VEC_TILE_ROWS][2];
     do {
@@ -15,8 +16,9 @@ VEC_INLINE void tile(const int rows, const int vectors, const float *a, const pt
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = vec_zero();
         for (int k = 0; k < piece; k++) {
-            vec b0 = vec_load(b);
-            vec b1 = vectors == 2 ? vec_load(b + VEC_LANES) : vec_zero();
+            const float *from = offset ? b + *offset++ : b;
+            vec b0 = vec_load(from);
+            vec b1 = vectors == 2 ? vec_load(from + VEC_LANES) : vec_zero();
             VEC_UNROLL
             for (int i = 0; i < rows; i++) {
                 vec x = vec_set(a[i * a_row]);
@@ -46,12 +48,18 @@ VEC_INLINE void tile(const int rows, const int vectors, const float *a, const pt
                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
     {                                                                                                                \
         (void)a_step;                                                                                                \
-        tile(ROWS, VECTORS, a, CNN_GEMM_PITCH, 1, b, b_step, c, c_pitch, depth, add);                                \
+        tile(ROWS, VECTORS, a, CNN_GEMM_PITCH, 1, b, b_step, NULL, c, c_pitch, depth, add);                          \
     }                                                                                                                \
     static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, \
                                                  float *c, ptrdiff_t c_pitch, int depth, bool add)                   \
     {                                                                                                                \
-        tile(ROWS, VECTORS, a, 1, a_step, b, b_step, c, c_pitch, depth, add);                                        \
+        tile(ROWS, VECTORS, a, 1, a_step, b, b_step, NULL, c, c_pitch, depth, add);                                  \
+    }                                                                                                                \
+    static void tile_by_taps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b,                    \
+                                                const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,       \
+                                                bool add)                                                            \
+    {                                                                                                                \
+        tile(ROWS, VECTORS, a, 1, a_step, b, 0, offset, c, c_pitch, depth, add);                                     \
     }
 #define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2)
 

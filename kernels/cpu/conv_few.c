@@ -1,0 +1,249 @@
+/* Convolutions of stride 1 with few output channels, and data gradients with few input channels, in float.
+ *
+ * A vector of output channels would be mostly empty, so vectors run along the pixels of a row. A task is one image: its
+ * lines are dealt into planes [line][channel][column] as f32, with zeros left and right, so that
+ *
+ *   sums[k][x] = sum over (r,s,c) of weight[(r,s,c)][k] * plane[y + r - pad_h][c][x + s]
+ *
+ * for whole vectors of x. Filter rows outside the image are left out. The sums of a row are then transposed to pixels.
+ * The data gradient is the same over dy with the filter turned around. Weights are packed by every run: they are few.
+ */
+#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/floats.h"
+#include "kernels/cpu/gather.h"
+
+enum {
+    FEW_CHANNELS = CNN_GATHER_SHORT, /* output channels below it */
+    MOST_PLANES = 32768,             /* floats of an image's planes */
+    MOST_WEIGHTS = 16384,
+    SLACK = 32 /* two vectors */
+};
+
+typedef struct few_kernel {
+    cnn_cpu_kernel cpu;
+    const cnn_cpu_loops *loops;
+    cnn_conv_shape shape;
+    cnn_dtype dtype, weight_dtype;
+    bool dgrad, relu;
+    int32_t in_h, in_w, in_c, out_h, out_w, out_c; /* of what is read and written: dgrad swaps x and y */
+    int32_t pad_h, pad_w;
+    int32_t depth;               /* R*S*in_c */
+    ptrdiff_t pitch, sums_pitch; /* floats between lines of planes, between channels' sums */
+    int slots;
+    size_t weights_bytes, wide_bytes, offsets_bytes, bias_bytes; /* of the workspace, then the slots */
+    size_t planes_bytes, sums_bytes, line_bytes, slot_bytes;
+} few_kernel;
+
+typedef struct few_run {
+    const few_kernel *kernel;
+    void *const *args;
+    float *weights;  /* [depth][out_c] */
+    float *bias;     /* [out_w][out_c], or NULL */
+    int32_t *offset; /* of a term in the planes */
+    char *slots;     /* a slot: planes, sums of a row, a line of pixels */
+} few_run;
+
+/* ---- Before the tasks ---- */
+
+static void pack_weights(const few_kernel *kernel, const float *w, float *packed)
+{
+    const cnn_conv_shape *shape = &kernel->shape;
+    for (int32_t r = 0; r < shape->r; r++)
+        for (int32_t s = 0; s < shape->s; s++)
+            for (int32_t c = 0; c < kernel->in_c; c++)
+                for (int32_t k = 0; k < kernel->out_c; k++) {
+                    int32_t tap = kernel->dgrad ? (shape->r - 1 - r) * shape->s + shape->s - 1 - s : r * shape->s + s;
+                    int32_t outer = kernel->dgrad ? c : k, inner = kernel->dgrad ? k : c;
+                    *packed++ = w[(outer * shape->r * shape->s + tap) * shape->c + inner];
+                }
+}
+
+static void fill_offsets(const few_kernel *kernel, int32_t *offset)
+{
+    for (int32_t r = 0; r < kernel->shape.r; r++)
+        for (int32_t s = 0; s < kernel->shape.s; s++)
+            for (int32_t c = 0; c < kernel->in_c; c++)
+                *offset++ = (int32_t)((r * kernel->in_c + c) * kernel->pitch) + s;
+}
+
+/* ---- One image ---- */
+
+/* The planes' zeros stand since the slot was cleared, and behind each line those of the next. */
+static void fill_planes(const few_run *run, int64_t n, float *planes, float *line)
+{
+    const few_kernel *kernel = run->kernel;
+    const int64_t count = (int64_t)kernel->in_w * kernel->in_c;
+    for (int32_t h = 0; h < kernel->in_h; h++) {
+        const int64_t first = (n * kernel->in_h + h) * count;
+        const float *from = (const float *)run->args[CNN_ARG_SRC] + first;
+        if (kernel->dtype != CNN_F32) {
+            kernel->loops->to_f32(kernel->dtype, (const uint16_t *)run->args[CNN_ARG_SRC] + first, line, count);
+            from = line;
+        }
+        float *to = planes + h * kernel->in_c * kernel->pitch + kernel->pad_w;
+        if (kernel->in_c == 1)
+            memcpy(to, from, (size_t)count * sizeof *to);
+        else
+            for (int32_t c = 0; c < kernel->in_c; c++, to += kernel->pitch)
+                for (int32_t w = 0; w < kernel->in_w; w++)
+                    to[w] = from[w * kernel->in_c + c];
+    }
+}
+
+/* sums[out_c][out_w] of row y. */
+static void multiply(const few_run *run, int32_t y, const float *planes, float *sums)
+{
+    const few_kernel *kernel = run->kernel;
+    const cnn_cpu_loops *loops = kernel->loops;
+    const int32_t row = y - kernel->pad_h, terms = kernel->shape.s * kernel->in_c;
+    const int32_t low = row < 0 ? -row : 0;
+    const int32_t high = kernel->in_h - row < kernel->shape.r ? kernel->in_h - row : kernel->shape.r;
+    if (high <= low) {
+        memset(sums, 0, kernel->sums_bytes);
+        return;
+    }
+    const float *b = planes + (row + low) * kernel->in_c * kernel->pitch;
+    const int tiles = (kernel->out_c + loops->tile_rows - 1) / loops->tile_rows;
+    for (int32_t x = 0; x < kernel->out_w; x += 2 * loops->lanes) {
+        const cnn_taps_fn *tile = loops->tile_by_taps[kernel->out_w - x > loops->lanes];
+        for (int t = 0; t < tiles; t++) {
+            int first = kernel->out_c * t / tiles, count = kernel->out_c * (t + 1) / tiles - first;
+            tile[count - 1](run->weights + low * terms * kernel->out_c + first, kernel->out_c, b + x, run->offset,
+                            sums + first * kernel->sums_pitch + x, kernel->sums_pitch, (high - low) * terms, false);
+        }
+    }
+}
+
+static void image_task(void *context, int task, int worker)
+{
+    const few_run *run = context;
+    const few_kernel *kernel = run->kernel;
+    const cnn_cpu_loops *loops = kernel->loops;
+    const int64_t count = (int64_t)kernel->out_w * kernel->out_c;
+    char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
+    float *planes = (float *)(void *)slot, *sums = (float *)(void *)(slot + kernel->planes_bytes);
+    float *line = (float *)(void *)(slot + kernel->planes_bytes + kernel->sums_bytes);
+    const cnn_dtype dtype = kernel->cpu.base.desc.arg[CNN_ARG_DST].dtype;
+    memset(planes, 0, kernel->planes_bytes);
+    fill_planes(run, task, planes, line);
+    for (int32_t y = 0; y < kernel->out_h; y++) {
+        const int64_t first = ((int64_t)task * kernel->out_h + y) * count;
+        void *dst = (char *)run->args[CNN_ARG_DST] + (size_t)first * cnn_dtype_bytes(dtype);
+        float *pixels = dtype == CNN_F32 ? dst : line;
+        multiply(run, y, planes, sums);
+        loops->transpose(sums, kernel->sums_pitch, kernel->out_c, kernel->out_w, pixels, kernel->out_c);
+        if (run->bias)
+            loops->add(pixels, run->bias, pixels, count);
+        if (kernel->relu)
+            loops->relu(pixels, pixels, count);
+        if (dtype != CNN_F32)
+            loops->from_f32(dtype, line, dst, count);
+    }
+}
+
+/* ---- The kernel ---- */
+
+static cnn_status few_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const few_kernel *kernel = (const few_kernel *)base;
+    char *memory = workspace;
+    few_run run = {.kernel = kernel, .args = args, .weights = (float *)(void *)memory};
+    const float *w = args[CNN_ARG_WEIGHT];
+    memory += kernel->weights_bytes;
+    if (kernel->weight_dtype != CNN_F32) {
+        float *wide = (float *)(void *)memory;
+        kernel->loops->to_f32(kernel->weight_dtype, args[CNN_ARG_WEIGHT], wide,
+                              cnn_desc_elements(&base->desc.arg[CNN_ARG_WEIGHT]));
+        w = wide;
+    }
+    memory += kernel->wide_bytes;
+    run.offset = (int32_t *)(void *)memory;
+    memory += kernel->offsets_bytes;
+    pack_weights(kernel, w, run.weights);
+    fill_offsets(kernel, run.offset);
+    if (cnn_op_has_epilogue(&base->desc, CNN_EPILOGUE_BIAS)) {
+        run.bias = (float *)(void *)memory;
+        for (int32_t x = 0; x < kernel->out_w; x++)
+            memcpy(run.bias + x * kernel->out_c, args[CNN_ARG_BIAS], (size_t)kernel->out_c * sizeof *run.bias);
+    }
+    run.slots = memory + kernel->bias_bytes;
+    cnn_cpu_parallel(kernel->cpu.device->host, kernel->shape.n, kernel->slots, image_task, &run);
+    return CNN_OK;
+}
+
+static void choose_sizes(few_kernel *kernel, const cnn_op_desc *desc, const cnn_cpu_loops *loops)
+{
+    const cnn_conv_shape shape = cnn_conv_shape_of(desc);
+    const bool dgrad = desc->op == CNN_OP_CONV_DGRAD;
+    kernel->loops = loops;
+    kernel->shape = shape;
+    kernel->dgrad = dgrad;
+    kernel->in_h = dgrad ? shape.p : shape.h;
+    kernel->in_w = dgrad ? shape.q : shape.w;
+    kernel->in_c = dgrad ? shape.k : shape.c;
+    kernel->out_h = dgrad ? shape.h : shape.p;
+    kernel->out_w = dgrad ? shape.w : shape.q;
+    kernel->out_c = dgrad ? shape.c : shape.k;
+    kernel->pad_h = dgrad ? shape.r - 1 - shape.pad : shape.pad;
+    kernel->pad_w = dgrad ? shape.s - 1 - shape.pad : shape.pad;
+    kernel->depth = shape.r * shape.s * kernel->in_c;
+    kernel->pitch = kernel->out_w + shape.s - 1;
+    kernel->sums_pitch = (kernel->out_w + loops->lanes - 1) / loops->lanes * loops->lanes;
+}
+
+bool cnn_cpu_conv_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
+{
+    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
+        return cnn_refuse(why, "src and dst must be float");
+    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(desc, why) || !cnn_conv_shape_fits(desc, why))
+        return false;
+    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) || desc->stride != 1)
+        return cnn_refuse(why, "strides and epilogues with add are not done");
+    few_kernel sizes;
+    choose_sizes(&sizes, desc, cnn_cpu_loops_get(isa));
+    const int32_t lanes = sizes.loops->lanes;
+    const int64_t channels = (sizes.out_c + lanes - 1) / lanes * lanes;
+    if (sizes.out_c >= FEW_CHANNELS || sizes.pad_h < 0 || sizes.pad_w < 0 ||
+        sizes.out_w * channels < sizes.out_c * (int64_t)sizes.sums_pitch)
+        return cnn_refuse(why, "vectors of pixels would be emptier than vectors of channels");
+    if ((int64_t)sizes.in_h * sizes.in_c * sizes.pitch > MOST_PLANES ||
+        (int64_t)sizes.depth * sizes.out_c > MOST_WEIGHTS)
+        return cnn_refuse(why, "images or weights do not stay in cache");
+    return true;
+}
+
+static void choose_memory(few_kernel *kernel)
+{
+    const size_t floats = sizeof(float), weights = (size_t)kernel->depth * (size_t)kernel->out_c;
+    const size_t in_line = (size_t)kernel->in_w * (size_t)kernel->in_c;
+    const size_t out_line = (size_t)kernel->out_w * (size_t)kernel->out_c;
+    kernel->weights_bytes = cnn_cpu_aligned(weights * floats);
+    kernel->wide_bytes = kernel->weight_dtype == CNN_F32 ? 0 : kernel->weights_bytes;
+    kernel->offsets_bytes = cnn_cpu_aligned((size_t)kernel->depth * sizeof(int32_t));
+    kernel->bias_bytes = cnn_cpu_aligned(out_line * floats);
+    kernel->planes_bytes =
+        cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->pitch + SLACK) * floats);
+    kernel->sums_bytes = cnn_cpu_aligned((size_t)kernel->out_c * (size_t)kernel->sums_pitch * floats);
+    kernel->line_bytes = cnn_cpu_aligned((in_line > out_line ? in_line : out_line) * floats);
+    kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes;
+    kernel->slots = kernel->cpu.device->host->threads();
+    kernel->cpu.base.workspace_bytes = kernel->weights_bytes + kernel->wide_bytes + kernel->offsets_bytes +
+                                       kernel->bias_bytes + (size_t)kernel->slots * kernel->slot_bytes;
+}
+
+cnn_status cnn_cpu_conv_few_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
+{
+    few_kernel *kernel;
+    cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
+    if (status != CNN_OK)
+        return status;
+    choose_sizes(kernel, desc, cnn_cpu_loops_get(device->isa));
+    kernel->dtype = desc->arg[CNN_ARG_SRC].dtype;
+    kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
+    kernel->relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    choose_memory(kernel);
+    kernel->cpu.base.run = few_run_kernel;
+    cnn_cpu_kernel_name_float(&kernel->cpu, kernel->dgrad ? "conv_dgrad_few" : "conv_few", kernel->dtype);
+    *made = &kernel->cpu.base;
+    return CNN_OK;
+}
