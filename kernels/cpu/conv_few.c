@@ -197,8 +197,11 @@ bool cnn_cpu_conv_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
         return cnn_refuse(why, "src and dst must be float");
     if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(desc, why) || !cnn_conv_shape_fits(desc, why))
         return false;
-    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) || desc->stride != 1)
-        return cnn_refuse(why, "strides and epilogues with add are not done");
+    for (int32_t i = 0; i < desc->epilogue_count; i++)
+        if (desc->epilogue[i] != CNN_EPILOGUE_BIAS && desc->epilogue[i] != CNN_EPILOGUE_RELU)
+            return cnn_refuse(why, "its epilogue is more than bias, relu");
+    if (desc->stride != 1)
+        return cnn_refuse(why, "its stride is not 1");
     few_kernel sizes;
     choose_sizes(&sizes, desc, cnn_cpu_loops_get(isa));
     const int32_t lanes = sizes.loops->lanes;
