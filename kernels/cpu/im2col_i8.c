@@ -3,13 +3,7 @@
 
 #include <string.h>
 
-enum { WORD = 8 };
-
-/* All images, and where in bytes the one begins that is looked at. */
-typedef struct source {
-    const int8_t *images;
-    ptrdiff_t image, bytes;
-} source;
+enum { WORD = 8, BAND_BYTES = 16 * 1024 };
 
 /* Columns x .. x+s-1 of a line of the image, part of which may lie outside. */
 static void copy_columns(const cnn_i8_conv *conv, const int8_t *line, int32_t x, int8_t *dst)
@@ -27,80 +21,107 @@ static void copy_columns(const cnn_i8_conv *conv, const int8_t *line, int32_t x,
 }
 
 /* The row of the output pixel whose filter begins at line y, column x. */
-static void copy_pixel(const cnn_i8_conv *conv, const source *src, int32_t y, int32_t x, int8_t *dst)
+static void copy_pixel(const cnn_i8_conv *conv, const int8_t *image, int32_t y, int32_t x, int8_t *dst)
 {
     const size_t length = (size_t)conv->s * (size_t)conv->c;
     for (int32_t r = 0; r < conv->r; r++, dst += length)
         if (y + r < 0 || y + r >= conv->h)
             memset(dst, 0, length);
         else
-            copy_columns(conv, src->images + src->image + (ptrdiff_t)(y + r) * conv->w * conv->c, x, dst);
+            copy_columns(conv, image + (ptrdiff_t)(y + r) * conv->w * conv->c, x, dst);
 }
 
-/* All ones in bytes from .. to-1 of a word. */
-static uint64_t byte_mask(int32_t from, int32_t to)
+/* The rows of a window, pixel by pixel. */
+static void copy_window(const cnn_i8_conv *conv, const int8_t *image, int32_t out_y, int32_t out_x, int8_t *rows,
+                        size_t row_bytes)
 {
-    static const uint8_t edges[3 * WORD] = {[WORD] = 255, 255, 255, 255, 255, 255, 255, 255};
-    uint64_t after, before;
-    memcpy(&after, edges + WORD - from, WORD);
-    memcpy(&before, edges + 2 * WORD - to, WORD);
-    return after & before;
+    const int32_t p0 = out_y * conv->pool_stride;
+    const int32_t q0 = out_x * conv->pool_stride;
+    for (int32_t p = p0; p < p0 + conv->pool; p++)
+        for (int32_t q = q0; q < q0 + conv->pool; q++, rows += row_bytes)
+            copy_pixel(conv, image, p * conv->stride - conv->pad, q * conv->stride - conv->pad, rows);
 }
 
-/* The same for lines of the filter of at most 8 bytes, as in first layers, where calls of memcpy would cost more than
- * the copying: a word at once, with what lies outside masked out. Each line overwrites what the one before wrote too
- * much.
- */
-static void copy_small_pixel(const cnn_i8_conv *conv, const source *src, int32_t y, int32_t x, int8_t *dst)
+/* ---- Lines of the filter of at most a word, as in first layers ----
+ *
+ * Calls of memcpy would cost more than the copying, and so would asking at each pixel what lies outside. So the lines
+ * of the image that a line of windows sees are first copied to a band with the padding around them, and from there each
+ * line of the filter is one word. */
+
+static int32_t band_lines(const cnn_i8_conv *conv)
 {
-    const uint64_t zero = 0;
-    const int32_t length = conv->s * conv->c;
-    const int32_t from = x < 0 ? -x : 0;
-    const int32_t to = conv->w - x < conv->s ? conv->w - x : conv->s;
-    const int32_t top = y < 0 ? -y : 0; /* lines top .. bottom-1 of the filter lie inside */
-    const int32_t bottom = conv->h - y < conv->r ? conv->h - y : conv->r;
-    const ptrdiff_t line_bytes = (ptrdiff_t)conv->w * conv->c;
-    ptrdiff_t line = src->image + (y + top) * line_bytes + x * conv->c;
-    const ptrdiff_t end = line + (bottom - top - 1) * line_bytes + WORD;
-    if (from >= to || top >= bottom || line < 0 || end > src->bytes) {
-        copy_pixel(conv, src, y, x, dst);
-        return;
+    return (conv->pool - 1) * conv->stride + conv->r;
+}
+
+/* Of a line: the word that begins at the last column ends inside too. */
+static size_t band_line_bytes(const cnn_i8_conv *conv)
+{
+    return ((size_t)conv->w + 2 * (size_t)conv->pad) * (size_t)conv->c + WORD;
+}
+
+static bool band_suits(const cnn_i8_conv *conv)
+{
+    return (int64_t)conv->s * conv->c <= WORD && (size_t)band_lines(conv) <= BAND_BYTES / band_line_bytes(conv);
+}
+
+static void band_fill(const cnn_i8_conv *conv, const int8_t *image, int32_t out_y, int8_t *band)
+{
+    const size_t line_bytes = band_line_bytes(conv);
+    const size_t left = (size_t)conv->pad * (size_t)conv->c;
+    const size_t image_line = (size_t)conv->w * (size_t)conv->c;
+    int32_t y = out_y * conv->pool_stride * conv->stride - conv->pad;
+    for (int32_t i = 0; i < band_lines(conv); i++, y++, band += line_bytes) {
+        memset(band, 0, line_bytes);
+        if (y >= 0 && y < conv->h)
+            memcpy(band + left, image + (size_t)y * image_line, image_line);
     }
-    const uint64_t mask = byte_mask(from * conv->c, to * conv->c);
-    for (int32_t r = 0; r < top; r++, dst += length)
-        memcpy(dst, &zero, WORD);
-    for (int32_t r = top; r < bottom; r++, line += line_bytes, dst += length) {
-        uint64_t word;
-        memcpy(&word, src->images + line, WORD);
-        word &= mask;
-        memcpy(dst, &word, WORD);
-    }
-    for (int32_t r = bottom; r < conv->r; r++, dst += length)
-        memcpy(dst, &zero, WORD);
+}
+
+/* As copy_window. Each line of the filter overwrites what the one before wrote too much. */
+static void copy_window_from_band(const cnn_i8_conv *conv, const int8_t *band, int32_t out_x, int8_t *rows,
+                                  size_t row_bytes)
+{
+    const size_t line_bytes = band_line_bytes(conv);
+    const size_t length = (size_t)conv->s * (size_t)conv->c;
+    const size_t step = (size_t)conv->stride * (size_t)conv->c;
+    const int32_t lines = conv->r;
+    band += (size_t)out_x * (size_t)conv->pool_stride * step;
+    for (int32_t p = 0; p < conv->pool; p++, band += (size_t)conv->stride * line_bytes)
+        for (int32_t q = 0; q < conv->pool; q++, rows += row_bytes) {
+            const int8_t *src = band + (size_t)q * step;
+            int8_t *dst = rows;
+            for (int32_t r = 0; r < lines; r++, src += line_bytes, dst += length)
+                memcpy(dst, src, WORD);
+        }
 }
 
 void cnn_cpu_im2col_i8(const cnn_i8_conv *conv, const int8_t *src, int64_t first, int32_t count, int8_t *rows,
                        size_t row_bytes)
 {
     const int64_t windows = (int64_t)conv->out_h * conv->out_w;
-    const int64_t image_bytes = (int64_t)conv->h * conv->w * conv->c;
-    const bool small = conv->s * conv->c <= WORD;
-    source from = {src, (ptrdiff_t)(first / windows * image_bytes), (ptrdiff_t)(conv->n * image_bytes)};
+    const size_t image_bytes = (size_t)conv->h * (size_t)conv->w * (size_t)conv->c;
+    const size_t window_bytes = (size_t)conv->pool * (size_t)conv->pool * row_bytes;
+    const bool banded = band_suits(conv);
+    const int8_t *image = src + (size_t)(first / windows) * image_bytes;
     int32_t out_y = (int32_t)(first % windows) / conv->out_w;
     int32_t out_x = (int32_t)(first % windows) % conv->out_w;
-    for (int32_t window = 0; window < count; window++) {
-        const int32_t p0 = out_y * conv->pool_stride;
-        const int32_t q0 = out_x * conv->pool_stride;
-        for (int32_t p = p0; p < p0 + conv->pool; p++)
-            for (int32_t q = q0; q < q0 + conv->pool; q++, rows += row_bytes)
-                (small ? copy_small_pixel : copy_pixel)(conv, &from, p * conv->stride - conv->pad,
-                                                        q * conv->stride - conv->pad, rows);
-        if (++out_x < conv->out_w)
-            continue;
-        out_x = 0;
-        if (++out_y < conv->out_h)
-            continue;
-        out_y = 0;
-        from.image += (ptrdiff_t)image_bytes;
+    int8_t band[BAND_BYTES];
+    if (banded)
+        band_fill(conv, image, out_y, band);
+    for (int32_t window = 0; window < count; window++, rows += window_bytes) {
+        if (out_x == conv->out_w) {
+            out_x = 0;
+            if (++out_y == conv->out_h) {
+                out_y = 0;
+                image += image_bytes;
+            }
+            if (banded)
+                band_fill(conv, image, out_y, band);
+        }
+        if (banded)
+            copy_window_from_band(conv, band, out_x, rows, row_bytes);
+        else
+            copy_window(conv, image, out_y, out_x, rows, row_bytes);
+        out_x++;
     }
 }
