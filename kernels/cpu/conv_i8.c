@@ -27,7 +27,6 @@ typedef struct conv_i8 {
     const cnn_cpu_gemm_i8 *gemm;
     cnn_i8_conv conv;
     cnn_i8_packed packed;
-    cnn_epilogue_kind end; /* NONE: the sums are the output */
     int32_t lanes;
     int32_t chunk; /* windows */
     int32_t chunks, ranges;
@@ -65,28 +64,28 @@ static lane_scratch lane_get(const conv_job *job, int number)
     return lane;
 }
 
-/* Outputs `channels` from k0 on of windows first .. first+count-1, from sums [count*area][CNN_I8_SUMS]. */
-static void finish(const conv_job *job, const int32_t *sums, int64_t first, int32_t count, int32_t k0, int32_t channels)
+void cnn_cpu_finish_i8(const cnn_cpu_gemm_i8 *gemm, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
+                       const int32_t *sums, int32_t area, int64_t first, int32_t count, int32_t k0)
 {
-    const conv_i8 *kernel = job->kernel;
-    const cnn_op_desc *desc = &kernel->base.base.desc;
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const cnn_epilogue_kind kind = desc->epilogue_count > 0 ? desc->epilogue[0] : CNN_EPILOGUE_NONE;
+    const int32_t left = desc->arg[CNN_ARG_WEIGHT].n - k0, channels = left < CNN_I8_PANEL ? left : CNN_I8_PANEL;
     int32_t bias[CNN_I8_PANEL] = {0};
     float mult[CNN_I8_PANEL] = {0};
-    int8_t *out = (int8_t *)job->args[CNN_ARG_DST] + (size_t)(first * dst->c_pad + k0) * cnn_dtype_bytes(dst->dtype);
-    if (kernel->end == CNN_EPILOGUE_NONE) {
+    int8_t *out = (int8_t *)args[CNN_ARG_DST] + (size_t)(first * dst->c_pad + k0) * cnn_dtype_bytes(dst->dtype);
+    if (kind == CNN_EPILOGUE_NONE) {
         for (int32_t i = 0; i < count; i++)
             memcpy(out + (size_t)i * (size_t)dst->c_pad * sizeof *sums, sums + (size_t)i * CNN_I8_SUMS,
                    (size_t)channels * sizeof *sums);
         return;
     }
-    memcpy(bias, (const int32_t *)job->args[CNN_ARG_BIAS] + k0, (size_t)channels * sizeof *bias);
-    memcpy(mult, (const float *)job->args[CNN_ARG_MULT] + k0, (size_t)channels * sizeof *mult);
-    cnn_i8_finish end = {
+    memcpy(bias, (const int32_t *)args[CNN_ARG_BIAS] + k0, (size_t)channels * sizeof *bias);
+    memcpy(mult, (const float *)args[CNN_ARG_MULT] + k0, (size_t)channels * sizeof *mult);
+    const cnn_i8_finish end = {
         .sums = sums,
         .stride = CNN_I8_SUMS,
         .outputs = count,
-        .area = kernel->conv.pool * kernel->conv.pool,
+        .area = area,
         .bias = bias,
         .mult = mult,
         .lo = desc->lo,
@@ -95,22 +94,17 @@ static void finish(const conv_job *job, const int32_t *sums, int64_t first, int3
         .dst_stride = (size_t)dst->c_pad,
         .channels = channels,
     };
-    if (kernel->end == CNN_EPILOGUE_REQUANTIZE)
-        kernel->gemm->requantize(&end);
+    if (kind == CNN_EPILOGUE_REQUANTIZE)
+        gemm->requantize(&end);
     else
-        kernel->gemm->dequantize(&end);
+        gemm->dequantize(&end);
 }
 
-/* Writes 0 to the padding channels of windows first .. first+count-1. */
-static void clear_padding(const conv_job *job, int64_t first, int32_t count)
+void cnn_cpu_clear_padding_i8(const cnn_tensor_desc *dst, void *data, int64_t first, int64_t count)
 {
-    const cnn_tensor_desc *dst = &job->kernel->base.base.desc.arg[CNN_ARG_DST];
     const size_t bytes = cnn_dtype_bytes(dst->dtype);
-    if (dst->c_pad == dst->c)
-        return;
-    for (int64_t i = first; i < first + count; i++)
-        memset((uint8_t *)job->args[CNN_ARG_DST] + (size_t)(i * dst->c_pad + dst->c) * bytes, 0,
-               (size_t)(dst->c_pad - dst->c) * bytes);
+    for (int64_t i = first; i < first + count && dst->c_pad > dst->c; i++)
+        memset((uint8_t *)data + (size_t)(i * dst->c_pad + dst->c) * bytes, 0, (size_t)(dst->c_pad - dst->c) * bytes);
 }
 
 static void run_panels(const conv_job *job, const lane_scratch *lane, int64_t first, int32_t count, int32_t panel,
@@ -130,9 +124,8 @@ static void run_panels(const conv_job *job, const lane_scratch *lane, int64_t fi
     };
     kernel->gemm->product(&product);
     for (int32_t j = 0; j < panels; j++) {
-        const int32_t k0 = (panel + j) * CNN_I8_PANEL;
-        const int32_t left = kernel->conv.k - k0;
-        finish(job, lane->sums + j * CNN_I8_PANEL, first, count, k0, left < CNN_I8_PANEL ? left : CNN_I8_PANEL);
+        cnn_cpu_finish_i8(kernel->gemm, &kernel->base.base.desc, job->args, lane->sums + j * CNN_I8_PANEL,
+                          kernel->conv.pool * kernel->conv.pool, first, count, (panel + j) * CNN_I8_PANEL);
     }
 }
 
@@ -175,7 +168,7 @@ static void run_lane(void *context, int number, int worker)
             run_panels(job, &lane, first, count, j, left < CNN_I8_PANELS ? left : CNN_I8_PANELS);
         }
         if (panel == 0)
-            clear_padding(job, first, count);
+            cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, count);
     }
 }
 
@@ -323,7 +316,6 @@ cnn_status cnn_cpu_conv_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn
         return status;
     kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
     kernel->conv = conv_of(desc);
-    kernel->end = desc->epilogue_count > 0 ? desc->epilogue[0] : CNN_EPILOGUE_NONE;
     const int32_t depth = cnn_i8_conv_depth(&kernel->conv);
     kernel->packed = cnn_cpu_packed_i8(kernel->gemm, kernel->conv.k, depth);
     kernel->blocks = divide_up((int64_t)kernel->packed.depth * kernel->gemm->value_bytes, CNN_I8_BLOCK_BYTES);

@@ -35,7 +35,6 @@ typedef struct direct_i8 {
     const cnn_cpu_direct_i8 *tiles;
     const cnn_cpu_gemm_i8 *gemm; /* for the formulas */
     bool linear, blocks, pools;
-    cnn_epilogue_kind end;          /* NONE: the sums are the output */
     int32_t images, h, w, channels; /* of a linear layer: lines of pixels, 1, images in a line, 1 tap's channels */
     int32_t k, r, s, pad, out_h, out_w, pool, pool_stride, windows_h, windows_w;
     int32_t spots; /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
@@ -205,38 +204,6 @@ static void pool_sums(const direct_i8 *kernel, const int32_t *rows, int32_t *poo
         }
 }
 
-/* `count` outputs from pixel `first` of DST on, channels from k0 on. */
-static void finish(const direct_job *job, const int32_t *sums, int64_t first, int32_t count, int32_t k0,
-                   int32_t channels)
-{
-    const direct_i8 *kernel = job->kernel;
-    const cnn_op_desc *desc = &kernel->base.base.desc;
-    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
-    int32_t bias[CNN_I8_PANEL] = {0};
-    float mult[CNN_I8_PANEL] = {0};
-    int8_t *out = (int8_t *)job->args[CNN_ARG_DST] + (size_t)(first * dst->c_pad + k0) * cnn_dtype_bytes(dst->dtype);
-    if (kernel->end == CNN_EPILOGUE_NONE) {
-        for (int32_t i = 0; i < count; i++)
-            memcpy(out + (size_t)i * (size_t)dst->c_pad * sizeof *sums, sums + (size_t)i * CNN_I8_SUMS,
-                   (size_t)channels * sizeof *sums);
-        return;
-    }
-    memcpy(bias, (const int32_t *)job->args[CNN_ARG_BIAS] + k0, (size_t)channels * sizeof *bias);
-    memcpy(mult, (const float *)job->args[CNN_ARG_MULT] + k0, (size_t)channels * sizeof *mult);
-    const cnn_i8_finish end = {.sums = sums,
-                               .stride = CNN_I8_SUMS,
-                               .outputs = count,
-                               .area = 1,
-                               .bias = bias,
-                               .mult = mult,
-                               .lo = desc->lo,
-                               .hi = desc->hi,
-                               .dst = out,
-                               .dst_stride = (size_t)dst->c_pad,
-                               .channels = channels};
-    (kernel->end == CNN_EPILOGUE_REQUANTIZE ? kernel->gemm->requantize : kernel->gemm->dequantize)(&end);
-}
-
 /* All outputs of an image, one pair of panels. */
 static void run_pair(const direct_job *job, const lane *own, int32_t image, int32_t pair)
 {
@@ -256,11 +223,9 @@ static void run_pair(const direct_job *job, const lane *own, int32_t image, int3
         if (kernel->pools)
             pool_sums(kernel, own->rows, own->pooled);
         const int32_t *sums = kernel->pools ? own->pooled : own->rows;
-        for (int32_t j = 0; j < row.panels; j++) {
-            const int32_t k0 = (panel + j) * CNN_I8_PANEL, channels = kernel->k - k0;
-            finish(job, sums + j * CNN_I8_PANEL, first + (int64_t)p * outputs, outputs, k0,
-                   channels < CNN_I8_PANEL ? channels : CNN_I8_PANEL);
-        }
+        for (int32_t j = 0; j < row.panels; j++)
+            cnn_cpu_finish_i8(kernel->gemm, &kernel->base.base.desc, job->args, sums + j * CNN_I8_PANEL, 1,
+                              first + (int64_t)p * outputs, outputs, (panel + j) * CNN_I8_PANEL);
     }
 }
 
@@ -268,14 +233,10 @@ static void run_pair(const direct_job *job, const lane *own, int32_t image, int3
 static void clear_padding(const direct_job *job, int32_t image)
 {
     const direct_i8 *kernel = job->kernel;
-    const cnn_tensor_desc *dst = &kernel->base.base.desc.arg[CNN_ARG_DST];
-    const size_t bytes = cnn_dtype_bytes(dst->dtype);
     const int64_t outputs = kernel->windows_h * kernel->windows_w;
     const int64_t first = kernel->linear ? line_first(kernel, image) : image * outputs;
     const int64_t last = kernel->linear ? line_first(kernel, image + 1) : first + outputs;
-    for (int64_t i = first; i < last && dst->c_pad > dst->c; i++)
-        memset((uint8_t *)job->args[CNN_ARG_DST] + (size_t)(i * dst->c_pad + dst->c) * bytes, 0,
-               (size_t)(dst->c_pad - dst->c) * bytes);
+    cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, last - first);
 }
 
 /* Takes items until none is left. Items of one image follow each other, so that a lane often has its planes already. */
@@ -408,7 +369,6 @@ cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *de
         return status;
     kernel->tiles = tiles_of(device->isa);
     kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
-    kernel->end = desc->epilogue_count > 0 ? desc->epilogue[0] : CNN_EPILOGUE_NONE;
     read_shape(kernel, desc);
     choose_memory(kernel);
     choose_items(kernel);
