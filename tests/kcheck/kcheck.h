@@ -9,7 +9,7 @@
  *   sum    real data: |got - want| <= (K+2) u sum|a||b| + half an ulp of the output's dtype, u = 2^-24, K terms. The
  *          sum is what the same reference gives for absolute values; a half-precision DST is compared with an f32 one.
  *   transform  3x3 and 5x5 convolutions that Winograd kernels may take, on real data: the error's rms is at most 1e-5
- *          of the rms of DST, no error is more than 2e-4 of that, and half an ulp of the output's dtype on top.
+ *          of the rms of DST, no error is more than 1e-4 of that, and half an ulp of the output's dtype on top.
  *   ulp    BN, LOSS, optimizer: the bounds written out in bounds.c, op by op.
  */
 #ifndef KCHECK_H
