@@ -2,7 +2,7 @@
  *
  * An item of work is one image by one range of outputs. A lane lays the image out in planes (direct_i8.h), then for
  * each pair of panels, output row by output row: sums of the row's tiles, maxima of pooling windows, the formula. A
- * linear layer is a 1x1 convolution over lines of up to 14 pixels, which are its images.
+ * linear layer is a 1x1 convolution over lines of pixels, a tile each, which are its images.
  *
  * Sums are exact, so that no cut changes a result. */
 #include "kernels/cpu/conv_i8.h"
@@ -18,6 +18,10 @@ static const cnn_cpu_direct_i8 *tiles_of(cnn_cpu_isa isa)
 #if defined(__x86_64__)
     if (cnn_cpu_isa_holds(isa, CNN_CPU_AVX512VNNI))
         return &cnn_cpu_direct_i8_avx512vnni;
+#endif
+#if defined(CNN_CPU_AVXVNNI_BUILT)
+    if (cnn_cpu_isa_holds(isa, CNN_CPU_AVXVNNI))
+        return &cnn_cpu_direct_i8_avxvnni;
 #endif
     (void)isa;
     return NULL;
@@ -123,7 +127,7 @@ static void fill_start(const direct_i8 *kernel, const cnn_i8_tile *tile, const i
         memset(start + (size_t)p * CNN_I8_SUMS, 0, sizeof column);
     for (int32_t s = 0; s < kernel->s; s++) {
         int32_t first, last;
-        cnn_i8_skip(tile->pixels, tile->left, tile->right, kernel->s, s, &first, &last);
+        cnn_i8_skip(kernel->tiles->least_skip, tile->pixels, tile->left, tile->right, kernel->s, s, &first, &last);
         memset(column, 0, sizeof column);
         for (int32_t r = 0; r < tile->rows; r++)
             for (int32_t i = 0; i < CNN_I8_PANEL; i++)
@@ -180,7 +184,7 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
 
 static void run_row(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
 {
-    const int32_t tiles = (row->width + CNN_I8_TILE - 1) / CNN_I8_TILE;
+    const int32_t tiles = (row->width + kernel->tiles->tile - 1) / kernel->tiles->tile;
     const int32_t top = kernel->pad > y ? kernel->pad - y : 0;
     const int32_t bottom = kernel->h + kernel->pad - y < kernel->r ? kernel->h + kernel->pad - y : kernel->r;
     const bool fresh = top != row->top || bottom != row->bottom;
@@ -308,7 +312,7 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->windows_h = dst->h;
     kernel->windows_w = dst->w;
     if (kernel->linear) {
-        kernel->images = divide_up(src->n, CNN_I8_TILE);
+        kernel->images = divide_up(src->n, kernel->tiles->tile);
         kernel->h = kernel->r = kernel->s = kernel->out_h = 1;
         kernel->w = kernel->out_w = divide_up(src->n, kernel->images);
         kernel->spots = src->h * src->w;

@@ -3,7 +3,7 @@
  * An image is laid out in planes [C/4][H][W + 2 pad][4] of bytes x + 128, so that the 4 channels of a group of
  * neighbouring pixels lie side by side. A tile is some neighbouring output pixels of one row, with one or two panels of
  * 16 outputs; its sums stay in registers over all filter taps. Filter rows outside the image are left out; pixels of a
- * full tile that a tap column takes from the padding are left out too. Every product that is made has the offset of
+ * large tile that a tap column takes from the padding are left out too. Every product that is made has the offset of
  * 128, and `start` takes out exactly those. */
 #ifndef CNN_CPU_DIRECT_I8_H
 #define CNN_CPU_DIRECT_I8_H
@@ -11,7 +11,6 @@
 #include "kernels/cpu/gemm_i8.h"
 
 enum {
-    CNN_I8_TILE = 14,                                 /* pixels */
     CNN_I8_GROUP = 4,                                 /* channels */
     CNN_I8_GROUP_BYTES = CNN_I8_PANEL * CNN_I8_GROUP, /* weights of a group for a panel */
     CNN_I8_MOST_SKIP = 2                              /* pixels that a tile leaves out on either side */
@@ -33,15 +32,24 @@ typedef struct cnn_i8_tile {
     int32_t *sums;        /* the same */
 } cnn_i8_tile;
 
+typedef struct cnn_cpu_direct_i8 {
+    const char *name;   /* "avx512vnni" */
+    int32_t tile;       /* most pixels of a tile */
+    int32_t least_skip; /* pixels of the least tile that leaves any out */
+    void (*dense)(const cnn_i8_tile *tile);
+    void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0 */
+} cnn_cpu_direct_i8;
+
 /* Pixels of a tile that tap column `s` takes from the padding and leaves out: [0, *first) and [*last, pixels). The
- * first pixel sees `left` columns of padding, the last one `right`. Only full tiles leave any out, at one end. */
-static inline void cnn_i8_skip(int32_t pixels, int32_t left, int32_t right, int32_t columns, int32_t s, int32_t *first,
-                               int32_t *last)
+ * first pixel sees `left` columns of padding, the last one `right`. Tiles of fewer than `least` pixels leave none out,
+ * others at one end. */
+static inline void cnn_i8_skip(int32_t least, int32_t pixels, int32_t left, int32_t right, int32_t columns, int32_t s,
+                               int32_t *first, int32_t *last)
 {
     const int32_t low = left - s, high = right - (columns - 1 - s);
     *first = 0;
     *last = pixels;
-    if (pixels < CNN_I8_TILE || (low > 0 && high > 0))
+    if (pixels < least || (low > 0 && high > 0))
         return;
     if (low > 0)
         *first = low < CNN_I8_MOST_SKIP ? low : CNN_I8_MOST_SKIP;
@@ -49,14 +57,11 @@ static inline void cnn_i8_skip(int32_t pixels, int32_t left, int32_t right, int3
         *last = pixels - (high < CNN_I8_MOST_SKIP ? high : CNN_I8_MOST_SKIP);
 }
 
-typedef struct cnn_cpu_direct_i8 {
-    const char *name; /* "avx512vnni" */
-    void (*dense)(const cnn_i8_tile *tile);
-    void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0 */
-} cnn_cpu_direct_i8;
-
 #if defined(__x86_64__)
 extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni;
+#endif
+#if defined(CNN_CPU_AVXVNNI_BUILT)
+extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni;
 #endif
 
 /* ---- Packed weights: direct_i8_pack.c ----

@@ -6,10 +6,12 @@
 #include "kernels/cpu/direct_i8.h"
 #include "kernels/cpu/gemm_i8_avx512.h"
 
+enum { TILE = 14 }; /* pixels */
+
 #define VNNI __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 
 typedef struct sums {
-    __m512i of[CNN_I8_PANELS][CNN_I8_TILE];
+    __m512i of[CNN_I8_PANELS][TILE];
 } sums;
 
 VNNI CNN_INLINE void keep(sums *sum, int first, int last, int panels)
@@ -95,14 +97,14 @@ VNNI CNN_INLINE void tile(const cnn_i8_tile *a, bool blocks, int pixels, int pan
         sum.of[0][1] = sum.of[0][2] = sum.of[0][3] = _mm512_setzero_si512();
     for (int32_t s = 0; s < a->columns; s++) {
         int32_t first, last;
-        cnn_i8_skip(pixels, a->left, a->right, a->columns, s, &first, &last);
-        if (pixels == CNN_I8_TILE && first == 2)
+        cnn_i8_skip(TILE, pixels, a->left, a->right, a->columns, s, &first, &last);
+        if (pixels == TILE && first == 2)
             column(&sum, a, blocks, s, 2, pixels, pixels, panels);
-        else if (pixels == CNN_I8_TILE && first == 1)
+        else if (pixels == TILE && first == 1)
             column(&sum, a, blocks, s, 1, pixels, pixels, panels);
-        else if (pixels == CNN_I8_TILE && last == pixels - 1)
+        else if (pixels == TILE && last == pixels - 1)
             column(&sum, a, blocks, s, 0, pixels - 1, pixels, panels);
-        else if (pixels == CNN_I8_TILE && last == pixels - 2)
+        else if (pixels == TILE && last == pixels - 2)
             column(&sum, a, blocks, s, 0, pixels - 2, pixels, panels);
         else
             column(&sum, a, blocks, s, 0, pixels, pixels, panels);
@@ -140,7 +142,7 @@ VNNI CNN_INLINE void tile_any(const cnn_i8_tile *a, bool blocks, int panels)
         CASE(12)
         CASE(13)
     default:
-        tile(a, blocks, CNN_I8_TILE, panels);
+        tile(a, blocks, TILE, panels);
     }
 }
 
@@ -157,7 +159,7 @@ VNNI static void blocks(const cnn_i8_tile *a)
     tile_any(a, true, 1);
 }
 
-const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", dense, blocks};
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", TILE, TILE, dense, blocks};
 
 #else
 typedef int cnn_cpu_direct_i8_avx512vnni_not_here; /* ISO C wants a declaration */

@@ -72,6 +72,11 @@ typedef struct cnn_cpu_gemm_i8 {
 extern const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_portable;
 #if defined(__x86_64__)
 extern const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avx2, cnn_cpu_gemm_i8_avx512, cnn_cpu_gemm_i8_avx512vnni;
+void cnn_cpu_requantize_i8_avx2(const cnn_i8_finish *finish);
+void cnn_cpu_dequantize_i8_avx2(const cnn_i8_finish *finish);
+#endif
+#if defined(CNN_CPU_AVXVNNI_BUILT)
+extern const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avxvnni;
 #endif
 
 /* Rounds |value| < 2^22 to the nearest integer, ties to even: 1.5 * 2^23 leaves no bits for fractions. Unlike rintf,

@@ -141,7 +141,7 @@ AVX2 INLINE __m256i requantized(const cnn_i8_finish *a, const int32_t *sums, int
     return _mm256_cvtps_epi32(y); /* rounds ties to even */
 }
 
-AVX2 static void requantize(const cnn_i8_finish *a)
+AVX2 void cnn_cpu_requantize_i8_avx2(const cnn_i8_finish *a)
 {
     int8_t *dst = a->dst;
     const int32_t *sums = a->sums;
@@ -163,7 +163,7 @@ AVX2 static void requantize(const cnn_i8_finish *a)
     }
 }
 
-AVX2 static void dequantize(const cnn_i8_finish *a)
+AVX2 void cnn_cpu_dequantize_i8_avx2(const cnn_i8_finish *a)
 {
     float *dst = a->dst;
     const int32_t *sums = a->sums;
@@ -187,8 +187,8 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avx2 = {
     .offset = false,
     .convert = convert,
     .product = product,
-    .requantize = requantize,
-    .dequantize = dequantize,
+    .requantize = cnn_cpu_requantize_i8_avx2,
+    .dequantize = cnn_cpu_dequantize_i8_avx2,
 };
 
 #else

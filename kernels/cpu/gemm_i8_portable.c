@@ -101,8 +101,14 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_portable = {
 const cnn_cpu_gemm_i8 *cnn_cpu_gemm_i8_get(cnn_cpu_isa isa)
 {
 #if defined(__x86_64__)
-    static const cnn_cpu_gemm_i8 *const best_first[] = {&cnn_cpu_gemm_i8_avx512vnni, &cnn_cpu_gemm_i8_avx512,
-                                                        &cnn_cpu_gemm_i8_avx2};
+    static const cnn_cpu_gemm_i8 *const best_first[] = {
+        &cnn_cpu_gemm_i8_avx512vnni,
+        &cnn_cpu_gemm_i8_avx512,
+#if defined(CNN_CPU_AVXVNNI_BUILT)
+        &cnn_cpu_gemm_i8_avxvnni,
+#endif
+        &cnn_cpu_gemm_i8_avx2,
+    };
     for (size_t i = 0; i < sizeof best_first / sizeof best_first[0]; i++)
         if (cnn_cpu_isa_holds(isa, best_first[i]->isa))
             return best_first[i];

@@ -20,16 +20,31 @@ typedef struct level {
 
 #if defined(CNN_CPU_X86)
 enum { X86_KERNELS = 1 };
-const char *const cnn_cpu_isa_built[] = {"portable", "avx2", "avx512", "avx512vnni", NULL};
 #else
 enum { X86_KERNELS = 0 };
-const char *const cnn_cpu_isa_built[] = {"portable", NULL};
 #endif
+#if defined(CNN_CPU_AVXVNNI_BUILT)
+enum { AVXVNNI_KERNELS = 1 };
+#else
+enum { AVXVNNI_KERNELS = 0 };
+#endif
+
+const char *const cnn_cpu_isa_built[] = {
+    "portable",
+#if defined(CNN_CPU_X86)
+    "avx2",
+#if defined(CNN_CPU_AVXVNNI_BUILT)
+    "avxvnni",
+#endif
+    "avx512",   "avx512vnni",
+#endif
+    NULL,
+};
 
 static const level levels[CNN_CPU_ISA_COUNT] = {
     [CNN_CPU_PORTABLE] = {"portable", CNN_CPU_PORTABLE, true, "nothing"},
     [CNN_CPU_AVX2] = {"avx2", CNN_CPU_PORTABLE, X86_KERNELS, "AVX2, FMA and F16C"},
-    [CNN_CPU_AVXVNNI] = {"avxvnni", CNN_CPU_AVX2, false, "AVX-VNNI"},
+    [CNN_CPU_AVXVNNI] = {"avxvnni", CNN_CPU_AVX2, AVXVNNI_KERNELS, "AVX-VNNI"},
     [CNN_CPU_AVX512] = {"avx512", CNN_CPU_AVX2, X86_KERNELS, "AVX-512 F, BW, VL and DQ"},
     [CNN_CPU_AVX512VNNI] = {"avx512vnni", CNN_CPU_AVX512, X86_KERNELS, "AVX-512 VNNI"},
     [CNN_CPU_AMX] = {"amx", CNN_CPU_AVX512VNNI, false, "AMX tiles with int8"},
@@ -67,7 +82,11 @@ static bool cpu_has(cnn_cpu_isa isa)
     case CNN_CPU_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpuid_bit(1, 0, 2, 29);
     case CNN_CPU_AVXVNNI:
+#if defined(CNN_CPU_EMULATED) /* the kernels then take the instruction from AVX-512 */
+        return cpu_has(CNN_CPU_AVX512VNNI);
+#else
         return cpu_has(CNN_CPU_AVX2) && cpuid_bit(7, 1, 0, 4);
+#endif
     case CNN_CPU_AVX512:
         return cpu_has(CNN_CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");

@@ -4,6 +4,11 @@
 
 #include "cnn/backend.h"
 
+/* Levels whose instructions came late: compilers must know them. */
+#if defined(__x86_64__) && (__GNUC__ >= 11 || (defined(__clang__) && __clang_major__ >= 12))
+#define CNN_CPU_AVXVNNI_BUILT 1
+#endif
+
 typedef enum cnn_cpu_isa {
     CNN_CPU_PORTABLE = 0,
     CNN_CPU_AVX2,    /* AVX2, FMA, F16C */
