@@ -2,14 +2,20 @@
  *
  * All three are bound by memory. Alone they write and read the wide tensor four times, together they read it once for
  * the statistics and once for the windows. The gradient of the pooled tensor reaches one pixel of a window at most, so
- * that its sums visit windows, not pixels. A task takes some rows of windows; it needs the image's rows below them as
- * f32, in place or converted. Windows do not overlap; pixels under no window get no gradient. */
+ * that its sums visit windows, not pixels. A task takes some rows of windows. It needs the pixels under them as f32: in
+ * place, or converted a few windows at a time, which stay in the nearest cache. Windows do not overlap; pixels under no
+ * window get no gradient. */
 #include "kernels/cpu/bn.h"
 #include "kernels/cpu/floats.h"
 
 #include <string.h>
 
-enum { MAX_TAPS = 64, MAX_CHUNKS = 128, VECTORS = 4 };
+enum {
+    MAX_TAPS = 64,
+    MAX_CHUNKS = 128,
+    VECTORS = 4,
+    PIECE_FLOATS = 2048 /* that are converted at a time */
+};
 
 typedef struct bn_pool_kernel {
     cnn_cpu_kernel cpu;
@@ -18,12 +24,15 @@ typedef struct bn_pool_kernel {
     cnn_tensor_desc pooled;  /* y and dy [N,P,Q,C] */
     int32_t window, stride;  /* of the pooling */
     int taps;                /* window * window */
-    ptrdiff_t tap[MAX_TAPS]; /* offsets of a window's pixels from its first */
+    int32_t piece;           /* most windows at a time */
+    int32_t pixels;          /* of a line under them, at most */
+    ptrdiff_t pitch;         /* floats between lines of x as f32 */
+    ptrdiff_t tap[MAX_TAPS]; /* offsets of a window's pixels from its first, as f32 */
     bool relu;
     int chunks, slots;   /* tasks; of N*P rows of windows */
     size_t vector_bytes; /* of one [channels] f32 vector; VECTORS of them begin the workspace */
     size_t sums_bytes;   /* of the gradient's sums [chunks + 1][2][channels], double, behind them */
-    size_t band_bytes, row_bytes, slot_bytes; /* a slot: two bands of the image's rows, three rows of outputs */
+    size_t band_bytes, row_bytes, slot_bytes; /* a slot: x and dx as f32, a row of outputs, sums */
 } bn_pool_kernel;
 
 typedef struct bn_pool_run {
@@ -34,122 +43,145 @@ typedef struct bn_pool_run {
     char *slots;
 } bn_pool_run;
 
-/* ---- Rows as f32 ---- */
+/* ---- Pieces as f32 ---- */
+
+/* Some windows of a row: where they lie, and a worker's scratch. */
+typedef struct piece {
+    int64_t wide, pooled; /* first element of the first window, of its output */
+    int32_t windows;
+    int32_t pixels; /* of each line: those of the windows and of what lies between and, at the end of a row, behind */
+    float *band, *band2, *row;
+    float *some; /* [2*channels] */
+} piece;
+
+static piece piece_at(const bn_pool_run *run, int64_t number, int32_t q, int worker)
+{
+    const bn_pool_kernel *kernel = run->kernel;
+    const cnn_tensor_desc *wide = &kernel->wide, *pooled = &kernel->pooled;
+    const int64_t line = (int64_t)wide->w * wide->c;
+    const int32_t left = q * kernel->stride, rest = pooled->w - q;
+    const bool last = rest <= kernel->piece;
+    char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
+    float *row = (float *)(void *)(slot + 2 * kernel->band_bytes);
+    return (piece){.wide = (number / pooled->h * wide->h + number % pooled->h * kernel->stride) * line +
+                           (int64_t)left * wide->c,
+                   .pooled = (number * pooled->w + q) * pooled->c,
+                   .windows = last ? rest : kernel->piece,
+                   .pixels = last ? wide->w - left : kernel->piece * kernel->stride,
+                   .band = (float *)(void *)slot,
+                   .band2 = (float *)(void *)(slot + kernel->band_bytes),
+                   .row = row,
+                   .some = (float *)(void *)((char *)row + kernel->row_bytes)};
+}
 
 static char *element_at(const cnn_tensor_desc *desc, void *data, int64_t element)
 {
     return (char *)data + (size_t)element * cnn_dtype_bytes(desc->dtype);
 }
 
-/* `count` elements from `element` on, in place or converted into `scratch`. */
-static const float *read_row(const bn_pool_run *run, const cnn_tensor_desc *desc, cnn_arg role, int64_t element,
-                             int64_t count, float *scratch)
+/* `lines` of `count` elements of an image or of outputs, from `element` on: in place or converted into `scratch`, whose
+ * lines are kernel->pitch apart. */
+static const float *read_lines(const bn_pool_run *run, const cnn_tensor_desc *desc, cnn_arg role, int64_t element,
+                               int32_t lines, int64_t count, float *scratch)
 {
+    const bn_pool_kernel *kernel = run->kernel;
     const char *from = element_at(desc, run->args[role], element);
     if (desc->dtype == CNN_F32)
         return (const float *)(const void *)from;
-    run->kernel->columns.loops->to_f32(desc->dtype, from, scratch, count);
+    const size_t line = (size_t)desc->w * (size_t)desc->c * cnn_dtype_bytes(desc->dtype);
+    for (int32_t r = 0; r < lines; r++)
+        kernel->columns.loops->to_f32(desc->dtype, from + (size_t)r * line, scratch + r * kernel->pitch, count);
     return scratch;
 }
 
-/* Where to compute elements of DST; store_row() then rounds what is not in place. */
-static float *write_row(const bn_pool_run *run, const cnn_tensor_desc *desc, int64_t element, float *scratch)
+/* Where to compute lines of DST; store_lines() then rounds what is not in place. */
+static float *write_lines(const bn_pool_run *run, const cnn_tensor_desc *desc, int64_t element, float *scratch)
 {
     return desc->dtype == CNN_F32 ? (float *)(void *)element_at(desc, run->args[CNN_ARG_DST], element) : scratch;
 }
 
-static void store_row(const bn_pool_run *run, const cnn_tensor_desc *desc, int64_t element, int64_t count,
-                      const float *row)
+static void store_lines(const bn_pool_run *run, const cnn_tensor_desc *desc, int64_t element, int32_t lines,
+                        int64_t count, const float *scratch)
 {
-    if (desc->dtype != CNN_F32)
-        run->kernel->columns.loops->from_f32(desc->dtype, row, element_at(desc, run->args[CNN_ARG_DST], element),
-                                             count);
+    const bn_pool_kernel *kernel = run->kernel;
+    if (desc->dtype == CNN_F32)
+        return;
+    char *to = element_at(desc, run->args[CNN_ARG_DST], element);
+    const size_t line = (size_t)desc->w * (size_t)desc->c * cnn_dtype_bytes(desc->dtype);
+    for (int32_t r = 0; r < lines; r++)
+        kernel->columns.loops->from_f32(desc->dtype, scratch + r * kernel->pitch, to + (size_t)r * line, count);
+}
+
+static const float *read_x(const bn_pool_run *run, const piece *at)
+{
+    return read_lines(run, &run->kernel->wide, CNN_ARG_SRC, at->wide, run->kernel->window,
+                      (int64_t)at->pixels * run->kernel->wide.c, at->band);
+}
+
+static const float *read_dy(const bn_pool_run *run, const piece *at)
+{
+    return read_lines(run, &run->kernel->pooled, CNN_ARG_SRC2, at->pooled, 1,
+                      (int64_t)at->windows * run->kernel->pooled.c, at->row);
 }
 
 /* ---- Tasks: some rows of windows ---- */
 
-/* One row of windows: where it lies, and a worker's scratch. */
-typedef struct window_row {
-    int64_t wide, pooled; /* first element of its first window, of its first output */
-    int64_t wide_count;   /* elements of the image's rows that its windows reach */
-    float *band, *band2, *row, *value, *gradient;
-} window_row;
-
-static window_row row_at(const bn_pool_run *run, int64_t number, int worker)
+/* Calls `visit` for all pieces of the rows of a task. */
+static void visit_pieces(const bn_pool_run *run, int task, int worker,
+                         void (*visit)(const bn_pool_run *run, const piece *at, double *sum), double *sum)
 {
     const bn_pool_kernel *kernel = run->kernel;
-    const cnn_tensor_desc *wide = &kernel->wide, *pooled = &kernel->pooled;
-    const int64_t line = (int64_t)wide->w * wide->c;
-    char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
-    float *row = (float *)(void *)(slot + 2 * kernel->band_bytes);
-    const size_t floats = kernel->row_bytes / sizeof *row;
-    return (window_row){.wide = (number / pooled->h * wide->h + number % pooled->h * kernel->stride) * line,
-                        .pooled = number * pooled->w * pooled->c,
-                        .wide_count = kernel->window * line,
-                        .band = (float *)(void *)slot,
-                        .band2 = (float *)(void *)(slot + kernel->band_bytes),
-                        .row = row,
-                        .value = row + floats,
-                        .gradient = row + 2 * floats};
+    const int64_t rows = (int64_t)kernel->pooled.n * kernel->pooled.h, last = rows * (task + 1) / kernel->chunks;
+    for (int64_t number = rows * task / kernel->chunks; number < last; number++)
+        for (int32_t q = 0; q < kernel->pooled.w; q += kernel->piece) {
+            const piece at = piece_at(run, number, q, worker);
+            visit(run, &at, sum);
+        }
 }
 
-static int64_t rows_of(const bn_pool_kernel *kernel, int task, int64_t *first)
+static void pool_piece(const bn_pool_run *run, const piece *at, double *sum)
 {
-    const int64_t rows = (int64_t)kernel->pooled.n * kernel->pooled.h;
-    *first = rows * task / kernel->chunks;
-    return rows * (task + 1) / kernel->chunks;
+    const bn_pool_kernel *kernel = run->kernel;
+    const int32_t channels = kernel->pooled.c;
+    const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
+    const float *x = read_x(run, at);
+    float *y = write_lines(run, &kernel->pooled, at->pooled, at->row);
+    uint8_t *index = (uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled;
+    (void)sum;
+    for (int32_t q = 0; q < at->windows; q++)
+        kernel->columns.loops->bn_pool(x + q * step, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN],
+                                       run->args[CNN_ARG_INVSTD], run->args[CNN_ARG_GAMMA], run->args[CNN_ARG_BETA],
+                                       channels, kernel->relu, y + (ptrdiff_t)q * channels,
+                                       index + (ptrdiff_t)q * channels);
+    store_lines(run, &kernel->pooled, at->pooled, 1, (int64_t)at->windows * channels, y);
 }
 
 static void pool_task(void *context, int task, int worker)
 {
-    const bn_pool_run *run = context;
+    visit_pieces(context, task, worker, pool_piece, NULL);
+}
+
+static void sum_piece(const bn_pool_run *run, const piece *at, double *sum)
+{
     const bn_pool_kernel *kernel = run->kernel;
-    const cnn_tensor_desc *pooled = &kernel->pooled;
-    const int32_t channels = pooled->c;
-    const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
-    int64_t number, last = rows_of(kernel, task, &number);
-    for (; number < last; number++) {
-        const window_row at = row_at(run, number, worker);
-        const int64_t outputs = (int64_t)pooled->w * channels;
-        const float *x = read_row(run, &kernel->wide, CNN_ARG_SRC, at.wide, at.wide_count, at.band);
-        float *y = write_row(run, pooled, at.pooled, at.row);
-        uint8_t *index = (uint8_t *)run->args[CNN_ARG_INDEX] + at.pooled;
-        for (int32_t q = 0; q < pooled->w; q++)
-            kernel->columns.loops->bn_pool(x + q * step, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN],
-                                           run->args[CNN_ARG_INVSTD], run->args[CNN_ARG_GAMMA], run->args[CNN_ARG_BETA],
-                                           channels, kernel->relu, y + (ptrdiff_t)q * channels,
-                                           index + (ptrdiff_t)q * channels);
-        store_row(run, pooled, at.pooled, outputs, y);
-    }
+    const int32_t channels = kernel->pooled.c;
+    const float *x = read_x(run, at), *dy = read_dy(run, at);
+    kernel->columns.loops->bn_pool_grad_sums(x, (ptrdiff_t)kernel->stride * channels, kernel->tap, kernel->taps,
+                                             at->windows, dy, (const uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled,
+                                             run->args[CNN_ARG_MEAN], run->args[CNN_ARG_INVSTD], channels, at->some,
+                                             sum, sum + channels);
 }
 
 static void sums_task(void *context, int task, int worker)
 {
     const bn_pool_run *run = context;
-    const bn_pool_kernel *kernel = run->kernel;
-    const cnn_cpu_loops *loops = kernel->columns.loops;
-    const cnn_tensor_desc *pooled = &kernel->pooled;
-    const int32_t channels = pooled->c;
-    const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
-    double *sum = run->sums + (int64_t)task * 2 * channels;
-    int64_t number, last = rows_of(kernel, task, &number);
-    memset(sum, 0, 2 * (size_t)channels * sizeof *sum);
-    for (; number < last; number++) {
-        const window_row at = row_at(run, number, worker);
-        const float *x = read_row(run, &kernel->wide, CNN_ARG_SRC, at.wide, at.wide_count, at.band);
-        const float *dy = read_row(run, pooled, CNN_ARG_SRC2, at.pooled, (int64_t)pooled->w * channels, at.row);
-        const uint8_t *index = (const uint8_t *)run->args[CNN_ARG_INDEX] + at.pooled;
-        for (int32_t q = 0; q < pooled->w; q++) {
-            const ptrdiff_t output = (ptrdiff_t)q * channels;
-            loops->pool_select(x + q * step, kernel->tap, kernel->taps, dy + output, index + output, channels,
-                               at.value + output, at.gradient + output);
-        }
-        loops->bn_grad_sums(at.value, at.gradient, run->args[CNN_ARG_MEAN], run->args[CNN_ARG_INVSTD], pooled->w,
-                            channels, sum, sum + channels);
-    }
+    const size_t count = 2 * (size_t)run->kernel->pooled.c;
+    double *sum = run->sums + (size_t)task * count;
+    memset(sum, 0, count * sizeof *sum);
+    visit_pieces(run, task, worker, sum_piece, sum);
 }
 
-/* dx of pixels that no window reaches: `count` of them from element `element` on. */
+/* dx of pixels that no window reaches: `count` of them. */
 static void apply_alone(const bn_pool_run *run, const float *x, float *dx, int64_t count)
 {
     const bn_pool_kernel *kernel = run->kernel;
@@ -159,53 +191,61 @@ static void apply_alone(const bn_pool_run *run, const float *x, float *dx, int64
                                              scale, mean_dy, mean_dot, 1, kernel->wide.c, dx);
 }
 
-/* dx under one row of windows: the windows, then what lies between and behind them. */
-static void apply_row(const bn_pool_run *run, const window_row *at, const float *x, float *dx)
+/* dx under the windows, then of what lies between and behind them. */
+static void apply_windows(const bn_pool_run *run, const piece *at, const float *x, float *dx)
 {
     const bn_pool_kernel *kernel = run->kernel;
-    const cnn_tensor_desc *pooled = &kernel->pooled;
-    const int32_t channels = pooled->c, width = kernel->wide.w;
+    const int32_t channels = kernel->pooled.c;
     const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
-    const float *dy = read_row(run, pooled, CNN_ARG_SRC2, at->pooled, (int64_t)pooled->w * channels, at->row);
+    const float *dy = read_dy(run, at);
     const uint8_t *index = (const uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled;
-    for (int32_t q = 0; q < pooled->w; q++)
+    for (int32_t q = 0; q < at->windows; q++)
         kernel->columns.loops->bn_pool_grad_apply(x + q * step, kernel->tap, kernel->taps, dy + (ptrdiff_t)q * channels,
                                                   index + (ptrdiff_t)q * channels, run->args[CNN_ARG_MEAN],
                                                   run->args[CNN_ARG_INVSTD], run->vector[0], run->vector[1],
                                                   run->vector[2], channels, dx + q * step);
-    for (int32_t q = 0; q < pooled->w; q++) {
+    for (int32_t q = 0; q < at->windows; q++) {
         const int32_t from = q * kernel->stride + kernel->window;
-        const int32_t to = q + 1 < pooled->w ? (q + 1) * kernel->stride : width;
+        const int32_t to = q + 1 < at->windows ? (q + 1) * kernel->stride : at->pixels;
         for (int32_t r = 0; r < kernel->window && from < to; r++) {
-            const ptrdiff_t gap = ((ptrdiff_t)r * width + from) * channels;
+            const ptrdiff_t gap = r * kernel->pitch + (ptrdiff_t)from * channels;
             apply_alone(run, x + gap, dx + gap, to - from);
         }
     }
 }
 
-static void gradient_task(void *context, int task, int worker)
+/* dx below a piece, down to the next row of windows or the end of the image. */
+static void apply_below(const bn_pool_run *run, const piece *at)
 {
-    const bn_pool_run *run = context;
     const bn_pool_kernel *kernel = run->kernel;
     const cnn_tensor_desc *wide = &kernel->wide;
-    const int64_t line = (int64_t)wide->w * wide->c;
-    int64_t number, last = rows_of(kernel, task, &number);
-    for (; number < last; number++) {
-        const window_row at = row_at(run, number, worker);
-        const float *x = read_row(run, wide, CNN_ARG_SRC, at.wide, at.wide_count, at.band);
-        float *dx = write_row(run, wide, at.wide, at.band2);
-        apply_row(run, &at, x, dx);
-        store_row(run, wide, at.wide, at.wide_count, dx);
-        const int32_t p = (int32_t)(number % kernel->pooled.h);
-        const int32_t lines = p + 1 < kernel->pooled.h ? kernel->stride : wide->h - p * kernel->stride;
-        for (int32_t r = kernel->window; r < lines; r++) {
-            const int64_t element = at.wide + r * line;
-            x = read_row(run, wide, CNN_ARG_SRC, element, line, at.band);
-            dx = write_row(run, wide, element, at.band2);
-            apply_alone(run, x, dx, wide->w);
-            store_row(run, wide, element, line, dx);
-        }
+    const int64_t line = (int64_t)wide->w * wide->c, count = (int64_t)at->pixels * wide->c;
+    const int32_t p = (int32_t)(at->wide / line % wide->h) / kernel->stride;
+    const int32_t lines = p + 1 < kernel->pooled.h ? kernel->stride : wide->h - p * kernel->stride;
+    for (int32_t r = kernel->window; r < lines; r++) {
+        const int64_t element = at->wide + r * line;
+        const float *x = read_lines(run, wide, CNN_ARG_SRC, element, 1, count, at->band);
+        float *dx = write_lines(run, wide, element, at->band2);
+        apply_alone(run, x, dx, at->pixels);
+        store_lines(run, wide, element, 1, count, dx);
     }
+}
+
+static void gradient_piece(const bn_pool_run *run, const piece *at, double *sum)
+{
+    const bn_pool_kernel *kernel = run->kernel;
+    const cnn_tensor_desc *wide = &kernel->wide;
+    const float *x = read_x(run, at);
+    float *dx = write_lines(run, wide, at->wide, at->band2);
+    (void)sum;
+    apply_windows(run, at, x, dx);
+    store_lines(run, wide, at->wide, kernel->window, (int64_t)at->pixels * wide->c, dx);
+    apply_below(run, at);
+}
+
+static void gradient_task(void *context, int task, int worker)
+{
+    visit_pieces(context, task, worker, gradient_piece, NULL);
 }
 
 /* ---- Running ---- */
@@ -270,13 +310,28 @@ bool cnn_cpu_bn_pool_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
     return cnn_unpadded(desc, why);
 }
 
+/* How many windows are taken at a time, and where their pixels lie as f32. */
+static void choose_pieces(bn_pool_kernel *kernel)
+{
+    const cnn_tensor_desc *wide = &kernel->wide;
+    const int64_t floats = (int64_t)kernel->window * kernel->stride * wide->c;
+    const int32_t windows = kernel->pooled.w, behind = wide->w - windows * kernel->stride; /* may be negative */
+    kernel->piece = windows;
+    if (wide->dtype != CNN_F32 && floats * windows > PIECE_FLOATS)
+        kernel->piece = floats < PIECE_FLOATS ? (int32_t)(PIECE_FLOATS / floats) : 1;
+    kernel->pixels = kernel->piece * kernel->stride + (behind > 0 ? behind : 0);
+    kernel->pitch = (ptrdiff_t)(wide->dtype == CNN_F32 ? wide->w : kernel->pixels) * wide->c;
+    for (int t = 0; t < kernel->taps; t++)
+        kernel->tap[t] = t / kernel->window * kernel->pitch + (ptrdiff_t)(t % kernel->window) * wide->c;
+}
+
 static void choose_memory(bn_pool_kernel *kernel)
 {
     const size_t channels = (size_t)kernel->wide.c;
     kernel->vector_bytes = cnn_cpu_aligned(channels * sizeof(float));
-    kernel->band_bytes = cnn_cpu_aligned((size_t)kernel->window * (size_t)kernel->wide.w * channels * sizeof(float));
-    kernel->row_bytes = cnn_cpu_aligned((size_t)kernel->pooled.w * channels * sizeof(float));
-    kernel->slot_bytes = 2 * kernel->band_bytes + 3 * kernel->row_bytes;
+    kernel->band_bytes = cnn_cpu_aligned((size_t)kernel->window * (size_t)kernel->pitch * sizeof(float));
+    kernel->row_bytes = cnn_cpu_aligned((size_t)kernel->piece * channels * sizeof(float));
+    kernel->slot_bytes = 2 * kernel->band_bytes + kernel->row_bytes + 2 * kernel->vector_bytes;
     kernel->sums_bytes = cnn_cpu_aligned((size_t)(kernel->chunks + 1) * 2 * channels * sizeof(double));
     const size_t gradient = kernel->sums_bytes + (size_t)kernel->slots * kernel->slot_bytes;
     const size_t statistics = kernel->columns.workspace_bytes;
@@ -295,8 +350,7 @@ cnn_status cnn_cpu_bn_pool_make(cnn_device *device, const cnn_op_desc *desc, cnn
     kernel->window = desc->pool_kernel;
     kernel->stride = desc->pool_stride;
     kernel->taps = desc->pool_kernel * desc->pool_kernel;
-    for (int t = 0; t < kernel->taps; t++)
-        kernel->tap[t] = ((ptrdiff_t)(t / kernel->window) * kernel->wide.w + t % kernel->window) * kernel->wide.c;
+    choose_pieces(kernel);
     kernel->relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
     kernel->columns = cnn_columns_plan(device, kernel->wide.dtype, cnn_desc_pixels(&kernel->wide), kernel->wide.c);
     const int64_t rows = (int64_t)kernel->pooled.n * kernel->pooled.h;

@@ -115,9 +115,11 @@ typedef struct cnn_cpu_loops {
      * it off. NaN wins. */
     void (*bn_pool)(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
                     const float *gamma, const float *beta, int channels, bool relu, float *y, uint8_t *index);
-    /* value = the tap that index names, gradient = dy; where it names none, any tap and 0. */
-    void (*pool_select)(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
-                        int channels, float *value, float *gradient);
+    /* As bn_grad_sums of `windows` windows, the next one `step` floats on, where dy reaches the tap that index names,
+     * or none. some: room for 2*channels floats. */
+    void (*bn_pool_grad_sums)(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,
+                              const float *dy, const uint8_t *index, const float *mean, const float *invstd,
+                              int channels, float *some, double *sum, double *dot);
     /* As bn_grad_apply, where dy reaches the tap that index names and 0 the others. */
     void (*bn_pool_grad_apply)(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
                                const float *mean, const float *invstd, const float *scale, const float *mean_dy,

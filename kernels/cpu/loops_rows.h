@@ -79,7 +79,7 @@ static void mask(const uint8_t *live, float *x, int64_t count)
 }
 
 /* ---- Sums over pixels ----
- * Sums are double. Four pixels are taken at once, so that the running sums are loaded and stored less often. */
+ * Sums are double. Some pixels are taken at once, so that the running sums are loaded and stored less often. */
 
 static void column_sums(const float *x, int64_t pixels, int channels, double *restrict sum)
 {
@@ -94,25 +94,28 @@ static void column_sums(const float *x, int64_t pixels, int channels, double *re
             sum[c] += (double)x[pixel * channels + c];
 }
 
+/* The sums of eight are f32, so that a quarter of the work is in double. */
 static void column_moments(const float *x, const float *shift, int64_t pixels, int channels, double *restrict sum,
                            double *restrict sum_squares)
 {
     int64_t pixel = 0;
-    for (; pixel + 4 <= pixels; pixel += 4) {
-        const float *x0 = x + pixel * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
-        for (int c = 0; c < channels; c++) {
-            double from = (double)shift[c];
-            double v0 = (double)x0[c] - from, v1 = (double)x1[c] - from;
-            double v2 = (double)x2[c] - from, v3 = (double)x3[c] - from;
-            sum[c] += (v0 + v1) + (v2 + v3);
-            sum_squares[c] += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3);
+    for (; pixel + 8 <= pixels; pixel += 8) {
+        const float *at = x + pixel * channels;
+        for (int c = 0; c < channels; c++, at++) {
+            float v0 = at[0] - shift[c], v1 = at[channels] - shift[c];
+            float v2 = at[2 * channels] - shift[c], v3 = at[3 * channels] - shift[c];
+            float v4 = at[4 * channels] - shift[c], v5 = at[5 * channels] - shift[c];
+            float v6 = at[6 * channels] - shift[c], v7 = at[7 * channels] - shift[c];
+            sum[c] += (double)(((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7)));
+            sum_squares[c] +=
+                (double)(((v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3)) + ((v4 * v4 + v5 * v5) + (v6 * v6 + v7 * v7)));
         }
     }
     for (; pixel < pixels; pixel++)
         for (int c = 0; c < channels; c++) {
-            double v = (double)x[pixel * channels + c] - (double)shift[c];
-            sum[c] += v;
-            sum_squares[c] += v * v;
+            float v = x[pixel * channels + c] - shift[c];
+            sum[c] += (double)v;
+            sum_squares[c] += (double)v * (double)v;
         }
 }
 
@@ -179,7 +182,7 @@ static void pool_grad_step(const float *dy, const uint8_t *first, int position, 
 
 /* ---- Batch normalization with ReLU and max-pooling ---- */
 
-enum { POOL_PIECE = 256 /* channels */ };
+enum { POOL_PIECE = 256 /* channels */, POOL_WINDOWS = 16 /* that are summed in f32 */ };
 
 /* The first maximum of the normalized taps of up to POOL_PIECE channels. */
 static void bn_pool_piece(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
@@ -214,22 +217,46 @@ static void bn_pool(const float *x, const ptrdiff_t *tap, int taps, const float 
                       channels - c < POOL_PIECE ? channels - c : POOL_PIECE, relu, y + c, index + c);
 }
 
-static void pool_select(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
-                        int channels, float *restrict value, float *restrict gradient)
+/* sum += dy, dot += dy * xhat of up to POOL_WINDOWS windows. */
+static void bn_pool_grad_some(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,
+                              const float *dy, const uint8_t *index, const float *mean, const float *invstd,
+                              int channels, float *restrict sum, float *restrict dot)
 {
-    memcpy(value, x + tap[0], (size_t)channels * sizeof *value);
-    for (int t = 1; t < taps; t++) {
-        const float *from = x + tap[t];
-        for (int c = 0; c < channels; c++) {
-            int32_t at = index[c];
-            float here = from[c], other = value[c];
-            value[c] = at == t ? here : other;
+    const int whole = channels / VEC_LANES * VEC_LANES;
+    for (int q = 0; q < windows; q++, x += step, dy += channels, index += channels) {
+        for (int c = 0; c < whole; c += VEC_LANES) {
+            const vec_at at = vec_load_at(index + c);
+            const vec gradient = vec_below(vec_load(dy + c), at, taps);
+            vec value = vec_load(x + tap[0] + c);
+            for (int t = 1; t < taps; t++)
+                value = vec_choose(value, vec_load(x + tap[t] + c), at, t);
+            const vec xhat = vec_mul(vec_sub(value, vec_load(mean + c)), vec_load(invstd + c));
+            vec_store(sum + c, vec_add(vec_load(sum + c), gradient));
+            vec_store(dot + c, vec_add(vec_load(dot + c), vec_mul(gradient, xhat)));
+        }
+        for (int c = whole; c < channels; c++) {
+            const float gradient = index[c] < taps ? dy[c] : 0.0f;
+            const float value = x[tap[index[c] < taps ? index[c] : 0] + c];
+            sum[c] += gradient;
+            dot[c] += gradient * ((value - mean[c]) * invstd[c]);
         }
     }
-    for (int c = 0; c < channels; c++) {
-        int32_t at = index[c];
-        float passed = dy[c];
-        gradient[c] = at < taps ? passed : 0.0f;
+}
+
+static void bn_pool_grad_sums(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,
+                              const float *dy, const uint8_t *index, const float *mean, const float *invstd,
+                              int channels, float *some, double *restrict sum, double *restrict dot)
+{
+    for (int q = 0; q < windows; q += POOL_WINDOWS) {
+        const int count = windows - q < POOL_WINDOWS ? windows - q : POOL_WINDOWS;
+        const ptrdiff_t output = (ptrdiff_t)q * channels;
+        memset(some, 0, 2 * (size_t)channels * sizeof *some);
+        bn_pool_grad_some(x + q * step, step, tap, taps, count, dy + output, index + output, mean, invstd, channels,
+                          some, some + channels);
+        for (int c = 0; c < channels; c++) {
+            sum[c] += (double)some[c];
+            dot[c] += (double)some[channels + c];
+        }
     }
 }
 
@@ -332,7 +359,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .bn_apply = bn_apply,
     .bn_grad_apply = bn_grad_apply,
     .bn_pool = bn_pool,
-    .pool_select = pool_select,
+    .bn_pool_grad_sums = bn_pool_grad_sums,
     .bn_pool_grad_apply = bn_pool_grad_apply,
     .pool_step = pool_step,
     .pool_grad_step = pool_grad_step,

@@ -97,6 +97,26 @@ VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
     _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+/* A number for each lane, of bytes. */
+typedef __m512i vec_at;
+
+VEC_INLINE vec_at vec_load_at(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+}
+
+/* b where the number is t, else a */
+VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
+{
+    return _mm512_mask_mov_ps(a, _mm512_cmpeq_epi32_mask(at, _mm512_set1_epi32(t)), b);
+}
+
+/* x where the number is below t, else 0 */
+VEC_INLINE vec vec_below(vec x, vec_at at, int t)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmplt_epi32_mask(at, _mm512_set1_epi32(t)), x);
+}
+
 #elif defined(CNN_SIMD_AVX2)
 #include <immintrin.h>
 
@@ -171,6 +191,23 @@ VEC_INLINE vec vec_load_f16(const uint16_t *p)
 VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     _mm_storeu_si128((void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+typedef __m256i vec_at;
+
+VEC_INLINE vec_at vec_load_at(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+}
+
+VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
+{
+    return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_cmpeq_epi32(at, _mm256_set1_epi32(t))));
+}
+
+VEC_INLINE vec vec_below(vec x, vec_at at, int t)
+{
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(t), at)));
 }
 
 #elif defined(CNN_SIMD_PORTABLE)
@@ -253,6 +290,31 @@ VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     for (int i = 0; i < 4; i++)
         p[i] = cnn_cpu_f16_from_f32(x[i]);
+}
+
+typedef struct vec_at {
+    uint8_t lane[VEC_LANES];
+} vec_at;
+
+VEC_INLINE vec_at vec_load_at(const uint8_t *p)
+{
+    vec_at at;
+    memcpy(at.lane, p, sizeof at.lane);
+    return at;
+}
+
+VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
+{
+    for (int i = 0; i < VEC_LANES; i++)
+        a[i] = at.lane[i] == t ? b[i] : a[i];
+    return a;
+}
+
+VEC_INLINE vec vec_below(vec x, vec_at at, int t)
+{
+    for (int i = 0; i < VEC_LANES; i++)
+        x[i] = at.lane[i] < t ? x[i] : 0.0f;
+    return x;
 }
 
 #else
