@@ -11,6 +11,7 @@
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/floats.h"
 #include "kernels/cpu/gather.h"
+#include "kernels/cpu/planes.h"
 
 enum {
     FEW_CHANNELS = CNN_GATHER_SHORT, /* output channels below it */
@@ -23,12 +24,13 @@ typedef struct few_kernel {
     cnn_cpu_kernel cpu;
     const cnn_cpu_loops *loops;
     cnn_conv_shape shape;
-    cnn_dtype dtype, weight_dtype;
+    cnn_dtype weight_dtype;
     bool dgrad, relu;
     int32_t in_h, in_w, in_c, out_h, out_w, out_c; /* of what is read and written: dgrad swaps x and y */
     int32_t pad_h, pad_w;
-    int32_t depth;               /* R*S*in_c */
-    ptrdiff_t pitch, sums_pitch; /* floats between lines of planes, between channels' sums */
+    int32_t depth; /* R*S*in_c */
+    cnn_planes planes;
+    ptrdiff_t sums_pitch; /* floats between channels' sums */
     int slots;
     size_t weights_bytes, wide_bytes, offsets_bytes, bias_bytes; /* of the workspace, then the slots */
     size_t planes_bytes, sums_bytes, line_bytes, slot_bytes;
@@ -58,37 +60,7 @@ static void pack_weights(const few_kernel *kernel, const float *w, float *packed
                 }
 }
 
-static void fill_offsets(const few_kernel *kernel, int32_t *offset)
-{
-    for (int32_t r = 0; r < kernel->shape.r; r++)
-        for (int32_t s = 0; s < kernel->shape.s; s++)
-            for (int32_t c = 0; c < kernel->in_c; c++)
-                *offset++ = (int32_t)((r * kernel->in_c + c) * kernel->pitch) + s;
-}
-
 /* ---- One image ---- */
-
-/* The planes' zeros stand since the slot was cleared, and behind each line those of the next. */
-static void fill_planes(const few_run *run, int64_t n, float *planes, float *line)
-{
-    const few_kernel *kernel = run->kernel;
-    const int64_t count = (int64_t)kernel->in_w * kernel->in_c;
-    for (int32_t h = 0; h < kernel->in_h; h++) {
-        const int64_t first = (n * kernel->in_h + h) * count;
-        const float *from = (const float *)run->args[CNN_ARG_SRC] + first;
-        if (kernel->dtype != CNN_F32) {
-            kernel->loops->to_f32(kernel->dtype, (const uint16_t *)run->args[CNN_ARG_SRC] + first, line, count);
-            from = line;
-        }
-        float *to = planes + h * kernel->in_c * kernel->pitch + kernel->pad_w;
-        if (kernel->in_c == 1)
-            memcpy(to, from, (size_t)count * sizeof *to);
-        else
-            for (int32_t c = 0; c < kernel->in_c; c++, to += kernel->pitch)
-                for (int32_t w = 0; w < kernel->in_w; w++)
-                    to[w] = from[w * kernel->in_c + c];
-    }
-}
 
 /* sums[out_c][out_w] of row y. */
 static void multiply(const few_run *run, int32_t y, const float *planes, float *sums)
@@ -102,7 +74,7 @@ static void multiply(const few_run *run, int32_t y, const float *planes, float *
         memset(sums, 0, kernel->sums_bytes);
         return;
     }
-    const float *b = planes + (row + low) * kernel->in_c * kernel->pitch;
+    const float *b = planes + (row + low) * kernel->in_c * kernel->planes.pitch;
     const int tiles = (kernel->out_c + loops->tile_rows - 1) / loops->tile_rows;
     for (int32_t x = 0; x < kernel->out_w; x += 2 * loops->lanes) {
         const cnn_taps_fn *tile = loops->tile_by_taps[kernel->out_w - x > loops->lanes];
@@ -125,7 +97,7 @@ static void image_task(void *context, int task, int worker)
     float *line = (float *)(void *)(slot + kernel->planes_bytes + kernel->sums_bytes);
     const cnn_dtype dtype = kernel->cpu.base.desc.arg[CNN_ARG_DST].dtype;
     memset(planes, 0, kernel->planes_bytes);
-    fill_planes(run, task, planes, line);
+    cnn_planes_fill(&kernel->planes, run->args[CNN_ARG_SRC], task, 0, kernel->in_h, planes, line);
     for (int32_t y = 0; y < kernel->out_h; y++) {
         const int64_t first = ((int64_t)task * kernel->out_h + y) * count;
         void *dst = (char *)run->args[CNN_ARG_DST] + (size_t)first * cnn_dtype_bytes(dtype);
@@ -160,7 +132,7 @@ static cnn_status few_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUN
     run.offset = (int32_t *)(void *)memory;
     memory += kernel->offsets_bytes;
     pack_weights(kernel, w, run.weights);
-    fill_offsets(kernel, run.offset);
+    cnn_planes_offsets(&kernel->planes, kernel->shape.r, kernel->shape.s, run.offset);
     if (cnn_op_has_epilogue(&base->desc, CNN_EPILOGUE_BIAS)) {
         run.bias = (float *)(void *)memory;
         for (int32_t x = 0; x < kernel->out_w; x++)
@@ -187,7 +159,13 @@ static void choose_sizes(few_kernel *kernel, const cnn_op_desc *desc, const cnn_
     kernel->pad_h = dgrad ? shape.r - 1 - shape.pad : shape.pad;
     kernel->pad_w = dgrad ? shape.s - 1 - shape.pad : shape.pad;
     kernel->depth = shape.r * shape.s * kernel->in_c;
-    kernel->pitch = kernel->out_w + shape.s - 1;
+    kernel->planes = (cnn_planes){.loops = loops,
+                                  .dtype = desc->arg[CNN_ARG_SRC].dtype,
+                                  .h = kernel->in_h,
+                                  .w = kernel->in_w,
+                                  .c = kernel->in_c,
+                                  .pad = kernel->pad_w,
+                                  .pitch = kernel->out_w + shape.s - 1};
     kernel->sums_pitch = (kernel->out_w + loops->lanes - 1) / loops->lanes * loops->lanes;
 }
 
@@ -209,7 +187,7 @@ bool cnn_cpu_conv_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
     if (sizes.out_c >= FEW_CHANNELS || sizes.pad_h < 0 || sizes.pad_w < 0 ||
         sizes.out_w * channels < sizes.out_c * (int64_t)sizes.sums_pitch)
         return cnn_refuse(why, "vectors of pixels would be emptier than vectors of channels");
-    if ((int64_t)sizes.in_h * sizes.in_c * sizes.pitch > MOST_PLANES ||
+    if ((int64_t)sizes.in_h * sizes.in_c * sizes.planes.pitch > MOST_PLANES ||
         (int64_t)sizes.depth * sizes.out_c > MOST_WEIGHTS)
         return cnn_refuse(why, "images or weights do not stay in cache");
     return true;
@@ -225,7 +203,7 @@ static void choose_memory(few_kernel *kernel)
     kernel->offsets_bytes = cnn_cpu_aligned((size_t)kernel->depth * sizeof(int32_t));
     kernel->bias_bytes = cnn_cpu_aligned(out_line * floats);
     kernel->planes_bytes =
-        cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->pitch + SLACK) * floats);
+        cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->planes.pitch + SLACK) * floats);
     kernel->sums_bytes = cnn_cpu_aligned((size_t)kernel->out_c * (size_t)kernel->sums_pitch * floats);
     kernel->line_bytes = cnn_cpu_aligned((in_line > out_line ? in_line : out_line) * floats);
     kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes;
@@ -241,12 +219,11 @@ cnn_status cnn_cpu_conv_few_make(cnn_device *device, const cnn_op_desc *desc, cn
     if (status != CNN_OK)
         return status;
     choose_sizes(kernel, desc, cnn_cpu_loops_get(device->isa));
-    kernel->dtype = desc->arg[CNN_ARG_SRC].dtype;
     kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
     kernel->relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
     choose_memory(kernel);
     kernel->cpu.base.run = few_run_kernel;
-    cnn_cpu_kernel_name_float(&kernel->cpu, kernel->dgrad ? "conv_dgrad_few" : "conv_few", kernel->dtype);
+    cnn_cpu_kernel_name_float(&kernel->cpu, kernel->dgrad ? "conv_dgrad_few" : "conv_few", kernel->planes.dtype);
     *made = &kernel->cpu.base;
     return CNN_OK;
 }

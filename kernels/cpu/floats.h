@@ -15,6 +15,8 @@ cnn_cpu_suits_fn cnn_cpu_conv_float_suits; /* conv.c: CONV, CONV_DGRAD, LINEAR, 
 cnn_cpu_make_fn cnn_cpu_conv_float_make;
 cnn_cpu_suits_fn cnn_cpu_conv_few_suits; /* conv_few.c: CONV, CONV_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_few_make;
+cnn_cpu_suits_fn cnn_cpu_conv_first_suits; /* conv_first.c: CONV */
+cnn_cpu_make_fn cnn_cpu_conv_first_make;
 cnn_cpu_suits_fn cnn_cpu_conv_winograd_suits; /* conv_winograd.c: CONV, CONV_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_winograd_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */

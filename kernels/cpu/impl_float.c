@@ -8,6 +8,7 @@
 
 const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(CONV, "conv_few", conv_few),
+    ROW(CONV, "conv_first", conv_first),
     ROW(CONV, "conv_winograd", conv_winograd),
     ROW(CONV, "conv_float", conv_float),
     ROW(CONV_DGRAD, "conv_dgrad_few", conv_few),

@@ -54,6 +54,10 @@ typedef void (*cnn_tile_fn)(const float *a, ptrdiff_t a_step, const float *b, pt
 typedef void (*cnn_taps_fn)(const float *a, ptrdiff_t a_step, const float *b, const int32_t *offset, float *c,
                             ptrdiff_t c_pitch, int depth, bool add);
 
+/* As by steps, with a(i,k) = a[offset[k] + i]. */
+typedef void (*cnn_pixels_fn)(const float *a, const int32_t *offset, const float *b, ptrdiff_t b_step, float *c,
+                              ptrdiff_t c_pitch, int depth, bool add);
+
 /* dst[k*width + j] = src[j*src_pitch + k] for j < rows, 0 for rows <= j < width. */
 typedef void (*cnn_transpose_fn)(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width);
 
@@ -76,6 +80,7 @@ typedef struct cnn_cpu_loops {
     cnn_tile_fn tile_by_rows[2][CNN_TILE_MAX_ROWS];
     cnn_tile_fn tile_by_steps[2][CNN_TILE_MAX_ROWS];
     cnn_taps_fn tile_by_taps[2][CNN_TILE_MAX_ROWS];
+    cnn_pixels_fn tile_by_pixels[2][CNN_TILE_MAX_ROWS];
     cnn_transpose_fn transpose;
     cnn_dot_fn dot;
 

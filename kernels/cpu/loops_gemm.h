@@ -4,9 +4,10 @@
 
 /* ---- Register tiles ---- */
 
+/* offset_a, offset_b: NULL, or where a and b of each step lie, from which a_step and b_step then count. */
 VEC_INLINE void tile(const int rows, const int vectors, const float *a, const ptrdiff_t a_row, ptrdiff_t a_step,
-                     const float *b, ptrdiff_t b_step, const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,
-                     bool add)
+                     const int32_t *offset_a, const float *b, ptrdiff_t b_step, const int32_t *offset_b, float *c,
+                     ptrdiff_t c_pitch, int depth, bool add)
 {
     vec sum[VEC_TILE_ROWS][2];
     do {
@@ -16,12 +17,12 @@ VEC_INLINE void tile(const int rows, const int vectors, const float *a, const pt
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = vec_zero();
         for (int k = 0; k < piece; k++) {
-            const float *from = offset ? b + *offset++ : b;
+            const float *from = offset_b ? b + *offset_b++ : b, *row = offset_a ? a + *offset_a++ : a;
             vec b0 = vec_load(from);
             vec b1 = vectors == 2 ? vec_load(from + VEC_LANES) : vec_zero();
             VEC_UNROLL
             for (int i = 0; i < rows; i++) {
-                vec x = vec_set(a[i * a_row]);
+                vec x = vec_set(row[i * a_row]);
                 sum[i][0] = vec_fma(x, b0, sum[i][0]);
                 VEC_KEEP(sum[i][0]);
                 if (vectors == 2) {
@@ -43,23 +44,28 @@ VEC_INLINE void tile(const int rows, const int vectors, const float *a, const pt
     } while (depth > 0);
 }
 
-#define DEFINE_TILE(ROWS, VECTORS)                                                                                   \
-    static void tile_by_rows_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,  \
-                                                float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
-    {                                                                                                                \
-        (void)a_step;                                                                                                \
-        tile(ROWS, VECTORS, a, CNN_GEMM_PITCH, 1, b, b_step, NULL, c, c_pitch, depth, add);                          \
-    }                                                                                                                \
-    static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, \
-                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                   \
-    {                                                                                                                \
-        tile(ROWS, VECTORS, a, 1, a_step, b, b_step, NULL, c, c_pitch, depth, add);                                  \
-    }                                                                                                                \
-    static void tile_by_taps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b,                    \
-                                                const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,       \
-                                                bool add)                                                            \
-    {                                                                                                                \
-        tile(ROWS, VECTORS, a, 1, a_step, b, 0, offset, c, c_pitch, depth, add);                                     \
+#define DEFINE_TILE(ROWS, VECTORS)                                                                                    \
+    static void tile_by_rows_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,   \
+                                                float *c, ptrdiff_t c_pitch, int depth, bool add)                     \
+    {                                                                                                                 \
+        (void)a_step;                                                                                                 \
+        tile(ROWS, VECTORS, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch, depth, add);                     \
+    }                                                                                                                 \
+    static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,  \
+                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
+    {                                                                                                                 \
+        tile(ROWS, VECTORS, a, 1, a_step, NULL, b, b_step, NULL, c, c_pitch, depth, add);                             \
+    }                                                                                                                 \
+    static void tile_by_taps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b,                     \
+                                                const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,        \
+                                                bool add)                                                             \
+    {                                                                                                                 \
+        tile(ROWS, VECTORS, a, 1, a_step, NULL, b, 0, offset, c, c_pitch, depth, add);                                \
+    }                                                                                                                 \
+    static void tile_by_pixels_##ROWS##x##VECTORS(const float *a, const int32_t *offset, const float *b,              \
+                                                  ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add) \
+    {                                                                                                                 \
+        tile(ROWS, VECTORS, a, 1, 0, offset, b, b_step, NULL, c, c_pitch, depth, add);                                \
     }
 #define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2)
 

@@ -343,6 +343,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .tile_by_rows = {TILE_LIST(by_rows, 1), TILE_LIST(by_rows, 2)},
     .tile_by_steps = {TILE_LIST(by_steps, 1), TILE_LIST(by_steps, 2)},
     .tile_by_taps = {TILE_LIST(by_taps, 1), TILE_LIST(by_taps, 2)},
+    .tile_by_pixels = {TILE_LIST(by_pixels, 1), TILE_LIST(by_pixels, 2)},
     .transpose = transpose,
     .deal = deal,
     .dot = dot,
