@@ -119,25 +119,6 @@ static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
 
 /* ---- One output row ---- */
 
-/* Adds what the offset of 128 brings to `pixels` sums of a panel: of the products that the tile makes. */
-static void fill_start(const direct_i8 *kernel, const cnn_i8_tile *tile, const int32_t *tap_sums, int32_t *start)
-{
-    int32_t column[CNN_I8_PANEL];
-    for (int32_t p = 0; p < tile->pixels; p++)
-        memset(start + (size_t)p * CNN_I8_SUMS, 0, sizeof column);
-    for (int32_t s = 0; s < kernel->s; s++) {
-        int32_t first, last;
-        cnn_i8_skip(kernel->tiles->least_skip, tile->pixels, tile->left, tile->right, kernel->s, s, &first, &last);
-        memset(column, 0, sizeof column);
-        for (int32_t r = 0; r < tile->rows; r++)
-            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
-                column[i] += tap_sums[(r * kernel->s + s) * CNN_I8_PANEL + i];
-        for (int32_t p = first; p < last; p++)
-            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
-                start[p * CNN_I8_SUMS + i] += column[i];
-    }
-}
-
 /* Sums of pixels [x, x+pixels) of row y. fresh: `start` has to be made. */
 static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, bool fresh,
                      int32_t *sums)
@@ -165,8 +146,8 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
         .sums = sums,
     };
     for (int32_t j = 0; j < row->panels && fresh; j++)
-        fill_start(kernel, &tile, packed->sums + (size_t)((row->panel + j) * taps + first) * CNN_I8_PANEL,
-                   start + j * CNN_I8_PANEL);
+        kernel->tiles->fill_start(&tile, packed->sums + (size_t)((row->panel + j) * taps + first) * CNN_I8_PANEL,
+                                  start + j * CNN_I8_PANEL);
     if (!kernel->blocks) {
         tile.x += (size_t)row->top * kernel->line_bytes;
         tile.weights +=
@@ -196,18 +177,6 @@ static void run_row(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *s
     }
 }
 
-/* The largest sum of each window: rows [pool][out_w] to pooled [windows_w]. */
-static void pool_sums(const direct_i8 *kernel, const int32_t *rows, int32_t *pooled)
-{
-    for (int32_t q = 0; q < kernel->windows_w; q++, pooled += CNN_I8_SUMS)
-        for (int32_t i = 0; i < kernel->pool * kernel->pool; i++) {
-            const int32_t pixel = i / kernel->pool * kernel->out_w + q * kernel->pool_stride + i % kernel->pool;
-            const int32_t *sums = rows + (size_t)pixel * CNN_I8_SUMS;
-            for (int32_t c = 0; c < CNN_I8_SUMS; c++)
-                pooled[c] = i == 0 || sums[c] > pooled[c] ? sums[c] : pooled[c];
-        }
-}
-
 /* All outputs of an image, one pair of panels. */
 static void run_pair(const direct_job *job, const lane *own, int32_t image, int32_t pair)
 {
@@ -225,7 +194,8 @@ static void run_pair(const direct_job *job, const lane *own, int32_t image, int3
         for (int32_t i = 0; i < kernel->pool; i++)
             run_row(kernel, &row, p * kernel->pool_stride + i, own->rows + (size_t)i * (size_t)row.width * CNN_I8_SUMS);
         if (kernel->pools)
-            pool_sums(kernel, own->rows, own->pooled);
+            kernel->tiles->pool(own->rows, kernel->out_w, kernel->pool, kernel->pool_stride, kernel->windows_w,
+                                own->pooled);
         const int32_t *sums = kernel->pools ? own->pooled : own->rows;
         for (int32_t j = 0; j < row.panels; j++)
             cnn_cpu_finish_i8(kernel->gemm, &kernel->base.base.desc, job->args, sums + j * CNN_I8_PANEL, 1,

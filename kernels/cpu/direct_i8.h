@@ -38,6 +38,10 @@ typedef struct cnn_cpu_direct_i8 {
     int32_t least_skip; /* pixels of the least tile that leaves any out */
     void (*dense)(const cnn_i8_tile *tile);
     void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0 */
+    /* The two loops below, compiled for the level. */
+    void (*fill_start)(const cnn_i8_tile *tile, const int32_t *tap_sums, int32_t *start);
+    void (*pool)(const int32_t *rows, int32_t row_pixels, int32_t size, int32_t stride, int32_t windows,
+                 int32_t *pooled);
 } cnn_cpu_direct_i8;
 
 /* Pixels of a tile that tap column `s` takes from the padding and leaves out: [0, *first) and [*last, pixels). The
@@ -55,6 +59,44 @@ static inline void cnn_i8_skip(int32_t least, int32_t pixels, int32_t left, int3
         *first = low < CNN_I8_MOST_SKIP ? low : CNN_I8_MOST_SKIP;
     if (high > 0)
         *last = pixels - (high < CNN_I8_MOST_SKIP ? high : CNN_I8_MOST_SKIP);
+}
+
+/* Makes what the offset of 128 brings to the sums of a panel: of the products that the tile makes. tap_sums: of its
+ * first row, [rows][columns][16]; start: [pixels][CNN_I8_SUMS]; least: as in cnn_i8_skip. */
+static inline __attribute__((always_inline)) void cnn_i8_fill_start(int32_t least, const cnn_i8_tile *tile,
+                                                                    const int32_t *tap_sums, int32_t *start)
+{
+    int32_t column[CNN_I8_PANEL];
+    for (int32_t p = 0; p < tile->pixels; p++)
+        memset(start + (size_t)p * CNN_I8_SUMS, 0, sizeof column);
+    for (int32_t s = 0; s < tile->columns; s++) {
+        int32_t first, last;
+        cnn_i8_skip(least, tile->pixels, tile->left, tile->right, tile->columns, s, &first, &last);
+        memset(column, 0, sizeof column);
+        for (int32_t r = 0; r < tile->rows; r++)
+            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
+                column[i] += tap_sums[(r * tile->columns + s) * CNN_I8_PANEL + i];
+        for (int32_t p = first; p < last; p++)
+            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
+                start[p * CNN_I8_SUMS + i] += column[i];
+    }
+}
+
+/* The largest sum of each window of size x size: rows [size][row_pixels][CNN_I8_SUMS] to pooled [windows]. */
+static inline __attribute__((always_inline)) void cnn_i8_pool(const int32_t *rows, int32_t row_pixels, int32_t size,
+                                                              int32_t stride, int32_t windows, int32_t *pooled)
+{
+    for (int32_t q = 0; q < windows; q++, pooled += CNN_I8_SUMS) {
+        int32_t most[CNN_I8_SUMS];
+        memcpy(most, rows + (size_t)q * (size_t)stride * CNN_I8_SUMS, sizeof most);
+        for (int32_t i = 1; i < size * size; i++) {
+            const int32_t pixel = i / size * row_pixels + q * stride + i % size;
+            const int32_t *sums = rows + (size_t)pixel * CNN_I8_SUMS;
+            for (int32_t c = 0; c < CNN_I8_SUMS; c++)
+                most[c] = sums[c] > most[c] ? sums[c] : most[c];
+        }
+        memcpy(pooled, most, sizeof most);
+    }
 }
 
 #if defined(__x86_64__)

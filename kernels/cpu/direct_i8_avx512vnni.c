@@ -65,8 +65,11 @@ VNNI CNN_INLINE void some_blocks(sums *sum, const cnn_i8_tile *a, const uint8_t 
         }
         keep(sum, 0, SPLIT, 1);
     }
-    for (; b < end; b++)
-        multiply(sum, x + a->offset[b], a->weights + (size_t)b * CNN_I8_GROUP_BYTES, 0, first, last, 1);
+    for (; b < end; b++) {
+        const uint8_t *group = x + a->offset[b];
+        __asm__("" : "+r"(group)); /* one address and displacements: gcc otherwise keeps an address for each pixel */
+        multiply(sum, group, a->weights + (size_t)b * CNN_I8_GROUP_BYTES, 0, first, last, 1);
+    }
 }
 
 /* One column of the filter, for pixels first .. last-1. */
@@ -159,7 +162,21 @@ VNNI static void blocks(const cnn_i8_tile *a)
     tile_any(a, true, 1);
 }
 
-const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", TILE, TILE, dense, blocks};
+VNNI static void fill_start(const cnn_i8_tile *tile, const int32_t *tap_sums, int32_t *start)
+{
+    cnn_i8_fill_start(TILE, tile, tap_sums, start);
+}
+
+VNNI static void pool(const int32_t *rows, int32_t row_pixels, int32_t size, int32_t stride, int32_t windows,
+                      int32_t *pooled)
+{
+    if (size == 2)
+        cnn_i8_pool(rows, row_pixels, 2, stride, windows, pooled);
+    else
+        cnn_i8_pool(rows, row_pixels, size, stride, windows, pooled);
+}
+
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", TILE, TILE, dense, blocks, fill_start, pool};
 
 #else
 typedef int cnn_cpu_direct_i8_avx512vnni_not_here; /* ISO C wants a declaration */

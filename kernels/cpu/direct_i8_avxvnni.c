@@ -168,7 +168,18 @@ CNN_AVXVNNI static void blocks(const cnn_i8_tile *a)
     tile_any(a, 0, true);
 }
 
-const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni = {"avxvnni", TILE, LEAST_SKIP, dense, blocks};
+CNN_AVXVNNI static void fill_start(const cnn_i8_tile *tile, const int32_t *tap_sums, int32_t *start)
+{
+    cnn_i8_fill_start(LEAST_SKIP, tile, tap_sums, start);
+}
+
+CNN_AVXVNNI static void pool(const int32_t *rows, int32_t row_pixels, int32_t size, int32_t stride, int32_t windows,
+                             int32_t *pooled)
+{
+    cnn_i8_pool(rows, row_pixels, size, stride, windows, pooled);
+}
+
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni = {"avxvnni", TILE, LEAST_SKIP, dense, blocks, fill_start, pool};
 
 #else
 typedef int cnn_cpu_direct_i8_avxvnni_not_here; /* ISO C wants a declaration */
