@@ -112,7 +112,8 @@ static void prepare_process(void)
 bool cnn_cli_begin(cnn_cli *cli, const cnn_tool *tool, void *settings, int argc, char **argv, int *code)
 {
     prepare_process();
-    *cli = (cnn_cli){.tool = tool, .common = {.seed = 1, .device = "auto", .completion = -1}};
+    *cli =
+        (cnn_cli){.tool = tool, .argc = argc, .argv = argv, .common = {.seed = 1, .device = "auto", .completion = -1}};
     const cnn_option_table tables[TABLES] = {{tool->options, settings}, {cnn_common_options, &cli->common}};
     cnn_status status = cnn_options_parse(tables, TABLES, argc, argv, &cli->operands);
     if (status == CNN_OK && cli->common.help)

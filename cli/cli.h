@@ -58,6 +58,8 @@ typedef struct cnn_cli {
     const cnn_tool *tool;
     cnn_common common;
     cnn_operands operands;
+    int argc; /* the command line; options come first */
+    char **argv;
     cnn_image_form form; /* what --data png:DIR is made into; zeros: as cnn_dataset_options has it */
     char note[160];      /* of a data set, as shown last: train and test sets have the same */
     bool failed;         /* an error was shown already: the exit code is 1 at least */

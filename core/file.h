@@ -93,6 +93,7 @@ typedef struct cnn_file_image {
     cnn_file_section *sections;
     int section_count;
     size_t data_bytes;
+    size_t *node_bytes; /* what each node's tensors take in the head and the data area, without what aligns them */
 } cnn_file_image;
 
 cnn_status cnn_file_encode(const cnn_model *model, const cnn_file_options *options, cnn_file_image *image);

@@ -290,9 +290,15 @@ static void put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_o
             count += model->nodes[i].param[role].desc.dtype != CNN_NONE;
     cnn_bytes_put_varint(&table, count);
     for (int i = 0; i < model->node_count; i++)
-        for (int role = 0; role < CNN_PARAM_COUNT; role++)
-            if (model->nodes[i].param[role].desc.dtype != CNN_NONE)
-                put_tensor(image, &table, options, i, role, &model->nodes[i].param[role]);
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            if (model->nodes[i].param[role].desc.dtype == CNN_NONE)
+                continue;
+            size_t in_head = table.length, in_data = image->data_bytes;
+            put_tensor(image, &table, options, i, role, &model->nodes[i].param[role]);
+            image->node_bytes[i] += table.length - in_head;
+            if (image->data_bytes > in_data)
+                image->node_bytes[i] += image->data_bytes - align_up(in_data);
+        }
     put_field(head, CNN_TAG_TENSORS, &table);
 }
 
@@ -327,6 +333,9 @@ cnn_status cnn_file_encode(const cnn_model *model, const cnn_file_options *optio
     cnn_bytes fields = {0};
     *image = (cnn_file_image){0};
     CNN_TRY(cnn_model_check(model));
+    image->node_bytes = cnn_calloc((size_t)model->node_count, sizeof *image->node_bytes);
+    if (!image->node_bytes)
+        CNN_TRY(CNN_ERR_MEMORY);
     if (model->text && strlen(model->text) > CNN_FILE_MAX_TEXT)
         CNN_FAIL(CNN_ERR_SHAPE, "the model's free text is longer than %d bytes", CNN_FILE_MAX_TEXT);
     put_fields(image, &fields, options, model);
@@ -359,6 +368,7 @@ void cnn_file_image_free(cnn_file_image *image)
     for (int i = 0; i < image->section_count; i++)
         free(image->sections[i].owned);
     free(image->sections);
+    free(image->node_bytes);
     cnn_bytes_free(&image->head);
     *image = (cnn_file_image){0};
 }

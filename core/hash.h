@@ -22,7 +22,8 @@ typedef enum cnn_purpose {
     CNN_PURPOSE_SYNTH = 5,
     CNN_PURPOSE_AUGMENT = 6,
     CNN_PURPOSE_DROPOUT = 7,
-    CNN_PURPOSE_PRUNE = 8
+    CNN_PURPOSE_PRUNE = 8,
+    CNN_PURPOSE_SENSITIVITY = 9
 } cnn_purpose;
 
 /* hash(seed, purpose, a, b) */

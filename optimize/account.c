@@ -1,6 +1,6 @@
 /* The account of a run: its layers before and after, and the figures of the model after each pass. Accuracies are of
  * the validation images. */
-#include "optimize/job.h"
+#include "optimize/facts.h"
 
 #include "cli/message.h"
 #include "cli/progress.h"
@@ -110,4 +110,6 @@ void opt_account_free(opt_account *account)
 {
     free(account->layers);
     account->layers = NULL;
+    opt_facts_free(account->facts);
+    account->facts = NULL;
 }

@@ -13,6 +13,7 @@ typedef struct opt_job {
     cnn_dataset *data; /* the training images; the split is of these */
     cnn_split split;
     opt_account *account;
+    cnn_model *given; /* as it was before any pass; NULL unless facts are wanted */
 } opt_job;
 
 /* Notes the layers as they are before any pass. */
@@ -26,6 +27,11 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count);
 
 /* Prunes and fine-tunes for some epochs as the settings say, and measures. */
 cnn_status opt_shrink(opt_job *job, double epochs);
+
+/* What prunes as the settings say, and of what it removes a share: "channels". */
+typedef cnn_status (*opt_prune_fn)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
+opt_prune_fn opt_prune_function(const opt_settings *settings);
+const char *opt_prune_unit(const opt_settings *settings);
 
 /* Trains for some epochs, then measures. */
 cnn_status opt_finetune(opt_job *job, double epochs);

@@ -4,6 +4,7 @@
 #include "core/error.h"
 
 #include <stddef.h>
+#include <string.h>
 
 static const char *const amp_types[] = {"fp16", "bf16", NULL};                      /* in the order of opt_amp */
 static const char *const packs[] = {"auto", "raw", "smallest", NULL};               /* in the order of cnn_pack */
@@ -160,6 +161,16 @@ static const cnn_option options[] = {
          "how the file holds the weights: raw, as they are; auto, those with many zeros as a bitmap and the nonzeros; "
          "smallest, the smallest form of each, and no names or free text",
      .standard = "auto"},
+    {.name = "report",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, report),
+     .help = "write what was done and what came of it to FILE.json: passes, layers, how much each layer bears, the "
+             "pictures that are answered otherwise than before"},
+    {.name = "explain",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, explain),
+     .help = "say in one paragraph what was removed, what suffered most, and what to try next"},
     {.name = NULL}};
 
 static const char *const usage[] = {"[OPTION]... [MODEL]", NULL};
@@ -169,6 +180,7 @@ static const cnn_example examples[] = {
     {"cnn-opt --int8 -o small.cnn big.cnn", "only quantize: no training, done in seconds"},
     {"cnn-opt --prune 0.7 --global --finetune 3 --amp", "prune hard and train longer in mixed precision"},
     {"cnn-opt --prune 0.75 --structure block --int8", "keep all channels, and a quarter of the weights in blocks"},
+    {"cnn-opt --prune 0.5 --int8 --report report.json", "the same as the first, and write what it did"},
     {NULL, NULL}};
 
 static const cnn_tool tool = {
@@ -190,6 +202,10 @@ static cnn_status check(const opt_settings *settings)
     cnn_status status = CNN_OK;
     if (settings->prune <= 0 && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
+    if (settings->report && !opt_report_is_json(settings->report))
+        CNN_FAIL(CNN_ERR_USAGE, "--report writes a .json file; '%.200s' does not end in that", settings->report);
+    if (settings->report && strcmp(settings->report, settings->output) == 0)
+        CNN_FAIL(CNN_ERR_USAGE, "--report and --output name the same file, '%.200s'", settings->output);
     const char *how = settings->global            ? "--global"
                       : settings->schedule >= 0   ? "--prune-schedule"
                       : settings->prune_steps > 0 ? "--prune-steps"
@@ -232,6 +248,8 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     CNN_TRY(check(settings));
     CNN_TRY(opt_run(cli, settings, &account));
     CNN_TRY(opt_report(cli, settings, &account));
+    if (settings->report)
+        CNN_TRY(opt_report_save(cli, settings, &account));
 out:
     opt_account_free(&account);
     return status;

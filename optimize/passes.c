@@ -1,6 +1,6 @@
 /* The passes of cnn-opt in their order: prune, fine-tune, fold batch norms, calibrate and quantize, save. After each
  * one the model is measured on the validation split that it was trained without; the test set is never read. */
-#include "optimize/job.h"
+#include "optimize/facts.h"
 
 #include "cli/interrupt.h"
 #include "cli/message.h"
@@ -110,6 +110,7 @@ static cnn_status run_passes(opt_job *job)
     cnn_quantize_row *rows = NULL;
     int row_count = 0;
     double epochs = settings->finetune >= 0 ? settings->finetune : settings->prune > 0 ? 1 : 0;
+    CNN_TRY(opt_facts_begin(job));
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
     if (settings->prune > 0)
@@ -121,6 +122,7 @@ static cnn_status run_passes(opt_job *job)
         CNN_TRY(quantize(job, &rows, &row_count));
     opt_account_end(job, rows, row_count);
     CNN_TRY(save(job));
+    CNN_TRY(opt_facts_end(job));
 out:
     free(rows);
     return status;
@@ -133,6 +135,8 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     double start = cnn_clock();
     CNN_TRY(load_model(&job));
     CNN_TRY(cnn_cli_check_output(settings->output));
+    if (settings->report)
+        CNN_TRY(cnn_cli_check_output(settings->report));
     if (cnn_model_is_quantized(job.model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "%s is already INT8; give the model that cnn-train wrote", settings->input);
     CNN_TRY(load_data(&job));
@@ -141,6 +145,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
 out:
     cnn_split_free(&job.split);
     cnn_dataset_free(job.data);
+    cnn_model_free(job.given);
     cnn_model_free(job.model);
     return status;
 }

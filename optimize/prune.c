@@ -214,6 +214,14 @@ out:
     return status;
 }
 
+/* Holds all groups but that of one layer. */
+static void hold_others(const cnn_model *model, cnn_channel_map *map, const char *only)
+{
+    int node = cnn_model_find(model, only);
+    for (int g = 0; g < map->group_count; g++)
+        map->groups[g].fixed |= node < 0 || g != map->group[node];
+}
+
 cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
@@ -224,6 +232,8 @@ cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options
     CNN_TRY(cnn_channel_map_make(model, &map));
     for (int i = 0; options->original && i < model->node_count; i++)
         map.groups[map.group[i]].original = options->original->nodes[i].out.c;
+    if (options->only)
+        hold_others(model, &map, options->only);
     CNN_TRY(score_groups(model, options, &map, &made));
     CNN_TRY(select_channels(&map, options));
     CNN_TRY(check_selection(model, &map, options, &made));

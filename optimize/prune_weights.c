@@ -112,7 +112,7 @@ static cnn_status list_layers(cnn_model *model, const cnn_scores *scores, cnn_sc
     for (int i = 0; i < model->node_count; i++) {
         const cnn_node *node = &model->nodes[i];
         const cnn_block_grid grid = cnn_score_grid(node, unit);
-        if (!(node->type->flags & CNN_LAYER_PRUNABLE))
+        if (!(node->type->flags & CNN_LAYER_PRUNABLE) || (options->only && strcmp(node->name, options->only) != 0))
             continue;
         if (grid.outputs < grid.high || grid.inputs < grid.wide) {
             list->narrow1 = list->narrow++ == 0 ? node : list->narrow1;

@@ -1,7 +1,8 @@
-/* The account of cnn-opt: the table of passes, the table of layers (--verbose), one sentence, or JSON. */
-#include "optimize/tool.h"
+/* The account of cnn-opt: the table of passes, the table of layers (--verbose), one sentence. JSON is in report_json.c.
+ */
+#include "optimize/facts.h"
 
-#include "cli/json.h"
+#include "cli/help.h"
 #include "cli/message.h"
 #include "cli/table.h"
 #include "cli/units.h"
@@ -18,72 +19,6 @@ static const cnn_measurement *last(const opt_account *account)
 {
     return &account->stages[account->stage_count - 1].figures;
 }
-
-/* ---- JSON ---- */
-
-static void write_figures(cnn_json *json, const cnn_measurement *figures)
-{
-    cnn_json_number(json, "accuracy", figures->accuracy);
-    cnn_json_integer(json, "file_bytes", figures->file_bytes);
-    cnn_json_integer(json, "weights", figures->weights);
-    cnn_json_integer(json, "macs", figures->macs);
-    cnn_json_number(json, "ms_per_image", figures->ms_per_image);
-    cnn_json_number(json, "images_per_s", figures->images_per_s);
-}
-
-static void write_layer(cnn_json *json, const opt_layer *layer, bool int8)
-{
-    cnn_json_object(json, NULL);
-    cnn_json_string(json, "name", layer->name);
-    cnn_json_string(json, "type", layer->type);
-    cnn_json_integer(json, "channels_before", layer->channels_before);
-    cnn_json_integer(json, "channels", layer->channels);
-    cnn_json_integer(json, "weights_before", layer->weights_before);
-    cnn_json_integer(json, "weights", layer->weights);
-    cnn_json_integer(json, "nonzeros", layer->nonzeros);
-    cnn_json_string(json, "structure", cnn_structure_name(layer->structure));
-    cnn_json_integer(json, "macs_before", layer->macs_before);
-    cnn_json_integer(json, "macs", layer->macs);
-    if (int8) {
-        cnn_json_string(json, "observer", layer->int8.observer);
-        cnn_json_number(json, "scale", (double)layer->int8.scale);
-        cnn_json_number(json, "clipped", layer->int8.clipped);
-        cnn_json_number(json, "sqnr_db", layer->int8.sqnr_db);
-        cnn_json_number(json, "cosine", layer->int8.cosine);
-        cnn_json_bool(json, "dead", layer->int8.dead);
-    }
-    cnn_json_close(json);
-}
-
-static void write_json(const opt_settings *settings, const opt_account *account)
-{
-    cnn_json json;
-    cnn_json_begin(&json, stdout);
-    cnn_json_object(&json, "before");
-    write_figures(&json, first(account));
-    cnn_json_close(&json);
-    cnn_json_object(&json, "after");
-    write_figures(&json, last(account));
-    cnn_json_close(&json);
-    cnn_json_array(&json, "passes");
-    for (int i = 0; i < account->stage_count; i++) {
-        cnn_json_object(&json, NULL);
-        cnn_json_string(&json, "name", account->stages[i].name);
-        write_figures(&json, &account->stages[i].figures);
-        cnn_json_close(&json);
-    }
-    cnn_json_close(&json);
-    cnn_json_array(&json, "layers");
-    for (int i = 0; i < account->layer_count; i++)
-        write_layer(&json, &account->layers[i], settings->int8);
-    cnn_json_close(&json);
-    cnn_json_string(&json, "output", settings->output);
-    cnn_json_integer(&json, "val_images", account->val_images);
-    cnn_json_number(&json, "seconds", account->seconds);
-    cnn_json_end(&json);
-}
-
-/* ---- Text ---- */
 
 static cnn_status print_passes(const opt_account *account)
 {
@@ -221,6 +156,8 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
     double points = 100 * (after->accuracy - before->accuracy);
     printf("; on %d validation images it is right in %.2f %%, %+.2f points.\n", account->val_images,
            100 * after->accuracy, points);
+    if (settings->explain)
+        return; /* the explanation has better advice */
     if (points < -1 && settings->prune > 0)
         printf("That is a lot to lose: train longer with --finetune, or remove less with --prune.\n");
     else if (points < -1)
@@ -228,10 +165,16 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
                settings->observer < 0 || settings->observer == CNN_OBSERVER_AUTO ? "--finetune 1" : "--observer auto");
 }
 
+static void print_explanation(const opt_account *account)
+{
+    putchar('\n');
+    cnn_help_wrap(stdout, account->facts->explanation.data, 0, 0);
+}
+
 cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const opt_account *account)
 {
     if (cli->common.json) {
-        write_json(settings, account);
+        opt_account_json(settings, account, stdout);
         return CNN_OK;
     }
     cnn_status status = CNN_OK;
@@ -243,7 +186,9 @@ cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const op
         status = print_passes(account);
     if (status == CNN_OK)
         print_sentence(settings, account);
-    if (status == CNN_OK && settings->int8)
+    if (status == CNN_OK && settings->explain)
+        print_explanation(account);
+    else if (status == CNN_OK && settings->int8)
         print_int8(settings, account);
     return status;
 }

@@ -30,17 +30,33 @@ typedef struct shrinker {
 /* In the order of opt_structure. */
 static const struct {
     cnn_status (*prune)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
-    const char *of; /* "prune 50 %" of what */
-    bool masks;     /* the model keeps its shapes and gets masks */
+    const char *of;   /* "prune 50 %" of what */
+    const char *unit; /* a share of its ... */
+    bool masks;       /* the model keeps its shapes and gets masks */
 } structures[] = {
-    {cnn_prune_channels, "", false},
-    {cnn_prune_blocks, " in blocks", true},
-    {cnn_prune_weights, " of weights", true},
+    {cnn_prune_channels, "", "channels", false},
+    {cnn_prune_blocks, " in blocks", "weights in blocks", true},
+    {cnn_prune_weights, " of weights", "weights", true},
 };
+
+static int structure_in(const opt_settings *settings)
+{
+    return settings->structure < 0 ? OPT_STRUCTURE_CHANNEL : settings->structure;
+}
 
 static int structure_of(const opt_job *job)
 {
-    return job->settings->structure < 0 ? OPT_STRUCTURE_CHANNEL : job->settings->structure;
+    return structure_in(job->settings);
+}
+
+opt_prune_fn opt_prune_function(const opt_settings *settings)
+{
+    return structures[structure_in(settings)].prune;
+}
+
+const char *opt_prune_unit(const opt_settings *settings)
+{
+    return structures[structure_in(settings)].unit;
 }
 
 /* Prunes to this share of what the model was before the first step. */

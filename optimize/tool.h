@@ -28,6 +28,8 @@ typedef struct opt_settings {
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */
     const char *output;
+    const char *report; /* a path that ends in .json; NULL: none */
+    bool explain;
     const char *input; /* of the operands */
 } opt_settings;
 
@@ -56,13 +58,20 @@ typedef struct opt_account {
     int stage_count;
     opt_layer *layers;
     int layer_count;
-    int val_images; /* accuracies are of these */
-    double seconds; /* all of the work */
+    int val_images;          /* accuracies are of these */
+    double seconds;          /* all of the work */
+    struct opt_facts *facts; /* what reports and --explain tell beside it; NULL when nobody asks (optimize/facts.h) */
 } opt_account;
 
 /* Runs the passes that the settings ask for and writes the model. Free the account with opt_account_free. */
 cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *account);
 void opt_account_free(opt_account *account);
+
+/* Whether a path is that of a report in JSON. */
+bool opt_report_is_json(const char *path);
+
+/* Writes the report that the settings ask for. */
+cnn_status opt_report_save(cnn_cli *cli, const opt_settings *settings, const opt_account *account);
 
 /* Prints the account: tables and one sentence, or with --json one object. */
 cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const opt_account *account);

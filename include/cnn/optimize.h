@@ -28,6 +28,7 @@ typedef struct cnn_prune_options {
     const cnn_model *original; /* channels: the model before the first of several steps, whose channels `ratio` is of
                                   and whose widths count for rounding; NULL: the model itself */
     bool on_the_way;           /* a step before the last: to remove nothing is no failure */
+    const char *only;          /* the one layer that is pruned, with those that share its channels; NULL: all are */
     uint64_t seed;             /* of random, and of taylor's images */
     const cnn_dataset *data;   /* taylor: images to train on (those held out are not used) */
     const char *device;        /* taylor: where its gradients are computed; NULL: automatic */

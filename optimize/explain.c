@@ -1,0 +1,316 @@
+/* What a run did, in plain words: what was removed, what came of it, what suffered most, what to try next. Every
+ * sentence follows from measured facts by the rules below; times are left out, so that the same run gives the same
+ * words.
+ *
+ * A change of accuracy counts as sure when more answers changed one way than the other by over two standard deviations
+ * of a fair coin thrown for each answer that changed: |mended - broken| > 2 sqrt(mended + broken). */
+#include "optimize/facts.h"
+
+#include "cli/units.h"
+
+#include <math.h>
+
+static const double fair_db = 20;      /* of signal to noise: noise is a tenth of the signal's amplitude */
+static const double clear_loss = 0.05; /* points that a step must cost to be named */
+static const double much_more = 1.5;   /* times the median: a layer that stands out */
+static const double enough_pruned = 0.9;
+
+typedef struct teller {
+    const opt_settings *settings;
+    const opt_account *account;
+    const opt_facts *facts;
+    cnn_text *text;
+    const cnn_measurement *before, *after;
+    int advices; /* given so far */
+} teller;
+
+/* ---- What was removed ---- */
+
+static double per_cent(double part, double all)
+{
+    return all > 0 ? 100 * part / all : 0;
+}
+
+static void tell_removed_channels(const teller *t)
+{
+    char lost[CNN_UNIT_BYTES], had[CNN_UNIT_BYTES];
+    const opt_layer *most = &t->account->layers[0];
+    for (int i = 1; i < t->account->layer_count; i++) {
+        const opt_layer *layer = &t->account->layers[i];
+        if (layer->weights_before - layer->weights > most->weights_before - most->weights)
+            most = layer;
+    }
+    cnn_text_append(t->text, "Pruning took %.0f %% of the weights and %.0f %% of the multiply-accumulates",
+                    per_cent((double)(t->before->weights - t->after->weights), (double)t->before->weights),
+                    per_cent((double)(t->before->macs - t->after->macs), (double)t->before->macs));
+    if (t->account->layer_count > 1)
+        cnn_text_append(t->text, "; %s lost most, %s of %s weights", most->name,
+                        cnn_format_count(lost, most->weights_before - most->weights),
+                        cnn_format_count(had, most->weights_before));
+}
+
+static void tell_removed_weights(const teller *t)
+{
+    int64_t elements = 0, nonzeros = 0;
+    for (int i = 0; i < t->account->layer_count; i++) {
+        elements += t->account->layers[i].elements;
+        nonzeros += t->account->layers[i].nonzeros;
+    }
+    cnn_text_append(t->text, "Of the weights %.0f %% are 0 now%s",
+                    per_cent((double)(elements - nonzeros), (double)elements),
+                    t->settings->structure == OPT_STRUCTURE_BLOCK ? ", most of them in whole blocks" : "");
+}
+
+static void tell_removed(const teller *t)
+{
+    char from[CNN_UNIT_BYTES], to[CNN_UNIT_BYTES], part[CNN_UNIT_BYTES];
+    const bool int8 = t->settings->int8;
+    if (t->settings->prune > 0) {
+        (t->settings->structure > OPT_STRUCTURE_CHANNEL ? tell_removed_weights : tell_removed_channels)(t);
+        cnn_text_append(t->text, int8 ? "; what is left became 8-bit integers. " : ". ");
+    } else {
+        cnn_text_append(t->text, int8 ? "Nothing was removed: weights and activations became 8-bit integers. "
+                                      : "Nothing was removed. ");
+    }
+    int largest = 0;
+    for (int i = 1; i < t->account->layer_count; i++)
+        if (t->facts->layers[i].bytes > t->facts->layers[largest].bytes)
+            largest = i;
+    cnn_text_append(t->text, "The file went from %s to %s", cnn_format_bytes(from, t->before->file_bytes),
+                    cnn_format_bytes(to, t->after->file_bytes));
+    if (t->account->layer_count > 1)
+        cnn_text_append(t->text, ", of which %s takes %s", t->account->layers[largest].name,
+                        cnn_format_bytes(part, t->facts->layers[largest].bytes));
+    cnn_text_append(t->text, ". ");
+}
+
+/* ---- What came of it ---- */
+
+static double points(const teller *t)
+{
+    return 100 * (t->after->accuracy - t->before->accuracy);
+}
+
+static bool is_sure(const opt_facts *facts)
+{
+    const double difference = fabs((double)facts->mended - facts->broken);
+    return difference > 2 * sqrt((double)facts->mended + facts->broken);
+}
+
+static bool is_sure_loss(const teller *t)
+{
+    return points(t) < 0 && is_sure(t->facts);
+}
+
+static void tell_accuracy(const teller *t)
+{
+    const opt_facts *facts = t->facts;
+    char images[CNN_UNIT_BYTES];
+    if (facts->images == 0) {
+        cnn_text_append(t->text, "No images were held out, so nothing is known of its accuracy. ");
+        return;
+    }
+    cnn_text_append(t->text, "On %s validation images the accuracy went from %.2f to %.2f %% (%+.2f points): ",
+                    cnn_format_count(images, facts->images), 100 * t->before->accuracy, 100 * t->after->accuracy,
+                    points(t));
+    if (facts->broken + facts->mended + facts->other == 0)
+        cnn_text_append(t->text, "every answer is the same. ");
+    else
+        cnn_text_append(t->text, "%d answers became wrong and %d right%s. ", (int)facts->broken, (int)facts->mended,
+                        is_sure(facts) ? "" : ", a difference that chance alone can make");
+}
+
+/* ---- What suffered most ---- */
+
+/* The pass that cost most accuracy; NULL: none cost enough to be named. */
+static const opt_stage *costliest(const opt_account *account, double *cost)
+{
+    const opt_stage *worst = NULL;
+    *cost = clear_loss;
+    for (int i = 1; i < account->stage_count; i++) {
+        double lost = 100 * (account->stages[i - 1].figures.accuracy - account->stages[i].figures.accuracy);
+        if (lost > *cost) {
+            *cost = lost;
+            worst = &account->stages[i];
+        }
+    }
+    return worst;
+}
+
+static const cnn_quantize_row *least_exact(const opt_account *account)
+{
+    const cnn_quantize_row *worst = NULL;
+    for (int i = 0; i < account->layer_count; i++) {
+        const cnn_quantize_row *row = &account->layers[i].int8;
+        if (row->layer[0] && !row->dead && (!worst || row->sqnr_db < worst->sqnr_db))
+            worst = row;
+    }
+    return worst;
+}
+
+/* The layer that a trial changes most; *over: how many times the median that is. -1: it applies to no two layers. */
+static int most_sensitive(const teller *t, int trial, double *over)
+{
+    int worst = -1, count = 0;
+    for (int i = 0; i < t->account->layer_count; i++) {
+        const cnn_effect *effect = &t->facts->layers[i].effect[trial];
+        count += effect->applies;
+        if (effect->applies && (worst < 0 || effect->logit_error > t->facts->layers[worst].effect[trial].logit_error))
+            worst = i;
+    }
+    if (count < 2)
+        return -1;
+    const double largest = t->facts->layers[worst].effect[trial].logit_error;
+    double median = largest;
+    for (int i = 0; i < t->account->layer_count; i++) {
+        const cnn_effect *one = &t->facts->layers[i].effect[trial];
+        int below = 0;
+        for (int j = 0; one->applies && j < t->account->layer_count; j++)
+            below += t->facts->layers[j].effect[trial].applies &&
+                     t->facts->layers[j].effect[trial].logit_error < one->logit_error;
+        if (one->applies && below == (count - 1) / 2)
+            median = one->logit_error;
+    }
+    *over = median > 0 ? largest / median : 1;
+    return worst;
+}
+
+enum { PRUNING_TRIAL = 2 };
+
+static void tell_worst(const teller *t)
+{
+    double cost, over;
+    const opt_stage *stage = costliest(t->account, &cost);
+    const cnn_quantize_row *row = t->settings->int8 ? least_exact(t->account) : NULL;
+    const int pruned = t->settings->prune > 0 ? most_sensitive(t, PRUNING_TRIAL, &over) : -1;
+    if (stage)
+        cnn_text_append(t->text, "The pass that cost most was '%s', %.2f points%s. ", stage->name, cost,
+                        points(t) > -clear_loss ? ", all won back since" : "");
+    if (pruned >= 0)
+        cnn_text_append(t->text, "Pruned alone, %s changes the scores most, by %.1f %%. ",
+                        t->account->layers[pruned].name,
+                        100 * t->facts->layers[pruned].effect[PRUNING_TRIAL].logit_error);
+    if (row && isfinite(row->sqnr_db))
+        cnn_text_append(t->text, "INT8 is least exact in %s, with %.1f dB of signal to noise%s. ", row->layer,
+                        row->sqnr_db, row->sqnr_db < fair_db ? ", where 20 and more are fine" : ", which is fine");
+    for (int i = 0; i < t->account->layer_count; i++)
+        if (t->account->layers[i].int8.dead)
+            cnn_text_append(t->text, "%s gives nothing but zeros and could as well be missing. ",
+                            t->account->layers[i].name);
+}
+
+/* ---- What to try next ---- */
+
+enum { MOST_ADVICES = 2 };
+
+/* Begins an advice; false when there are enough. */
+static bool advise(teller *t)
+{
+    if (t->advices >= MOST_ADVICES)
+        return false;
+    cnn_text_append(t->text, t->advices == 0 ? "Next, " : "; or ");
+    t->advices++;
+    return true;
+}
+
+static double epochs_of(const opt_settings *settings)
+{
+    return settings->finetune >= 0 ? settings->finetune : settings->prune > 0 ? 1 : 0;
+}
+
+/* Points that the last pass cost, when that was INT8. */
+static double int8_cost(const teller *t)
+{
+    const int stages = t->account->stage_count;
+    if (!t->settings->int8 || stages < 2)
+        return 0;
+    return 100 * (t->account->stages[stages - 2].figures.accuracy - t->after->accuracy);
+}
+
+static void repair_int8(teller *t)
+{
+    const opt_settings *settings = t->settings;
+    if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO) {
+        if (advise(t))
+            cnn_text_append(t->text, "let --observer auto find each layer's range");
+    } else if (settings->bias_correction == 0) {
+        if (advise(t))
+            cnn_text_append(t->text, "leave --bias-correction on");
+    }
+}
+
+static void repair_pruning(teller *t)
+{
+    double over = 1;
+    const opt_settings *settings = t->settings;
+    const int sensitive = most_sensitive(t, PRUNING_TRIAL, &over);
+    const double epochs = epochs_of(settings);
+    if (epochs < 1) {
+        if (advise(t))
+            cnn_text_append(t->text, "train after pruning with --finetune 1 or more");
+    } else if (advise(t)) {
+        cnn_text_append(t->text, "raise --finetune to %g", ceil(3 * epochs));
+    }
+    if (!settings->global && sensitive >= 0 && over > much_more) {
+        if (advise(t))
+            cnn_text_append(t->text, "take --global, which prunes less where it hurts, as in %s",
+                            t->account->layers[sensitive].name);
+    } else if (settings->schedule <= OPT_SCHEDULE_ONE_SHOT && settings->prune > 0.5) {
+        if (advise(t))
+            cnn_text_append(t->text, "prune in steps with --prune-schedule iterative");
+    } else if (advise(t)) {
+        cnn_text_append(t->text, "lower --prune");
+    }
+}
+
+static void repair(teller *t)
+{
+    if (t->settings->int8 && int8_cost(t) > -points(t) / 2)
+        repair_int8(t);
+    if (t->settings->prune > 0)
+        repair_pruning(t);
+    else if (epochs_of(t->settings) == 0 && advise(t))
+        cnn_text_append(t->text, "train a little before quantizing, with --finetune 1");
+}
+
+/* Nothing was lost for sure: how to go further. */
+static void go_on(teller *t)
+{
+    const opt_settings *settings = t->settings;
+    if (!settings->int8 && advise(t))
+        cnn_text_append(t->text, "add --int8, which makes a byte of each weight and the CPU faster");
+    if (settings->prune <= 0 && advise(t))
+        cnn_text_append(t->text, "add --prune 0.5, which takes half of the channels");
+    else if (settings->prune < enough_pruned && advise(t))
+        cnn_text_append(t->text, "prune more, with --prune %.2g", settings->prune + (1 - settings->prune) / 2);
+}
+
+static void tell_next(teller *t)
+{
+    const opt_settings *settings = t->settings;
+    if (t->facts->images > 0 && is_sure_loss(t))
+        repair(t);
+    else if (t->facts->images > 0)
+        go_on(t);
+    if (settings->prune > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && advise(t))
+        cnn_text_append(t->text,
+                        "for speed take --structure block or channel: single zeros are computed like other numbers");
+    if (settings->prune > 0 && settings->structure > OPT_STRUCTURE_CHANNEL && settings->pack != CNN_PACK_SMALLEST &&
+        advise(t))
+        cnn_text_append(t->text, "for the smallest file add --pack smallest");
+    if (t->advices > 0)
+        cnn_text_append(t->text, ".");
+}
+
+void opt_explain(const opt_settings *settings, const opt_account *account, const opt_facts *facts, cnn_text *text)
+{
+    teller t = {.settings = settings, .account = account, .facts = facts, .text = text};
+    t.before = &account->stages[0].figures;
+    t.after = &account->stages[account->stage_count - 1].figures;
+    tell_removed(&t);
+    tell_accuracy(&t);
+    tell_worst(&t);
+    tell_next(&t);
+    if (!text->failed && text->length > 0 && text->data[text->length - 1] == ' ')
+        text->data[--text->length] = '\0';
+}
