@@ -6,7 +6,7 @@
  *   rows = im2col(chunk); for each two panels of the range: sums = rows * weights; outputs = formula(sums)
  *
  * Sums are exact, so that neither cut can change a result. Threads take items from a counter. Each has its own scratch;
- * as many lanes share the work as there were threads when the kernel was made. */
+ * as many lanes share the work as there were threads when the kernel was made, one alone when there is little. */
 #include "kernels/cpu/conv_i8.h"
 
 #include "kernels/cpu/pack_i8.h"
@@ -289,7 +289,8 @@ static void plan(conv_i8 *kernel)
     const cnn_i8_conv *conv = &kernel->conv;
     const int64_t windows = (int64_t)conv->n * conv->out_h * conv->out_w;
     const int32_t pairs = divide_up(kernel->packed.panels, CNN_I8_PANELS);
-    kernel->lanes = kernel->base.device->host->threads();
+    kernel->lanes = cnn_cpu_lanes_i8(kernel->base.device->host,
+                                     windows * conv->pool * conv->pool * cnn_i8_conv_depth(conv) * conv->k);
     kernel->chunk = chunk_windows(kernel);
     if (kernel->chunk > windows)
         kernel->chunk = (int32_t)windows;

@@ -14,6 +14,14 @@ void cnn_cpu_finish_i8(const cnn_cpu_gemm_i8 *gemm, const cnn_op_desc *desc, voi
 /* Writes 0 to the padding channels of those pixels. */
 void cnn_cpu_clear_padding_i8(const cnn_tensor_desc *dst, void *data, int64_t first, int64_t count);
 
+/* How many threads share `products`: to wake another one for a few microseconds takes longer than they do. */
+static inline int32_t cnn_cpu_lanes_i8(const cnn_host *host, int64_t products)
+{
+    enum { LEAST_PRODUCTS = 1 << 18 }; /* of a thread, a microsecond or two */
+    const int64_t lanes = products / LEAST_PRODUCTS + 1, threads = host->threads();
+    return (int32_t)(lanes < threads ? lanes : threads);
+}
+
 /* CONV without im2col, and CONV and LINEAR with zero blocks: conv_i8_direct.c. */
 bool cnn_cpu_conv_i8_direct_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
 cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);

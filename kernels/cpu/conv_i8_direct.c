@@ -4,6 +4,10 @@
  * each pair of panels, output row by output row: sums of the row's tiles, maxima of pooling windows, the formula. A
  * linear layer is a 1x1 convolution over lines of pixels, a tile each, which are its images.
  *
+ * Few input channels would leave groups half empty. There a line of the filter, its S*C weights, counts as the channels
+ * of a filter one column wide: the planes then hold for each pixel of a line the bytes that its line of the filter
+ * sees, padding included, at any stride.
+ *
  * Sums are exact, so that no cut changes a result. */
 #include "kernels/cpu/conv_i8.h"
 
@@ -28,7 +32,8 @@ static const cnn_cpu_direct_i8 *tiles_of(cnn_cpu_isa isa)
 }
 
 enum {
-    LEAST_CHANNELS = 8,        /* of dense convolutions: fewer leave groups half empty */
+    LEAST_CHANNELS = 8,        /* of dense convolutions: fewer leave groups half empty, and go by lines of the filter */
+    MOST_SPARE = 4,            /* one part in so many of the bytes that a pixel sees of a line may be added */
     PLANES_BYTES = 512 * 1024, /* most of an image, which is read once for each pair of panels, from L2 */
     ITEMS_PER_LANE = 4,
     PIXEL_ZERO = 0x80
@@ -39,9 +44,12 @@ typedef struct direct_i8 {
     const cnn_cpu_direct_i8 *tiles;
     const cnn_cpu_gemm_i8 *gemm; /* for the formulas */
     bool linear, blocks, pools;
+    bool by_lines;                  /* of the filter */
+    cnn_tensor_desc weight;         /* as they are packed */
     int32_t images, h, w, channels; /* of a linear layer: lines of pixels, 1, images in a line, 1 tap's channels */
     int32_t k, r, s, pad, out_h, out_w, pool, pool_stride, windows_h, windows_w;
-    int32_t spots; /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
+    int32_t side, stride; /* columns of padding in the planes; output rows step by so many lines */
+    int32_t spots;        /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
     int32_t pairs;
     cnn_i8_direct packed;
     size_t line_bytes, plane_bytes, above_bytes, planes_bytes;
@@ -103,18 +111,57 @@ static int32_t line_first(const direct_i8 *kernel, int32_t image)
     return (int32_t)((int64_t)n * image / kernel->images);
 }
 
+/* What output pixel q of a line sees of it, for each of them: S*C bytes, the first of them beside the image perhaps. */
+static void fill_line(const direct_i8 *kernel, const int8_t *line, int32_t stride, uint8_t *dst)
+{
+    const int32_t channels = kernel->base.base.desc.arg[CNN_ARG_SRC].c_pad, seen = kernel->channels;
+    const int32_t end = kernel->base.base.desc.arg[CNN_ARG_SRC].w * channels;
+    const int32_t groups = kernel->packed.groups;
+    for (int32_t q = 0; q < kernel->w; q++, dst += CNN_I8_GROUP) {
+        const int32_t first = (q * stride - kernel->pad) * channels;
+        for (int32_t g = 0; g < groups; g++) {
+            const int32_t from = first + g * CNN_I8_GROUP;
+            uint32_t bytes = 0;
+            if (from >= 0 && from + CNN_I8_GROUP <= end) {
+                memcpy(&bytes, line + from, sizeof bytes);
+            } else {
+                uint8_t some[CNN_I8_GROUP] = {0};
+                for (int32_t i = 0; i < CNN_I8_GROUP && g * CNN_I8_GROUP + i < seen; i++)
+                    some[i] = from + i >= 0 && from + i < end ? (uint8_t)line[from + i] : 0;
+                memcpy(&bytes, some, sizeof bytes);
+            }
+            bytes ^= 0x80808080u;
+            memcpy(dst + (size_t)g * kernel->plane_bytes, &bytes, sizeof bytes);
+        }
+    }
+}
+
+static void fill_lines(const direct_job *job, int32_t image, uint8_t *planes)
+{
+    const direct_i8 *kernel = job->kernel;
+    const cnn_tensor_desc *src = &kernel->base.base.desc.arg[CNN_ARG_SRC];
+    const size_t line = (size_t)src->w * (size_t)src->c_pad;
+    const int8_t *from = (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)image * (size_t)src->h * line;
+    for (int32_t y = 0; y < kernel->h; y++, from += line, planes += kernel->line_bytes)
+        fill_line(kernel, from, kernel->stride, planes);
+}
+
 static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
 {
     const direct_i8 *kernel = job->kernel;
+    if (kernel->by_lines) {
+        fill_lines(job, image, planes);
+        return;
+    }
     const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels;
     const int64_t first = kernel->linear ? line_first(kernel, image) : (int64_t)image * kernel->h * kernel->w;
     const int32_t width = kernel->linear ? line_first(kernel, image + 1) - line_first(kernel, image) : kernel->w;
     const int8_t *src = (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)first * pixel_bytes;
-    if (kernel->pad > 0)
+    if (kernel->side > 0)
         memset(planes, PIXEL_ZERO, kernel->planes_bytes);
     for (int32_t y = 0; y < kernel->h; y++)
         for (int32_t x = 0; x < width; x++, src += pixel_bytes)
-            put_pixel(kernel, src, planes + (size_t)y * kernel->line_bytes + (size_t)(x + kernel->pad) * CNN_I8_GROUP);
+            put_pixel(kernel, src, planes + (size_t)y * kernel->line_bytes + (size_t)(x + kernel->side) * CNN_I8_GROUP);
 }
 
 /* ---- One output row ---- */
@@ -127,7 +174,7 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
     const int32_t first = row->top * kernel->s, taps = kernel->r * kernel->s;
     int32_t *start = row->own->start + (size_t)x * CNN_I8_SUMS;
     cnn_i8_tile tile = {
-        .x = row->own->above + (size_t)y * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
+        .x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
         .line_bytes = kernel->line_bytes,
         .plane_bytes = kernel->plane_bytes,
         .rows = row->bottom - row->top,
@@ -138,8 +185,8 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
         .offset = packed->offset,
         .top = row->top,
         .all_rows = kernel->r,
-        .left = kernel->pad - x,
-        .right = x + pixels - 1 + kernel->s - kernel->pad - kernel->w,
+        .left = kernel->side - x,
+        .right = x + pixels - 1 + kernel->s - kernel->side - kernel->w,
         .pixels = pixels,
         .panels = row->panels,
         .start = start,
@@ -166,8 +213,9 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
 static void run_row(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
 {
     const int32_t tiles = (row->width + kernel->tiles->tile - 1) / kernel->tiles->tile;
-    const int32_t top = kernel->pad > y ? kernel->pad - y : 0;
-    const int32_t bottom = kernel->h + kernel->pad - y < kernel->r ? kernel->h + kernel->pad - y : kernel->r;
+    const int32_t line = y * kernel->stride - kernel->pad; /* that filter row 0 meets */
+    const int32_t top = line < 0 ? -line : 0;
+    const int32_t bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r;
     const bool fresh = top != row->top || bottom != row->bottom;
     row->top = top;
     row->bottom = bottom;
@@ -274,6 +322,9 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->linear = desc->op == CNN_OP_LINEAR; /* whose windows are one pixel */
     const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) && desc->op != CNN_OP_LINEAR;
     kernel->blocks = weight->structure == CNN_BLOCK_16X4;
+    kernel->by_lines = !kernel->linear && !kernel->blocks && src->c_pad < LEAST_CHANNELS;
+    kernel->weight = *weight;
+    kernel->stride = 1;
     kernel->channels = src->c_pad;
     kernel->k = weight->n;
     kernel->pools = pool;
@@ -292,19 +343,29 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
         kernel->w = src->w;
         kernel->r = weight->h;
         kernel->s = weight->w;
-        kernel->pad = desc->pad;
-        kernel->out_h = cnn_window_count(src->h, weight->h, 1, desc->pad);
-        kernel->out_w = cnn_window_count(src->w, weight->w, 1, desc->pad);
+        kernel->pad = kernel->side = desc->pad;
+        kernel->out_h = cnn_window_count(src->h, weight->h, desc->stride, desc->pad);
+        kernel->out_w = cnn_window_count(src->w, weight->w, desc->stride, desc->pad);
         kernel->spots = 1;
     }
+}
+
+/* The convolution as one with a filter one column wide. */
+static void go_by_lines(direct_i8 *kernel)
+{
+    kernel->stride = kernel->base.base.desc.stride;
+    kernel->channels = kernel->weight.c = kernel->weight.c_pad = kernel->s * kernel->channels;
+    kernel->weight.w = kernel->s = 1;
+    kernel->side = 0;
+    kernel->w = kernel->out_w;
 }
 
 static void choose_memory(direct_i8 *kernel)
 {
     cnn_i8_direct *packed = &kernel->packed;
-    kernel->line_bytes = (size_t)(kernel->w + 2 * kernel->pad) * CNN_I8_GROUP;
+    kernel->line_bytes = (size_t)(kernel->w + 2 * kernel->side) * CNN_I8_GROUP;
     kernel->plane_bytes = (size_t)kernel->h * kernel->line_bytes;
-    packed->weight = &kernel->base.base.desc.arg[CNN_ARG_WEIGHT];
+    packed->weight = &kernel->weight;
     packed->rows = kernel->r;
     packed->columns = kernel->s;
     packed->line_bytes = kernel->line_bytes;
@@ -325,7 +386,9 @@ static void choose_memory(direct_i8 *kernel)
 /* Cuts the work into items. */
 static void choose_items(direct_i8 *kernel)
 {
-    kernel->lanes = kernel->base.device->host->threads();
+    const int64_t pixels = (int64_t)kernel->images * kernel->out_h * kernel->out_w;
+    kernel->lanes = cnn_cpu_lanes_i8(kernel->base.device->host,
+                                     pixels * kernel->r * kernel->s * kernel->channels * kernel->spots * kernel->k);
     const int64_t wanted = (int64_t)kernel->lanes * ITEMS_PER_LANE;
     int32_t ranges = kernel->lanes > 1 ? divide_up(wanted, kernel->images) : 1;
     ranges = ranges < kernel->pairs ? ranges : kernel->pairs;
@@ -344,6 +407,8 @@ cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *de
     kernel->tiles = tiles_of(device->isa);
     kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
     read_shape(kernel, desc);
+    if (kernel->by_lines)
+        go_by_lines(kernel);
     choose_memory(kernel);
     choose_items(kernel);
     kernel->base.base.workspace_bytes = (size_t)kernel->lanes * kernel->lane_bytes;
@@ -368,10 +433,18 @@ bool cnn_cpu_conv_i8_direct_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char
         return cnn_refuse(why, "weights change");
     if (desc->op == CNN_OP_LINEAR)
         return blocks || cnn_refuse(why, "the weights are dense");
-    if (desc->stride != 1 || desc->pad >= weight->h || desc->pad >= weight->w)
-        return cnn_refuse(why, "only stride 1, and less padding than the filter's size");
-    if (src->c_pad < LEAST_CHANNELS && !blocks)
-        return cnn_refuse(why, "fewer than %d channels", (int)LEAST_CHANNELS);
-    const int64_t bytes = (int64_t)src->h * (src->w + 2 * desc->pad) * (src->c_pad + CNN_I8_GROUP);
+    if (desc->pad >= weight->h || desc->pad >= weight->w)
+        return cnn_refuse(why, "only less padding than the filter's size");
+    const bool by_lines = src->c_pad < LEAST_CHANNELS && !blocks;
+    if (!by_lines && desc->stride != 1)
+        return cnn_refuse(why, "only stride 1");
+    if (by_lines && (src->c_pad != src->c || weight->c_pad != weight->c))
+        return cnn_refuse(why, "few channels, and padding channels among them");
+    const int32_t seen = weight->w * src->c_pad;
+    if (by_lines && divide_up(seen, CNN_I8_GROUP) * CNN_I8_GROUP > seen + seen / MOST_SPARE)
+        return cnn_refuse(why, "lines of the filter leave too much of their last group empty");
+    const int64_t width =
+        by_lines ? cnn_window_count(src->w, weight->w, desc->stride, desc->pad) : src->w + 2 * desc->pad;
+    const int64_t bytes = src->h * width * ((by_lines ? weight->w : 1) * src->c_pad + CNN_I8_GROUP);
     return bytes <= PLANES_BYTES || cnn_refuse(why, "an image of more than %d KiB", PLANES_BYTES / 1024);
 }
