@@ -9,6 +9,7 @@
 #include "core/layers.h"
 #include "core/memory.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,9 +101,12 @@ cnn_status opt_measure(opt_job *job, const char *format, ...)
         return status;
     job->account->stage_count++;
     char bytes[CNN_UNIT_BYTES];
-    cnn_message_notice(job->cli, "%s: %.2f %% of the validation images right, %s, %.3g ms per image", stage->name,
-                       100 * stage->figures.accuracy, cnn_format_bytes(bytes, stage->figures.file_bytes),
-                       stage->figures.ms_per_image);
+    cnn_format_bytes(bytes, stage->figures.file_bytes);
+    if (isnan(stage->figures.accuracy))
+        cnn_message_notice(job->cli, "%s: %s, %.3g ms per image", stage->name, bytes, stage->figures.ms_per_image);
+    else
+        cnn_message_notice(job->cli, "%s: %.2f %% of the validation images right, %s, %.3g ms per image", stage->name,
+                           100 * stage->figures.accuracy, bytes, stage->figures.ms_per_image);
     return CNN_OK;
 }
 

@@ -154,6 +154,8 @@ static int most_sensitive(const teller *t, int trial, double *over)
     int worst = -1, count = 0;
     for (int i = 0; i < t->account->layer_count; i++) {
         const cnn_effect *effect = &t->facts->layers[i].effect[trial];
+        if (effect->applies && !isfinite(effect->logit_error)) /* of a model without scores */
+            return -1;
         count += effect->applies;
         if (effect->applies && (worst < 0 || effect->logit_error > t->facts->layers[worst].effect[trial].logit_error))
             worst = i;

@@ -10,7 +10,7 @@
 enum {
     OPT_MOST_PICTURES = 24,
     OPT_MOST_TRIALS = 3,
-    OPT_TRIAL_IMAGES = 512,  /* of the validation images */
+    OPT_TRIAL_IMAGES = 320,  /* of the validation images; whole batches */
     OPT_PRUNE_PER_CENT = 50, /* what layers are pruned by for comparison when the run prunes nothing */
     OPT_DEVICE_BYTES = 128
 };
@@ -97,7 +97,8 @@ void opt_explain(const opt_settings *settings, const opt_account *account, const
 /* What cnn-opt --json prints: the account. */
 void opt_account_json(const opt_settings *settings, const opt_account *account, FILE *out);
 
-/* The account and the facts as JSON. */
+/* The two forms of a report: the account and the facts. */
+cnn_status opt_report_html(const opt_settings *settings, const opt_account *account, cnn_text *text);
 cnn_status opt_report_json(const opt_settings *settings, const opt_account *account, FILE *out);
 
 #endif

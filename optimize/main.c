@@ -165,8 +165,8 @@ static const cnn_option options[] = {
      .argument = "FILE",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(opt_settings, report),
-     .help = "write what was done and what came of it to FILE.json: passes, layers, how much each layer bears, the "
-             "pictures that are answered otherwise than before"},
+     .help = "write what was done and what came of it: FILE.html is a page with tables, charts, what each layer bears, "
+             "and the pictures that are answered otherwise than before; FILE.json holds the same for programs"},
     {.name = "explain",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, explain),
@@ -180,7 +180,7 @@ static const cnn_example examples[] = {
     {"cnn-opt --int8 -o small.cnn big.cnn", "only quantize: no training, done in seconds"},
     {"cnn-opt --prune 0.7 --global --finetune 3 --amp", "prune hard and train longer in mixed precision"},
     {"cnn-opt --prune 0.75 --structure block --int8", "keep all channels, and a quarter of the weights in blocks"},
-    {"cnn-opt --prune 0.5 --int8 --report report.json", "the same as the first, and write what it did"},
+    {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
     {NULL, NULL}};
 
 static const cnn_tool tool = {
@@ -202,8 +202,8 @@ static cnn_status check(const opt_settings *settings)
     cnn_status status = CNN_OK;
     if (settings->prune <= 0 && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
-    if (settings->report && !opt_report_is_json(settings->report))
-        CNN_FAIL(CNN_ERR_USAGE, "--report writes a .json file; '%.200s' does not end in that", settings->report);
+    if (settings->report && !opt_report_is_html(settings->report) && !opt_report_is_json(settings->report))
+        CNN_FAIL(CNN_ERR_USAGE, "--report writes .html or .json; '%.200s' ends in neither", settings->report);
     if (settings->report && strcmp(settings->report, settings->output) == 0)
         CNN_FAIL(CNN_ERR_USAGE, "--report and --output name the same file, '%.200s'", settings->output);
     const char *how = settings->global            ? "--global"

@@ -6,6 +6,7 @@
 #include "cli/message.h"
 #include "cli/table.h"
 #include "cli/units.h"
+#include "optimize/html.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,12 +29,18 @@ static cnn_status print_passes(const opt_account *account)
     for (int i = 0; i < account->stage_count; i++) {
         const cnn_measurement *figures = &account->stages[i].figures;
         cnn_table_cell(&table, "%s", account->stages[i].name);
-        cnn_table_cell(&table, "%.2f %%", 100 * figures->accuracy);
+        if (isnan(figures->accuracy))
+            cnn_table_cell(&table, "-");
+        else
+            cnn_table_cell(&table, "%.2f %%", 100 * figures->accuracy);
         cnn_table_cell(&table, "%s", cnn_format_bytes(text, figures->file_bytes));
         cnn_table_cell(&table, "%s", cnn_format_count(text, figures->weights));
         cnn_table_cell(&table, "%s", cnn_format_count(text, figures->macs));
         cnn_table_cell(&table, "%.3g", figures->ms_per_image);
-        cnn_table_cell(&table, "%.0f", figures->images_per_s);
+        if (isnan(figures->images_per_s))
+            cnn_table_cell(&table, "-");
+        else
+            cnn_table_cell(&table, "%.0f", figures->images_per_s);
     }
     return cnn_table_end(&table, stdout);
 }
@@ -93,16 +100,6 @@ static cnn_status print_layers(const opt_settings *settings, const opt_account *
     return cnn_table_end(&table, stdout);
 }
 
-/* "16 times smaller", "a quarter larger" would be too clever: a factor, and in which direction. */
-static void describe_factor(char *text, size_t bytes, double before, double after, const char *less, const char *more)
-{
-    double factor = before / after;
-    if (factor >= 1)
-        snprintf(text, bytes, "%.*f times %s", factor < 10 ? 1 : 0, factor, less);
-    else
-        snprintf(text, bytes, "%.1f times %s", 1 / factor, more);
-}
-
 /* Below this, noise is a tenth of the signal's amplitude and more. */
 static const double fair_db = 20;
 
@@ -145,9 +142,9 @@ static void print_int8(const opt_settings *settings, const opt_account *account)
 static void print_sentence(const opt_settings *settings, const opt_account *account)
 {
     const cnn_measurement *before = first(account), *after = last(account);
-    char size[48], speed[48];
-    describe_factor(size, sizeof size, (double)before->file_bytes, (double)after->file_bytes, "smaller", "larger");
-    describe_factor(speed, sizeof speed, before->ms_per_image, after->ms_per_image, "faster", "slower");
+    char size[OPT_FACTOR_BYTES], speed[OPT_FACTOR_BYTES];
+    opt_format_factor(size, (double)before->file_bytes, (double)after->file_bytes, "smaller", "larger");
+    opt_format_factor(speed, before->ms_per_image, after->ms_per_image, "faster", "slower");
     printf("\n%s is %s and %s than %s", settings->output, size, speed, settings->input);
     if (isnan(before->accuracy)) {
         printf("; no images were held out to tell its accuracy.\n");

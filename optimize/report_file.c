@@ -1,4 +1,4 @@
-/* Writing a report. */
+/* Writing a report: its form is that of the name's ending. */
 #include "optimize/facts.h"
 
 #include "cli/interrupt.h"
@@ -22,6 +22,11 @@ bool opt_report_is_json(const char *path)
     return ends_in(path, ".json");
 }
 
+bool opt_report_is_html(const char *path)
+{
+    return ends_in(path, ".html");
+}
+
 static cnn_status write_json(const opt_settings *settings, const opt_account *account, char **data, size_t *bytes)
 {
     FILE *out = open_memstream(data, bytes);
@@ -34,12 +39,21 @@ static cnn_status write_json(const opt_settings *settings, const opt_account *ac
     return status;
 }
 
+static cnn_status write_html(const opt_settings *settings, const opt_account *account, char **data, size_t *bytes)
+{
+    cnn_text text = {0};
+    cnn_status status = opt_report_html(settings, account, &text);
+    *data = text.data;
+    *bytes = text.length;
+    return status;
+}
+
 cnn_status opt_report_save(cnn_cli *cli, const opt_settings *settings, const opt_account *account)
 {
     cnn_status status = CNN_OK;
     char *data = NULL, size[CNN_UNIT_BYTES];
     size_t bytes = 0;
-    CNN_TRY(write_json(settings, account, &data, &bytes));
+    CNN_TRY((opt_report_is_json(settings->report) ? write_json : write_html)(settings, account, &data, &bytes));
     cnn_interrupt_hold(NULL); /* Ctrl-C now would leave a temporary file */
     status = cnn_save_file(settings->report, data, bytes);
     cnn_interrupt_release();

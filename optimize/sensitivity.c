@@ -157,7 +157,7 @@ static cnn_effect compare(const scan *s)
         error += (y - x) * (y - x);
         signal += x * x;
     }
-    effect.logit_error = sqrt(error / signal);
+    effect.logit_error = error > 0 ? sqrt(error / signal) : 0;
     return effect;
 }
 

@@ -28,7 +28,7 @@ typedef struct opt_settings {
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */
     const char *output;
-    const char *report; /* a path that ends in .json; NULL: none */
+    const char *report; /* a path that ends in .html or .json; NULL: none */
     bool explain;
     const char *input; /* of the operands */
 } opt_settings;
@@ -67,8 +67,9 @@ typedef struct opt_account {
 cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *account);
 void opt_account_free(opt_account *account);
 
-/* Whether a path is that of a report in JSON. */
+/* Whether a path is that of a report in JSON; of one in HTML. */
 bool opt_report_is_json(const char *path);
+bool opt_report_is_html(const char *path);
 
 /* Writes the report that the settings ask for. */
 cnn_status opt_report_save(cnn_cli *cli, const opt_settings *settings, const opt_account *account);

@@ -1,12 +1,14 @@
 """Checks what cnn-opt --report wrote. Standard library only.
 
     check_report.py json REPORT MODEL        the keys of docs/report.md, and sums that must agree; MODEL: the file made
+    check_report.py html PAGE TEXT...        well-formed XML that needs nothing else and shows each TEXT
     check_report.py same REPORT REPORT       two runs of a command: all is equal but the times
 """
 import base64
 import json
 import struct
 import sys
+import xml.etree.ElementTree as tree
 import zlib
 
 
@@ -103,12 +105,54 @@ def check_json(path, model):
     check_answers(report)
 
 
+MOST_BYTES = 300_000
+
+
+def check_html(path, *texts):
+    """ElementTree knows no entity but XML's own and stops at the first tag that is not closed."""
+    with open(path, encoding="utf-8") as file:
+        page = file.read()
+    check(page.startswith("<!DOCTYPE html>\n"), "it does not begin as HTML does")
+    check(len(page.encode()) < MOST_BYTES, f"{len(page)} bytes are too many")
+    root = tree.fromstring(page)
+    for element in root.iter():
+        check(element.tag not in ("script", "link", "iframe", "object", "embed"), f"there is a <{element.tag}>")
+        check(not any(name.startswith("on") for name in element.attrib), "there is a handler of events")
+        check("href" not in element.attrib, "there is a link")
+        if "src" in element.attrib:
+            check(element.tag == "img" and element.get("alt"), "a picture has no description")
+            kind, data = element.get("src").split(",", 1)
+            check(kind == "data:image/png;base64", "a picture is not inside")
+            pixels_of(base64.b64decode(data, validate=True))
+            del element.attrib["src"]
+        if element.tag == "svg":
+            check(element.get("aria-label") or element.get("aria-hidden"), "a chart has no description")
+    for outside in "http:", "https:", "//", "@import", "url(", "javascript":
+        check(outside not in tree.tostring(root, encoding="unicode"), f"'{outside}' refers to something outside")
+    words = "".join(root.itertext())
+    check("nan" not in words.split() and "inf" not in words.split(), "a number is none")
+    for text in texts:
+        check(text in words, f"it does not show '{text}'")
+
+
+def without_times(path):
+    if path.endswith(".html"):
+        root = tree.parse(path).getroot()
+        times = 0
+        for parent in root.iter():
+            for child in [child for child in parent if "timing" in child.get("class", "").split()]:
+                parent.remove(child)
+                times += 1
+        check(times > 5, "no times are marked")
+        return tree.tostring(root)
+    report = load(path)
+    check(report.pop("timing"), "no times")
+    return report
+
+
 def check_same(one, two):
-    reports = [load(one), load(two)]
-    for report in reports:
-        check(report.pop("timing"), "no times")
-    check(reports[0] == reports[1], "two runs of a command tell different things")
+    check(without_times(one) == without_times(two), "two runs of a command tell different things")
 
 
 if __name__ == "__main__":
-    {"json": check_json, "same": check_same}[sys.argv[1]](*sys.argv[2:])
+    {"json": check_json, "html": check_html, "same": check_same}[sys.argv[1]](*sys.argv[2:])

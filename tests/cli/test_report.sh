@@ -33,6 +33,40 @@ succeeds "$opt" --prune 0.9 --structure weight --global --criterion taylor --fin
     --report weight.JSON --quiet
 report json weight.JSON model-opt.cnn
 
+# The page: it stands alone, is the same for the same command but for the times, and shows all its parts.
+page="--prune 0.5 --int8 --finetune 0.1 --report page.html"
+succeeds "$opt" $page
+report html page.html "model-opt.cnn is" "Passes" "fine-tune 0.1 epochs" "Layers" "What each layer bears" \
+    "50 % of its channels pruned" "How exact INT8 is" "Weights" "What is taken for what" "answered otherwise" "cnn-opt $page"
+cp page.html once.html
+succeeds "$opt" $page
+report same once.html page.html
+succeeds "$opt" --prune 0.9 --structure weight --finetune 0 --report weight.HTML --quiet
+report html weight.HTML "90 % of its weights pruned" "sparse" "Right before, wrong now"
+
+# Names that would break a page; one class is blank for XML, and a picture is in colour.
+files shapes shapes 20
+mv shapes/"$(ls shapes | head -1)" "shapes/a <b> & \"c\" 'd' ]]>"
+succeeds "$train" --model lenet300 --data png:shapes --image-size 8 --epochs 1 --quiet -o 'm <&> "é".cnn'
+succeeds "$opt" --int8 --data png:shapes --report names.html --quiet -o "o'&lt;.cnn" 'm <&> "é".cnn'
+report html names.html 'm <&> "é".cnn' "o'&lt;.cnn" "a <b> & \"c\" 'd' ]]>" "'m <&> \"é\".cnn'"
+
+# Too few images to hold some out: nothing is said of accuracy.
+mkdir few
+for class in shapes/*; do
+    mkdir "few/${class#shapes/}"
+    for picture in "$class"/*; do
+        cp "$picture" "few/${class#shapes/}"
+        break
+    done
+done
+mkdir part && mv few part/train && cp -r part/train part/test
+succeeds "$opt" --int8 --data png:part --report few.html --explain --quiet -o few.cnn 'm <&> "é".cnn'
+says "No images"
+report html few.html "No images were held out"
+succeeds "$opt" --int8 --data png:part --report few.json --json --quiet -o few.cnn 'm <&> "é".cnn'
+has_keys after.file_bytes
+
 # What was removed, in words, and nothing else on standard output with --json.
 succeeds "$opt" --prune 0.5 --int8 --finetune 0 --explain
 says "Pruning took"
@@ -47,7 +81,7 @@ succeeds "$opt" --int8 --quiet -o reported.cnn --report other.json --explain
 same plain.cnn reported.cnn
 
 # Names that cannot be: refused before any work.
-refuses 2 "--report|'report.txt'|.json" "$opt" --int8 --report report.txt
+refuses 2 "--report|'report.txt'|.html|.json" "$opt" --int8 --report report.txt
 refuses 2 "--report|'.json'" "$opt" --int8 --report .json
 refuses 2 "--report|--output|'both.json'" "$opt" --int8 -o both.json --report both.json
 refuses 1 "missing/report.json" "$opt" --int8 --report missing/report.json

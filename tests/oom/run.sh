@@ -54,7 +54,8 @@ cnn-train)
     ;;
 cnn-opt)
     survives --output old -- --int8 --data mnist --data-dir data --threads 1 --json -o old
-    survives --output model-opt.cnn -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data --threads 1 --verbose
+    survives --output model-opt.cnn --output r.html -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data \
+        --threads 1 --verbose --report r.html
     survives --output old --output r.json -- --int8 --data mnist --data-dir data --threads 1 --report r.json --explain -o old
     survives --output old -- --prune 0.5 --structure weight --criterion taylor --prune-schedule cubic --prune-steps 2 \
         --finetune 0.5 --pack smallest --data mnist --data-dir data --threads 1 -o old
