@@ -29,7 +29,7 @@ const cnn_option cnn_common_options[] = {
      .complete = CNN_COMPLETE_DEVICE,
      .help =
          "what computes: cuda, an NVIDIA GPU (cuda:N, number N); cpu; cpu:LEVEL with one instruction set (portable, "
-         "avx2, avxvnni, avx512, avx512vnni); ref, the slow reference in plain C; or auto, the best there is",
+         "avx2, avxvnni, avx512, avx512vnni, amx); ref, the slow reference in plain C; or auto, the best there is",
      .standard = "auto"},
     {.name = "tf32",
      .kind = CNN_OPTION_FLAG,

@@ -49,7 +49,7 @@ typedef struct conv_job {
 
 typedef struct lane_scratch {
     int8_t *bytes; /* [pixels][row_bytes] */
-    uint8_t *rows; /* converted */
+    uint8_t *rows; /* converted; or `bytes` */
     int32_t *sums; /* [pixels][CNN_I8_SUMS] */
 } lane_scratch;
 
@@ -59,7 +59,7 @@ static lane_scratch lane_get(const conv_job *job, int number)
     uint8_t *scratch = job->scratch + (size_t)number * (kernel->bytes_bytes + kernel->rows_bytes + kernel->sums_bytes);
     lane_scratch lane;
     lane.bytes = (int8_t *)scratch;
-    lane.rows = scratch + kernel->bytes_bytes;
+    lane.rows = kernel->gemm->convert ? scratch + kernel->bytes_bytes : scratch;
     lane.sums = (int32_t *)(scratch + kernel->bytes_bytes + kernel->rows_bytes);
     return lane;
 }
@@ -140,7 +140,8 @@ static void gather(const conv_job *job, const lane_scratch *lane, int64_t first,
         .blocks = kernel->blocks,
         .rows = lane->rows,
     };
-    kernel->gemm->convert(&convert);
+    if (kernel->gemm->convert)
+        kernel->gemm->convert(&convert);
 }
 
 /* Takes items until none is left. Items of one chunk follow each other, so that a lane often has its rows already. */
@@ -305,7 +306,8 @@ static void plan(conv_i8 *kernel)
     const int32_t pixels = kernel->chunk * conv->pool * conv->pool;
     const int32_t tiles = divide_up(pixels, kernel->gemm->tile);
     kernel->bytes_bytes = cnn_cpu_aligned((size_t)pixels * kernel->row_bytes + ROWS_SLACK);
-    kernel->rows_bytes = (size_t)(tiles * kernel->gemm->tile) * (size_t)kernel->blocks * CNN_I8_BLOCK_BYTES;
+    if (kernel->gemm->convert)
+        kernel->rows_bytes = (size_t)(tiles * kernel->gemm->tile) * (size_t)kernel->blocks * CNN_I8_BLOCK_BYTES;
     kernel->sums_bytes = (size_t)pixels * CNN_I8_SUMS * sizeof(int32_t);
 }
 

@@ -59,11 +59,12 @@ typedef struct cnn_i8_finish {
 typedef struct cnn_cpu_gemm_i8 {
     const char *name; /* "avx512vnni" */
     cnn_cpu_isa isa;
-    int32_t tile;        /* pixels that product() does best at once */
-    int32_t group;       /* 0: the whole depth, that is plain rows of weights */
-    int32_t value_bytes; /* of a converted value: 1 or 2 */
-    bool offset;         /* rows hold x + 128 */
-    void (*convert)(const cnn_i8_convert *convert);
+    int32_t tile;                                   /* pixels that product() does best at once */
+    int32_t group;                                  /* 0: the whole depth, that is plain rows of weights */
+    int32_t depth;                                  /* the packed depth is a multiple of it */
+    int32_t value_bytes;                            /* of a converted value: 1 or 2 */
+    bool offset;                                    /* rows hold x + 128 */
+    void (*convert)(const cnn_i8_convert *convert); /* NULL: product() reads im2col's rows */
     void (*product)(const cnn_i8_product *product);
     void (*requantize)(const cnn_i8_finish *finish);
     void (*dequantize)(const cnn_i8_finish *finish);
@@ -77,6 +78,9 @@ void cnn_cpu_dequantize_i8_avx2(const cnn_i8_finish *finish);
 #endif
 #if defined(CNN_CPU_AVXVNNI_BUILT)
 extern const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avxvnni;
+#endif
+#if defined(CNN_CPU_AMX_BUILT)
+extern const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_amx;
 #endif
 
 /* Rounds |value| < 2^22 to the nearest integer, ties to even: 1.5 * 2^23 leaves no bits for fractions. Unlike rintf,

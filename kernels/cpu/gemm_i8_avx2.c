@@ -183,6 +183,7 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avx2 = {
     .isa = CNN_CPU_AVX2,
     .tile = TILE,
     .group = GROUP,
+    .depth = GROUP,
     .value_bytes = 2,
     .offset = false,
     .convert = convert,

@@ -158,6 +158,7 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avx512 = {
     .isa = CNN_CPU_AVX512,
     .tile = TILE,
     .group = GROUP,
+    .depth = GROUP,
     .value_bytes = 2,
     .offset = false,
     .convert = convert,

@@ -115,6 +115,7 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avx512vnni = {
     .isa = CNN_CPU_AVX512VNNI,
     .tile = TILE,
     .group = GROUP,
+    .depth = GROUP,
     .value_bytes = 1,
     .offset = true,
     .convert = convert,

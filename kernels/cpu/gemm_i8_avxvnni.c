@@ -143,6 +143,7 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_avxvnni = {
     .isa = CNN_CPU_AVXVNNI,
     .tile = TILE,
     .group = GROUP,
+    .depth = GROUP,
     .value_bytes = 1,
     .offset = true,
     .convert = convert,

@@ -90,6 +90,7 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_portable = {
     .isa = CNN_CPU_PORTABLE,
     .tile = TILE,
     .group = 0,
+    .depth = BLOCK,
     .value_bytes = 2,
     .offset = false,
     .convert = convert,
@@ -102,6 +103,9 @@ const cnn_cpu_gemm_i8 *cnn_cpu_gemm_i8_get(cnn_cpu_isa isa)
 {
 #if defined(__x86_64__)
     static const cnn_cpu_gemm_i8 *const best_first[] = {
+#if defined(CNN_CPU_AMX_BUILT)
+        &cnn_cpu_gemm_i8_amx,
+#endif
         &cnn_cpu_gemm_i8_avx512vnni,
         &cnn_cpu_gemm_i8_avx512,
 #if defined(CNN_CPU_AVXVNNI_BUILT)

@@ -1,6 +1,8 @@
 /* What this CPU can do, and which level of kernels to use. */
+#define _DEFAULT_SOURCE /* syscall */
 #include "kernels/cpu/isa.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,12 +11,17 @@
 #define CNN_CPU_X86 1
 #include <cpuid.h>
 #endif
+#if defined(CNN_CPU_AMX_BUILT)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* One row a level: what it is called, the level right below it, whether there are kernels that make use of it. */
 typedef struct level {
     const char *name;
     cnn_cpu_isa below; /* itself at the bottom */
     bool has_kernels;
+    bool by_name;      /* only taken when it is asked for */
     const char *needs; /* for the sentence that refuses it */
 } level;
 
@@ -28,6 +35,11 @@ enum { AVXVNNI_KERNELS = 1 };
 #else
 enum { AVXVNNI_KERNELS = 0 };
 #endif
+#if defined(CNN_CPU_AMX_BUILT)
+enum { AMX_KERNELS = 1 };
+#else
+enum { AMX_KERNELS = 0 };
+#endif
 
 const char *const cnn_cpu_isa_built[] = {
     "portable",
@@ -37,17 +49,20 @@ const char *const cnn_cpu_isa_built[] = {
     "avxvnni",
 #endif
     "avx512",   "avx512vnni",
+#if defined(CNN_CPU_AMX_BUILT)
+    "amx",
+#endif
 #endif
     NULL,
 };
 
 static const level levels[CNN_CPU_ISA_COUNT] = {
-    [CNN_CPU_PORTABLE] = {"portable", CNN_CPU_PORTABLE, true, "nothing"},
-    [CNN_CPU_AVX2] = {"avx2", CNN_CPU_PORTABLE, X86_KERNELS, "AVX2, FMA and F16C"},
-    [CNN_CPU_AVXVNNI] = {"avxvnni", CNN_CPU_AVX2, AVXVNNI_KERNELS, "AVX-VNNI"},
-    [CNN_CPU_AVX512] = {"avx512", CNN_CPU_AVX2, X86_KERNELS, "AVX-512 F, BW, VL and DQ"},
-    [CNN_CPU_AVX512VNNI] = {"avx512vnni", CNN_CPU_AVX512, X86_KERNELS, "AVX-512 VNNI"},
-    [CNN_CPU_AMX] = {"amx", CNN_CPU_AVX512VNNI, false, "AMX tiles with int8"},
+    [CNN_CPU_PORTABLE] = {"portable", CNN_CPU_PORTABLE, true, false, "nothing"},
+    [CNN_CPU_AVX2] = {"avx2", CNN_CPU_PORTABLE, X86_KERNELS, false, "AVX2, FMA and F16C"},
+    [CNN_CPU_AVXVNNI] = {"avxvnni", CNN_CPU_AVX2, AVXVNNI_KERNELS, false, "AVX-VNNI"},
+    [CNN_CPU_AVX512] = {"avx512", CNN_CPU_AVX2, X86_KERNELS, false, "AVX-512 F, BW, VL and DQ"},
+    [CNN_CPU_AVX512VNNI] = {"avx512vnni", CNN_CPU_AVX512, X86_KERNELS, false, "AVX-512 VNNI"},
+    [CNN_CPU_AMX] = {"amx", CNN_CPU_AVX512VNNI, AMX_KERNELS, true, "AMX tiles with int8"},
 };
 
 const char *cnn_cpu_isa_name(cnn_cpu_isa isa)
@@ -93,7 +108,11 @@ static bool cpu_has(cnn_cpu_isa isa)
     case CNN_CPU_AVX512VNNI:
         return cpu_has(CNN_CPU_AVX512) && __builtin_cpu_supports("avx512vnni");
     case CNN_CPU_AMX:
+#if defined(CNN_CPU_EMULATED)
+        return cpu_has(CNN_CPU_AVX512VNNI);
+#else
         return cpu_has(CNN_CPU_AVX512VNNI) && cpuid_bit(7, 0, 3, 24) && cpuid_bit(7, 0, 3, 25);
+#endif
     default:
         return false;
     }
@@ -135,6 +154,24 @@ void cnn_cpu_model_name(char *text, size_t text_bytes)
 }
 #endif
 
+#if defined(CNN_CPU_AMX_BUILT) && !defined(CNN_CPU_EMULATED)
+/* Asks for the use of tiles, for the whole process. If the system does not save them, or says no: why, else NULL. */
+static const char *ask_for_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_CONFIG = 17, TILE_DATA = 18 };
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low >> TILE_CONFIG & low >> TILE_DATA & 1u) == 0)
+        return "it does not save them";
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 ? NULL : strerror(errno);
+}
+#else
+static const char *ask_for_tiles(void)
+{
+    return NULL;
+}
+#endif
+
 /* setting: how the user gave the name, "CNN_CPU_ISA=". */
 static cnn_status choose_by_name(const cnn_host *host, const char *setting, const char *name, cnn_cpu_isa *isa)
 {
@@ -147,6 +184,10 @@ static cnn_status choose_by_name(const cnn_host *host, const char *setting, cons
         if (!levels[i].has_kernels)
             return host->error(CNN_ERR_UNSUPPORTED, "%s%s: this build has no kernels of that level; use %s", setting,
                                name, levels[levels[i].below].name);
+        const char *denied = i == CNN_CPU_AMX ? ask_for_tiles() : NULL;
+        if (denied)
+            return host->error(CNN_ERR_UNSUPPORTED, "%s%s: the system does not let us use AMX's tiles (%s); use %s",
+                               setting, name, denied, levels[levels[i].below].name);
         *isa = (cnn_cpu_isa)i;
         return CNN_OK;
     }
@@ -162,7 +203,7 @@ cnn_status cnn_cpu_isa_choose(const cnn_host *host, const char *asked, cnn_cpu_i
     if (name && *name)
         return choose_by_name(host, "CNN_CPU_ISA=", name, isa);
     int best = CNN_CPU_ISA_COUNT - 1;
-    while (!levels[best].has_kernels || !cpu_has((cnn_cpu_isa)best))
+    while (!levels[best].has_kernels || levels[best].by_name || !cpu_has((cnn_cpu_isa)best))
         best--;
     *isa = (cnn_cpu_isa)best;
     return CNN_OK;

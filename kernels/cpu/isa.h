@@ -7,6 +7,9 @@
 /* Levels whose instructions came late: compilers must know them. */
 #if defined(__x86_64__) && (__GNUC__ >= 11 || (defined(__clang__) && __clang_major__ >= 12))
 #define CNN_CPU_AVXVNNI_BUILT 1
+#if defined(__linux__) /* where a program asks for AMX before it uses it */
+#define CNN_CPU_AMX_BUILT 1
+#endif
 #endif
 
 typedef enum cnn_cpu_isa {
@@ -30,7 +33,8 @@ bool cnn_cpu_isa_holds(cnn_cpu_isa isa, cnn_cpu_isa needed);
 extern const char *const cnn_cpu_isa_built[];
 
 /* The level to use: what `asked` names, else what the environment's CNN_CPU_ISA names, else the best that this CPU has
- * and that has kernels. An unknown name, a level this CPU lacks, or one without kernels is an error. */
+ * and that has kernels; amx only by name. An unknown name, a level that this CPU lacks, that has no kernels or that the
+ * system does not let us use is an error. */
 cnn_status cnn_cpu_isa_choose(const cnn_host *host, const char *asked, cnn_cpu_isa *isa);
 
 /* The processor's own name, "AMD EPYC 9B14"; where it has none, the architecture's. */

@@ -3,14 +3,11 @@
 
 #include <string.h>
 
-enum { PLAIN_ALIGN = 32 }; /* plain rows (group 0) are multiples of it, as converted rows are */
-
 cnn_i8_packed cnn_cpu_packed_i8(const cnn_cpu_gemm_i8 *gemm, int32_t k, int32_t depth)
 {
-    const int32_t align = gemm->group ? gemm->group : PLAIN_ALIGN;
     cnn_i8_packed packed;
     packed.panels = (k + CNN_I8_PANEL - 1) / CNN_I8_PANEL;
-    packed.depth = (depth + align - 1) / align * align;
+    packed.depth = (depth + gemm->depth - 1) / gemm->depth * gemm->depth;
     packed.panel_bytes = (size_t)packed.depth * CNN_I8_PANEL;
     packed.bytes = (size_t)packed.panels * (packed.panel_bytes + CNN_I8_PANEL * sizeof(int32_t));
     return packed;

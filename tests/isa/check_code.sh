@@ -1,6 +1,6 @@
 #!/bin/sh
 # What is in the compiled kernels of a level that few CPUs have: its own instructions, and none that its CPUs lack.
-#   check_code.sh OBJDUMP avxvnni OBJECT...
+#   check_code.sh OBJDUMP avxvnni|amx OBJECT...
 set -eu
 objdump=$1
 level=$2
@@ -38,6 +38,11 @@ for object in "$@"; do
         at_least 4 "^c4.*vpdpbusd"
         none "^62 "
         none "%zmm"
+        ;;
+    amx)
+        for instruction in ldtilecfg tilerelease tilezero tileloadd tdpbssd tilestored; do
+            at_least 1 "^c4.*$instruction"
+        done
         ;;
     *) fail "level $level is not known" ;;
     esac
