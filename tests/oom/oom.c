@@ -106,15 +106,30 @@ static bool is_output(const harness *h, const char *name)
     return false;
 }
 
-/* A model or a checkpoint that can be read, or whole lines of a log. */
+static bool has_ending(const oom_file *file, const char *ending)
+{
+    size_t length = strlen(file->name), bytes = strlen(ending);
+    return length > bytes && strcmp(file->name + length - bytes, ending) == 0;
+}
+
+static bool closes_with(const oom_file *file, const char *text)
+{
+    size_t bytes = strlen(text);
+    return file->size >= bytes && memcmp(file->bytes + file->size - bytes, text, bytes) == 0;
+}
+
+/* A model or a checkpoint that can be read, whole lines of a log, a report to its end. */
 static bool is_whole(const oom_file *file)
 {
     cnn_model *model;
     cnn_checkpoint checkpoint;
     cnn_input_file input;
-    size_t length = strlen(file->name);
-    if (length > 6 && strcmp(file->name + length - 6, ".jsonl") == 0)
-        return file->size == 0 || file->bytes[file->size - 1] == '\n';
+    if (has_ending(file, ".jsonl"))
+        return file->size == 0 || closes_with(file, "\n");
+    if (has_ending(file, ".json"))
+        return closes_with(file, "}\n");
+    if (has_ending(file, ".html"))
+        return closes_with(file, "</html>\n");
     if (cnn_model_load(file->name, &model) == CNN_OK) {
         cnn_model_free(model);
         return true;
