@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { WIDTH = 420, NAME_WIDTH = 88, NAME_CHARACTERS = 12 };
+enum { WIDTH = 420, NAME_WIDTH = 104, NAME_CHARACTERS = 13 };
 
 static void begin(cnn_text *page, int width, int height, const char *label)
 {

@@ -75,7 +75,7 @@ static const char *const style[] = {
     ".bad{color:var(--bad)}.good{color:var(--good)}\n"
     "footer{margin-top:3rem;border-top:1px solid var(--line);padding-top:.8rem}\n"
     "@media print{body{max-width:none;padding:0;font-size:10pt}h2{break-after:avoid}"
-    "figure,tr,.card{break-inside:avoid}.scroll{overflow:visible}}\n"};
+    ".note{break-after:avoid}figure,tr,.card{break-inside:avoid}.scroll{overflow:visible}table{font-size:8pt}}\n"};
 
 void opt_html_begin(cnn_text *page, const char *title)
 {
@@ -93,8 +93,14 @@ void opt_html_end(cnn_text *page)
     cnn_text_append(page, "</body>\n</html>\n");
 }
 
-/* Appends one character and returns how many bytes it has. */
-static int put_character(cnn_text *page, const char *c)
+/* Bytes of a character, 1 for a byte that begins none. */
+static int step(const char *c)
+{
+    int bytes = cnn_utf8_bytes(c);
+    return bytes > 0 ? bytes : 1;
+}
+
+static void put_character(cnn_text *page, const char *c)
 {
     int bytes = cnn_utf8_bytes(c);
     if (bytes == 0 || cnn_utf8_is_control(c) || strncmp(c, "\xEF\xBF\xBE", 3) == 0 ||
@@ -110,24 +116,27 @@ static int put_character(cnn_text *page, const char *c)
         cnn_text_append(page, "&quot;");
     else
         cnn_text_append(page, "%.*s", bytes, c);
-    return bytes > 0 ? bytes : 1;
 }
 
 void opt_html_text(cnn_text *page, const char *text)
 {
-    while (*text)
-        text += put_character(page, text);
+    for (; *text; text += step(text))
+        put_character(page, text);
 }
 
 void opt_html_short(cnn_text *page, const char *text, int most)
 {
-    int characters = 0;
-    for (const char *c = text; *c; characters++)
-        c += cnn_utf8_bytes(c) > 0 ? cnn_utf8_bytes(c) : 1;
-    for (int i = 0; *text && i < (characters > most ? most - 1 : most); i++)
-        text += put_character(page, text);
-    if (characters > most)
-        cnn_text_append(page, "\xE2\x80\xA6");
+    int characters = 0, number = 0;
+    for (const char *c = text; *c; c += step(c))
+        characters++;
+    const int front = most / 2 + 1, back = characters - (most - 1 - front); /* ends differ less */
+    for (; *text; number++) {
+        if (characters > most && number == front)
+            cnn_text_append(page, "\xE2\x80\xA6");
+        if (characters <= most || number < front || number >= back)
+            put_character(page, text);
+        text += step(text);
+    }
 }
 
 char *opt_format_factor(char text[OPT_FACTOR_BYTES], double before, double after, const char *less, const char *more)

@@ -12,7 +12,7 @@ void opt_html_end(cnn_text *page);
  * UTF-8 and control characters, becomes U+FFFD. */
 void opt_html_text(cnn_text *page, const char *text);
 
-/* The same, at most `most` characters, the last one an ellipsis when some are left out. */
+/* The same in at most `most` characters, with an ellipsis in the middle in place of what is left out. */
 void opt_html_short(cnn_text *page, const char *text, int most);
 
 /* "4.7 times smaller", or "1.2 times larger" when after is the larger one. */

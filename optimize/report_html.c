@@ -238,8 +238,10 @@ static void write_effects(const writer *w, int i)
     cnn_text_append(page, "</th>");
     for (int t = 0; t < facts->trial_count; t++) {
         const cnn_effect *effect = &facts->layers[i].effect[t];
+        const double error = effect->logit_error;
+        const int decimals = error < 0.01 ? 3 : error < 0.1 ? 2 : 1;
         if (effect->applies)
-            cnn_text_append(page, "<td>%.3g %%</td><td>%.2f %%</td><td>%d</td>", 100 * effect->logit_error,
+            cnn_text_append(page, "<td>%.*f %%</td><td>%.2f %%</td><td>%d</td>", decimals, 100 * error,
                             100.0 * effect->right / facts->trial_images, (int)effect->changed);
         else
             cnn_text_append(page, "<td colspan=\"3\" class=\"old\">not possible</td>");
@@ -340,7 +342,7 @@ static void write_weights(const writer *w)
         const opt_layer_facts *layer = &w->facts->layers[i];
         cnn_text_append(page, "<figure><figcaption><b>");
         opt_html_text(page, w->account->layers[i].name);
-        cnn_text_append(page, "</b>, %.3g %% are 0</figcaption>\n",
+        cnn_text_append(page, "</b><br/>%.1f %% are 0</figcaption>\n",
                         100 * (double)layer->after.zeros / (double)cnn_desc_elements(&layer->weight));
         opt_chart_histogram(page, layer, w->account->layers[i].name);
         cnn_text_append(page, "</figure>\n");
