@@ -46,8 +46,8 @@ cnn_status cnn_picture_compose(const cnn_picture *picture, const float *paper, c
 float cnn_quantile(const float *values, size_t count, double share);
 float cnn_median(const float *values, size_t count);
 
-/* From the least to the greatest of count > 0 values. */
-float cnn_range(const float *values, size_t count);
+/* The least and the greatest of count > 0 values. */
+void cnn_extremes(const float *values, size_t count, float *low, float *high);
 
 /* Writes the values where mask is 1, then those where it is 0, each in their order, to parts [count]; returns how many
  * are in the first part. */
@@ -88,6 +88,9 @@ float cnn_ink_sign(const float *ink, size_t count);
 
 /* Where ink and paper are split: by Otsu's threshold, or at half the highest contrast. */
 typedef enum cnn_cut { CNN_CUT_OTSU, CNN_CUT_HALF } cnn_cut;
+
+/* mask [count] = 1 where ink is more than cut, else 0 */
+void cnn_ink_mask(const float *ink, size_t count, float cut, uint8_t *mask);
 
 /* Splits ink from paper: mask [count] = 1 where ink; ink becomes soft, 0 at a quarter and 1 at three quarters of the
  * way from the median paper to the median ink. scratch: [count]. False when there is only one side. */
@@ -146,6 +149,9 @@ static inline int32_t cnn_parts_digit_at(const cnn_parts *parts, int32_t x, int3
     int32_t label = parts->label[(size_t)y * (size_t)parts->width + (size_t)x];
     return label ? parts->part[label - 1].digit : CNN_NO_DIGIT;
 }
+
+/* Whether Otsu's threshold leaves so much of ink [count] that a sheet may be among it. */
+bool cnn_sheet_may_be(const float *ink, size_t count);
 
 /* The inside of what may be a sheet of paper: a solid part that fills much of the picture. False when there is none. */
 bool cnn_sheet_find(const cnn_parts *parts, cnn_box *sheet);
@@ -214,6 +220,10 @@ cnn_status cnn_glyph_set_stroke(cnn_glyph *glyph);
 
 /* Distance of each pixel to the nearest where mask [height,width] is `target`; 1e6 where there is none. */
 cnn_status cnn_distance(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, float *distance);
+
+/* The same where it is at most reach; elsewhere something larger. */
+cnn_status cnn_distance_near(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, int32_t reach,
+                             float *distance);
 
 /* Puts a glyph into 28x28: longest side 20 px, the 90th percentile of ink is full brightness, centre of mass at
  * (14, 14). pixels: [28,28]. Soft ink may be nowhere in the glyph: CNN_ERR_FORMAT. */

@@ -2,6 +2,7 @@
 #include "core/picture.h"
 
 #include "core/memory.h"
+#include "core/wide.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,21 +37,24 @@ static float opaque_median(const cnn_picture *picture, int channel, uint32_t *co
     return (float)level / OPAQUE;
 }
 
-static bool is_opaque(const cnn_picture *picture)
+static bool are_opaque(const uint16_t *rgba, size_t pixels)
 {
-    size_t pixels = (size_t)picture->width * (size_t)picture->height;
-    unsigned least = OPAQUE;
-    for (size_t i = 0; i < pixels; i++)
-        least &= picture->rgba[4 * i + 3];
-    return least == OPAQUE;
+    static const uint16_t opaque[4] = {0, 0, 0, OPAQUE};
+    uint64_t all = UINT64_MAX, pixel, alpha;
+    memcpy(&alpha, opaque, sizeof alpha);
+    for (size_t i = 0; i < pixels; i++) {
+        memcpy(&pixel, rgba + 4 * i, sizeof pixel);
+        all &= pixel;
+    }
+    return (all & alpha) == alpha;
 }
 
 cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper)
 {
     paper[0] = paper[1] = paper[2] = 0;
-    if (is_opaque(picture))
-        return CNN_OK;
     size_t pixels = (size_t)picture->width * (size_t)picture->height;
+    if (are_opaque(picture->rgba, pixels))
+        return CNN_OK;
     double alpha_sum = 0, luma_sum = 0;
     for (size_t i = 0; i < pixels; i++) {
         const uint16_t *p = picture->rgba + 4 * i;
@@ -72,17 +76,39 @@ cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper)
     return CNN_OK;
 }
 
+/* row [count, 3] from count opaque pixels, some at a time: all four channels, of which one is left out. */
+CNN_WIDE_BODY void opaque_body(const uint16_t *rgba, int32_t count, float *row)
+{
+    enum { AT_ONCE = 16 };
+    float values[4 * AT_ONCE];
+    for (int32_t first = 0; first < count; first += AT_ONCE) {
+        const int32_t pixels = count - first < AT_ONCE ? count - first : AT_ONCE;
+        const uint16_t *from = rgba + 4 * (ptrdiff_t)first;
+        float *to = row + 3 * (ptrdiff_t)first;
+        if (pixels == AT_ONCE)
+            for (int32_t i = 0; i < 4 * AT_ONCE; i++)
+                values[i] = (float)from[i] * (1.0f / OPAQUE);
+        else
+            for (int32_t i = 0; i < 4 * pixels; i++)
+                values[i] = (float)from[i] * (1.0f / OPAQUE);
+        for (int32_t p = 0; p + 1 < pixels; p++) /* the fourth goes where the next pixel will */
+            memcpy(to + 3 * p, values + 4 * p, 4 * sizeof *to);
+        memcpy(to + 3 * (pixels - 1), values + 4 * (pixels - 1), 3 * sizeof *to);
+    }
+}
+
+CNN_WIDE(static, opaque_row, opaque_body, (const uint16_t *rgba, int32_t count, float *row), (rgba, count, row))
+
 static void composed_row(const void *source, int32_t y, float *row)
 {
     const composed *from = source;
     size_t width = (size_t)from->picture->width;
     const uint16_t *p = from->picture->rgba + ((size_t)(from->view.y0 + y) * width + (size_t)from->view.x0) * 4;
+    if (are_opaque(p, (size_t)(from->view.x1 - from->view.x0))) {
+        opaque_row(p, from->view.x1 - from->view.x0, row);
+        return;
+    }
     for (int32_t x = from->view.x0; x < from->view.x1; x++, p += 4, row += 3) {
-        if (p[3] == OPAQUE) {
-            for (int c = 0; c < 3; c++)
-                row[c] = (float)p[c] * (1.0f / OPAQUE);
-            continue;
-        }
         float alpha = (float)p[3] * (1.0f / OPAQUE);
         for (int c = 0; c < 3; c++)
             row[c] = (float)p[c] * (1.0f / OPAQUE) * alpha + from->paper[c] * (1.0f - alpha);

@@ -3,9 +3,11 @@
 #include "core/picture.h"
 
 #include "core/memory.h"
+#include "core/wide.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Squared distances in a picture stay below this: it stands for "there is none". */
 static const float nowhere = 1e12f;
@@ -23,8 +25,8 @@ static double crossing(const float *height, int32_t p, int32_t q)
     return q - p == 1 ? rise * 0.5 : rise / (2.0 * (q - p));
 }
 
-/* values[i] becomes min over k of (i - k)^2 + values[k], i < size */
-static void transform_line(envelope *lower, float *values, int32_t size)
+/* values[i] becomes min over k of (i - k)^2 + values[k], i, k < size */
+static void transform_run(envelope *lower, float *values, int32_t size)
 {
     int32_t last = 0;
     for (int32_t i = 0; i < size; i++)
@@ -46,9 +48,24 @@ static void transform_line(envelope *lower, float *values, int32_t size)
     }
 }
 
-/* distance [height,width] = the square of how far the nearest target lies above or below, row by row; nowhere if none.
- */
-static void transform_columns(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, float *distance)
+/* Distances of a row from those in columns. Each run between two targets is a row of its own: what lies beyond is
+ * farther away than they are. */
+static void transform_row(envelope *lower, float *row, int32_t size)
+{
+    for (int32_t i = 0, end; i < size; i = end + 1) {
+        for (end = i; end < size && row[end] > 0; end++)
+            row[end] = row[end] < nowhere ? row[end] * row[end] : nowhere;
+        if (end == i)
+            continue;
+        const int32_t first = i > 0 ? i - 1 : 0, last = end < size ? end + 1 : size;
+        transform_run(lower, row + first, last - first);
+        for (int32_t k = i; k < end; k++)
+            row[k] = sqrtf(row[k]);
+    }
+}
+
+/* distance [height,width] = how far the nearest target lies above or below, row by row; nowhere, or more, if none. */
+CNN_WIDE_BODY void columns_body(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, float *distance)
 {
     for (int32_t y = 0; y < height; y++) {
         const uint8_t *row = mask + (size_t)y * (size_t)width;
@@ -65,25 +82,65 @@ static void transform_columns(const uint8_t *mask, uint8_t target, int32_t heigh
             to[x] = below < to[x] ? below : to[x];
         }
     }
-    for (size_t i = 0; i < (size_t)height * (size_t)width; i++)
-        distance[i] = distance[i] < nowhere ? distance[i] * distance[i] : nowhere;
 }
+
+CNN_WIDE(static, transform_columns, columns_body,
+         (const uint8_t *mask, uint8_t target, int32_t height, int32_t width, float *distance),
+         (mask, target, height, width, distance))
 
 cnn_status cnn_distance(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, float *distance)
 {
-    size_t size = (size_t)width, count = (size_t)height * (size_t)width;
+    size_t size = (size_t)width;
     envelope lower = {cnn_calloc(size, sizeof(float)), cnn_calloc(size, sizeof(int32_t)),
                       cnn_calloc(size, sizeof(double))};
     cnn_status status = lower.height && lower.vertex && lower.from ? CNN_OK : CNN_ERR_MEMORY;
     if (status == CNN_OK) {
         transform_columns(mask, target, height, width, distance);
         for (int32_t y = 0; y < height; y++)
-            transform_line(&lower, distance + (size_t)y * (size_t)width, width);
-        for (size_t i = 0; i < count; i++)
-            distance[i] = sqrtf(distance[i]);
+            transform_row(&lower, distance + (size_t)y * (size_t)width, width);
     }
     free(lower.height);
     free(lower.vertex);
     free(lower.from);
+    return status;
+}
+
+/* near = min over |k| <= reach of k^2 + far[i + k], for reach <= i < size - reach */
+CNN_WIDE_BODY void near_body(const float *far, int32_t size, int32_t reach, float *near)
+{
+    memcpy(near, far, (size_t)size * sizeof *near);
+    for (int32_t k = 1; k <= reach; k++) {
+        const float square = (float)(k * k);
+        for (int32_t i = reach; i < size - reach; i++) {
+            const float side = far[i - k] < far[i + k] ? far[i - k] : far[i + k];
+            near[i] = side + square < near[i] ? side + square : near[i];
+        }
+    }
+    for (int32_t i = reach; i < size - reach; i++)
+        near[i] = sqrtf(near[i]);
+}
+
+CNN_WIDE(static, find_near, near_body, (const float *far, int32_t size, int32_t reach, float *near),
+         (far, size, reach, near))
+
+cnn_status cnn_distance_near(const uint8_t *mask, uint8_t target, int32_t height, int32_t width, int32_t reach,
+                             float *distance)
+{
+    const int32_t size = width + 2 * reach;
+    float *far = cnn_calloc((size_t)size, sizeof *far), *near = cnn_calloc((size_t)size, sizeof *near);
+    cnn_status status = far && near ? CNN_OK : CNN_ERR_MEMORY;
+    if (status == CNN_OK)
+        transform_columns(mask, target, height, width, distance);
+    for (int32_t i = 0; status == CNN_OK && i < size; i++)
+        far[i] = nowhere;
+    for (int32_t y = 0; status == CNN_OK && y < height; y++) {
+        float *row = distance + (size_t)y * (size_t)width;
+        for (int32_t x = 0; x < width; x++)
+            far[reach + x] = row[x] < nowhere ? row[x] * row[x] : nowhere;
+        find_near(far, size, reach, near);
+        memcpy(row, near + reach, (size_t)width * sizeof *row);
+    }
+    free(far);
+    free(near);
     return status;
 }

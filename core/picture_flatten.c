@@ -8,6 +8,7 @@
 #include "core/picture.h"
 
 #include "core/memory.h"
+#include "core/wide.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ typedef struct light_fit {
     float *value, *rest;    /* [rows,columns] the samples, and what the fit leaves of them */
     uint8_t *paper, *inked; /* [rows,columns] */
     double *across, *down;  /* [width], [height] x and y from -1 to 1 */
+    double *sample_across;  /* [columns] x of the samples */
     double coefficient[TERMS];
 } light_fit;
 
@@ -34,26 +36,19 @@ static double place_on(int32_t side, int32_t at)
     return side > 1 ? 2.0 * at / (side - 1) - 1 : 0;
 }
 
-static void terms_at(double u, double v, double *terms)
+/* rest[i] = value[i] - light at (across[i], v), for i < count. c: the surface's coefficients */
+CNN_WIDE_BODY void subtract_body(const double *c, double v, const double *across, int32_t count, const float *value,
+                                 float *rest)
 {
-    terms[0] = 1;
-    terms[1] = u;
-    terms[2] = v;
-    terms[3] = u * v;
-    terms[4] = u * u;
-    terms[5] = v * v;
-}
-
-/* rest[i] = value[i] - light in row y, column i * step, for i < count */
-static void subtract_light(const light_fit *fit, int32_t y, int32_t step, int32_t count, const float *value,
-                           float *rest)
-{
-    const double *c = fit->coefficient, v = fit->down[y];
     for (int32_t i = 0; i < count; i++) {
-        const double u = fit->across[i * step];
+        const double u = across[i];
         rest[i] = value[i] - (float)(c[0] + c[1] * u + c[2] * v + c[3] * (u * v) + c[4] * (u * u) + c[5] * (v * v));
     }
 }
+
+CNN_WIDE(static, subtract_light, subtract_body,
+         (const double *c, double v, const double *across, int32_t count, const float *value, float *rest),
+         (c, v, across, count, value, rest))
 
 /* Gauss-Jordan elimination with pivots: m [TERMS, TERMS + 1] becomes unit matrix and solution. */
 static void solve(double m[TERMS][TERMS + 1], double *solution)
@@ -78,48 +73,90 @@ static void solve(double m[TERMS][TERMS + 1], double *solution)
         solution[i] = m[i][TERMS] / m[i][i];
 }
 
+typedef double four_doubles __attribute__((vector_size(4 * sizeof(double))));
+
+/* Sums over the samples that are paper, in their order: of each term (1, u, v, uv, uu, vv) times each of uv, uu, vv and
+ * the value, and of 1, u and v alone. All other products of two terms are among them, with the same rounding. */
+typedef struct moments {
+    double with[TERMS][4], plain[4];
+} moments;
+
+CNN_WIDE_BODY void moments_body(const light_fit *fit, moments *sums)
+{
+    four_doubles of_u = {0}, of_v = {0}, of_uv = {0}, of_uu = {0}, of_vv = {0}, of_1 = {0}, plain = {0};
+    for (int32_t y = 0; y < fit->rows; y++) {
+        const double v = fit->down[y * fit->step], vv = v * v;
+        for (int32_t x = 0; x < fit->columns; x++) {
+            if (!fit->paper[y * fit->columns + x])
+                continue;
+            const double u = fit->sample_across[x], uv = u * v, uu = u * u;
+            const four_doubles by = {uv, uu, vv, (double)fit->value[y * fit->columns + x]}, terms = {1, u, v, 0};
+            plain += terms;
+            of_1 += by;
+            of_u += (four_doubles){u, u, u, u} * by;
+            of_v += (four_doubles){v, v, v, v} * by;
+            of_uv += (four_doubles){uv, uv, uv, uv} * by;
+            of_uu += (four_doubles){uu, uu, uu, uu} * by;
+            of_vv += (four_doubles){vv, vv, vv, vv} * by;
+        }
+    }
+    const four_doubles all[TERMS] = {of_1, of_u, of_v, of_uv, of_uu, of_vv};
+    memcpy(sums->with, all, sizeof sums->with);
+    memcpy(sums->plain, &plain, sizeof sums->plain);
+}
+
+CNN_WIDE(static, sum_moments, moments_body, (const light_fit *fit, moments *sums), (fit, sums))
+
 /* Fits the surface to the samples that are paper. A little weight on small coefficients keeps the equations solvable
  * where the picture is one pixel high or wide. */
 static void fit_surface(light_fit *fit)
 {
-    double m[TERMS][TERMS + 1] = {{0}}, terms[TERMS];
-    for (int32_t i = 0; i < fit->rows * fit->columns; i++) {
-        if (!fit->paper[i])
-            continue;
-        const int32_t y = i / fit->columns, x = i % fit->columns;
-        terms_at(fit->across[x * fit->step], fit->down[y * fit->step], terms);
-        for (int a = 0; a < TERMS; a++) {
-            for (int b = 0; b < TERMS; b++)
-                m[a][b] += terms[a] * terms[b];
-            m[a][TERMS] += terms[a] * (double)fit->value[i];
-        }
+    enum { UV, UU, VV, VALUE };
+    moments sums;
+    sum_moments(fit, &sums);
+    double m[TERMS][TERMS + 1];
+    for (int a = 0; a < TERMS; a++) {
+        for (int b = 3; b < TERMS; b++)
+            m[a][b] = m[b][a] = sums.with[a][b - 3];
+        m[a][TERMS] = sums.with[a][VALUE];
     }
+    for (int b = 0; b < 3; b++)
+        m[0][b] = m[b][0] = sums.plain[b];
+    m[1][1] = sums.with[0][UU];
+    m[1][2] = m[2][1] = sums.with[0][UV];
+    m[2][2] = sums.with[0][VV];
     for (int a = 0; a < TERMS; a++)
         m[a][a] += 1e-6;
     solve(m, fit->coefficient);
 }
 
-/* Whether the sample or one beside, above or below it is inked. */
-static bool touches_ink(const light_fit *fit, int32_t y, int32_t x)
+/* paper = 1 for samples of `count` in a row that are not inked, nor beside, above or below one that is. */
+static void find_paper_in_row(const uint8_t *above, const uint8_t *here, const uint8_t *below, int32_t count,
+                              uint8_t *paper)
 {
-    const uint8_t *here = fit->inked + y * fit->columns + x;
-    return here[0] || (x > 0 && here[-1]) || (x + 1 < fit->columns && here[1]) || (y > 0 && here[-fit->columns]) ||
-           (y + 1 < fit->rows && here[fit->columns]);
+    for (int32_t x = 0; x < count; x++)
+        paper[x] = !(here[x] | above[x] | below[x]);
+    for (int32_t x = 1; x < count; x++)
+        paper[x] &= !here[x - 1];
+    for (int32_t x = 0; x + 1 < count; x++)
+        paper[x] &= !here[x + 1];
 }
 
 static int32_t find_paper(light_fit *fit)
 {
-    int32_t count = fit->rows * fit->columns, papers = 0;
+    const int32_t count = fit->rows * fit->columns, last = fit->rows - 1;
+    int32_t papers = 0;
     for (int32_t y = 0; y < fit->rows; y++)
-        subtract_light(fit, y * fit->step, fit->step, fit->columns, fit->value + y * fit->columns,
-                       fit->rest + y * fit->columns);
-    float cut = cnn_otsu(fit->rest, (size_t)count);
-    for (int32_t i = 0; i < count; i++)
-        fit->inked[i] = fit->rest[i] > cut;
-    for (int32_t i = 0; i < count; i++) {
-        fit->paper[i] = !touches_ink(fit, i / fit->columns, i % fit->columns);
-        papers += fit->paper[i];
+        subtract_light(fit->coefficient, fit->down[y * fit->step], fit->sample_across, fit->columns,
+                       fit->value + y * fit->columns, fit->rest + y * fit->columns);
+    cnn_ink_mask(fit->rest, (size_t)count, cnn_otsu(fit->rest, (size_t)count), fit->inked);
+    for (int32_t y = 0; y < fit->rows; y++) {
+        const uint8_t *here = fit->inked + y * fit->columns;
+        find_paper_in_row(y > 0 ? here - fit->columns : here, here, y < last ? here + fit->columns : here, fit->columns,
+                          fit->paper + y * fit->columns);
     }
+    for (int32_t i = 0; i < count; i++)
+        papers += fit->paper[i];
     return papers;
 }
 
@@ -136,10 +173,13 @@ static cnn_status fit_begin(light_fit *fit, const float *ink, int32_t height, in
     fit->inked = cnn_calloc(count, 1);
     fit->across = cnn_calloc((size_t)width, sizeof *fit->across);
     fit->down = cnn_calloc((size_t)height, sizeof *fit->down);
-    if (!fit->value || !fit->rest || !fit->paper || !fit->inked || !fit->across || !fit->down)
+    fit->sample_across = cnn_calloc((size_t)fit->columns, sizeof *fit->sample_across);
+    if (!fit->value || !fit->rest || !fit->paper || !fit->inked || !fit->across || !fit->down || !fit->sample_across)
         return CNN_ERR_MEMORY;
     for (int32_t x = 0; x < width; x++)
         fit->across[x] = place_on(width, x);
+    for (int32_t x = 0; x < fit->columns; x++)
+        fit->sample_across[x] = fit->across[x * fit->step];
     for (int32_t y = 0; y < height; y++)
         fit->down[y] = place_on(height, y);
     for (int32_t y = 0; y < fit->rows; y++)
@@ -156,6 +196,7 @@ static void fit_end(light_fit *fit)
     free(fit->inked);
     free(fit->across);
     free(fit->down);
+    free(fit->sample_across);
 }
 
 /* How much the paper deviates, as a share of the step from paper to ink on both sides of Otsu's threshold. */
@@ -218,7 +259,7 @@ cnn_status cnn_ink_flatten(float *ink, int32_t height, int32_t width)
     if (status == CNN_OK && find_light(&fit))
         for (int32_t y = 0; y < height; y++) {
             float *row = ink + (size_t)y * (size_t)width;
-            subtract_light(&fit, y, 1, width, row, row);
+            subtract_light(fit.coefficient, fit.down[y], fit.across, width, row, row);
         }
     fit_end(&fit);
     return status;

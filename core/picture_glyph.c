@@ -196,14 +196,15 @@ static float within(double ink)
 /* Moves the outline outwards by `reach` pixels. The outline lies half a pixel from the outermost middles. */
 static cnn_status grow(cnn_glyph *glyph, double reach)
 {
-    cnn_status status = pad(glyph, (int32_t)ceil(reach) + 1);
+    const int32_t margin = (int32_t)ceil(reach) + 1;
+    cnn_status status = pad(glyph, margin);
     if (status != CNN_OK)
         return status;
     size_t count = (size_t)glyph->height * (size_t)glyph->width;
     float *distance = cnn_calloc(count, sizeof *distance);
     if (!distance)
         return CNN_ERR_MEMORY;
-    status = cnn_distance(glyph->mask, 1, glyph->height, glyph->width, distance);
+    status = cnn_distance_near(glyph->mask, 1, glyph->height, glyph->width, margin, distance);
     for (size_t i = 0; status == CNN_OK && i < count; i++)
         glyph->ink[i] = glyph->mask[i] ? 1 : within(reach - (double)distance[i] + 1);
     mask_ink(glyph);

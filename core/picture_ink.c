@@ -5,10 +5,14 @@
  * drawing is less area than its paper. So dark on light, light on dark and red on blue all come out alike. */
 #include "core/picture.h"
 
+#include "core/wide.h"
+
 #include <math.h>
 #include <string.h>
 
 static const float least_contrast = 1.0f / 128; /* less than this is nothing drawn */
+
+enum { BLOCK = 8 }; /* pixels that are looked at together */
 
 /* ---- Projection ---- */
 
@@ -59,47 +63,122 @@ static bool main_axis(double m[3][3], double *axis)
     return length > 0;
 }
 
-/* m = sum over pixels of |d|^2 d d', d = pixel - paper; symmetric */
-static void weigh_directions(const float *rgb, size_t count, const float *paper, double m[3][3])
+/* Whether BLOCK pixels are all paper. */
+CNN_WIDE_BODY bool is_paper(const float *rgb, const float *papers)
 {
-    double rr = 0, rg = 0, rb = 0, gg = 0, gb = 0, bb = 0;
-    for (size_t p = 0; p < count; p++) {
-        const double r = (double)rgb[3 * p] - (double)paper[0], g = (double)rgb[3 * p + 1] - (double)paper[1];
-        const double b = (double)rgb[3 * p + 2] - (double)paper[2], weight = r * r + g * g + b * b;
-        rr += weight * r * r;
-        rg += weight * r * g;
-        rb += weight * r * b;
-        gg += weight * g * g;
-        gb += weight * g * b;
-        bb += weight * b * b;
-    }
-    const double sums[3][3] = {{rr, rg, rb}, {rg, gg, gb}, {rb, gb, bb}};
-    memcpy(m, sums, sizeof sums);
+    int differ = 0;
+    for (int i = 0; i < 3 * BLOCK; i++)
+        differ |= rgb[i] != papers[i];
+    return !differ;
 }
+
+/* Differences of up to BLOCK pixels from the paper, channel by channel. */
+typedef struct differences {
+    double of[3][BLOCK];
+} differences;
+
+CNN_WIDE_BODY void take_apart(const float *rgb, const float *papers, differences *d)
+{
+    for (int c = 0; c < 3; c++)
+        for (int p = 0; p < BLOCK; p++)
+            d->of[c][p] = (double)rgb[3 * p + c] - (double)papers[c];
+}
+
+/* The pixels from `first` on, at most BLOCK, in a whole block: beyond the last one it is paper. */
+CNN_WIDE_BODY const float *block_at(const float *rgb, size_t first, size_t count, const float *papers, float *room)
+{
+    if (first + BLOCK <= count)
+        return rgb + 3 * first;
+    memcpy(room, papers, 3 * BLOCK * sizeof *room);
+    memcpy(room, rgb + 3 * first, 3 * (count - first) * sizeof *room);
+    return room;
+}
+
+/* sums = rr, rg, rb, gg, gb, bb of sum over pixels of |d|^2 d d', d = pixel - paper. Paper adds nothing. */
+CNN_WIDE_BODY void weigh_body(const float *rgb, size_t count, const float *papers, double sums[6])
+{
+    double product[6][BLOCK], total[6] = {0};
+    float room[3 * BLOCK];
+    differences d;
+    for (size_t first = 0; first < count; first += BLOCK) {
+        const float *block = block_at(rgb, first, count, papers, room);
+        if (is_paper(block, papers))
+            continue;
+        take_apart(block, papers, &d);
+        for (int p = 0; p < BLOCK; p++) {
+            const double r = d.of[0][p], g = d.of[1][p], b = d.of[2][p], weight = r * r + g * g + b * b;
+            product[0][p] = weight * r * r;
+            product[1][p] = weight * r * g;
+            product[2][p] = weight * r * b;
+            product[3][p] = weight * g * g;
+            product[4][p] = weight * g * b;
+            product[5][p] = weight * b * b;
+        }
+        for (int p = 0; p < BLOCK; p++)
+            for (int i = 0; i < 6; i++)
+                total[i] += product[i][p];
+    }
+    memcpy(sums, total, sizeof total);
+}
+
+CNN_WIDE(static, weigh_directions, weigh_body, (const float *rgb, size_t count, const float *papers, double *sums),
+         (rgb, count, papers, sums))
+
+/* ink = how far a pixel lies from the paper along the axis; *cubes = their sum of cubes. */
+CNN_WIDE_BODY void project_body(const float *rgb, size_t count, const float *papers, const double *axis, float *ink,
+                                double *cubes)
+{
+    const double a = axis[0], b = axis[1], c = axis[2];
+    double sum = 0, cube[BLOCK];
+    float room[3 * BLOCK], along[BLOCK];
+    differences d;
+    for (size_t first = 0; first < count; first += BLOCK) {
+        const size_t pixels = first + BLOCK < count ? BLOCK : count - first;
+        const float *block = block_at(rgb, first, count, papers, room);
+        if (is_paper(block, papers)) {
+            memset(ink + first, 0, pixels * sizeof *ink);
+            continue;
+        }
+        take_apart(block, papers, &d);
+        for (int p = 0; p < BLOCK; p++) {
+            const double here = 0.0 + d.of[0][p] * a + d.of[1][p] * b + d.of[2][p] * c;
+            along[p] = (float)here;
+            cube[p] = here * here * here;
+        }
+        if (pixels == BLOCK) /* a constant: one move */
+            memcpy(ink + first, along, BLOCK * sizeof *ink);
+        else
+            memcpy(ink + first, along, pixels * sizeof *ink);
+        for (int p = 0; p < BLOCK; p++)
+            sum += cube[p];
+    }
+    *cubes = sum;
+}
+
+CNN_WIDE(static, project, project_body,
+         (const float *rgb, size_t count, const float *papers, const double *axis, float *ink, double *cubes),
+         (rgb, count, papers, axis, ink, cubes))
 
 bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink)
 {
     size_t count = (size_t)height * (size_t)width;
-    float paper[3], low = 0, high = 0;
-    double m[3][3] = {{0}}, axis[3], cubes = 0;
+    float papers[3 * BLOCK]; /* the paper's colour, again and again */
+    float low, high;
+    double s[6], axis[3], cubes;
     for (size_t c = 0; c < 3; c++)
-        paper[c] = cnn_median(ink, gather_frame(rgb + c, height, width, ink));
-    weigh_directions(rgb, count, paper, m);
+        papers[c] = cnn_median(ink, gather_frame(rgb + c, height, width, ink));
+    for (size_t i = 3; i < 3 * BLOCK; i++)
+        papers[i] = papers[i - 3];
+    weigh_directions(rgb, count, papers, s);
+    double m[3][3] = {{s[0], s[1], s[2]}, {s[1], s[3], s[4]}, {s[2], s[4], s[5]}};
     if (!main_axis(m, axis))
         return false;
-    for (size_t p = 0; p < count; p++) {
-        double along = 0;
-        for (size_t c = 0; c < 3; c++)
-            along += ((double)rgb[3 * p + c] - (double)paper[c]) * axis[c];
-        ink[p] = (float)along;
-        cubes += along * along * along;
-        low = ink[p] < low ? ink[p] : low;
-        high = ink[p] > high ? ink[p] : high;
-    }
+    project(rgb, count, papers, axis, ink, &cubes);
     if (cubes < 0)
         for (size_t p = 0; p < count; p++)
             ink[p] = -ink[p];
-    return high - low >= least_contrast;
+    cnn_extremes(ink, count, &low, &high);
+    return (high > 0 ? high : 0) - (low < 0 ? low : 0) >= least_contrast;
 }
 
 /* ---- Smoothing ---- */
@@ -129,32 +208,39 @@ static float sum_of(const gauss_taps *gauss)
     return sum;
 }
 
-/* dst[i] from the neighbours of src[i] in its row, first <= i < last. inside: all of them lie in the row */
-static void smooth_span(const gauss_taps *gauss, float sum, const float *src, int32_t size, int32_t first, int32_t last,
-                        bool inside, float *dst)
+/* The same for one value: from[k] is `far` or the mirrored value. */
+static float smooth_at(const gauss_taps *gauss, float sum, const float *src, int32_t i, int32_t size)
 {
-    for (int32_t i = first; i < last; i++) {
-        float value = src[i];
-        for (int k = 1; k <= gauss->radius; k++)
-            value += gauss->tap[k] *
-                     (inside ? src[i - k] + src[i + k] : src[mirror(i - k, size)] + src[mirror(i + k, size)]);
-        dst[i] = value / sum;
-    }
+    float value = src[i];
+    for (int k = 1; k <= gauss->radius; k++)
+        value += gauss->tap[k] * (src[mirror(i - k, size)] + src[mirror(i + k, size)]);
+    return value / sum;
 }
 
-static void smooth_across(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
+CNN_WIDE_BODY void across_body(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
 {
     const float sum = sum_of(gauss);
     const int32_t radius = gauss->radius;
     for (int32_t y = 0; y < height; y++, src += width, dst += width) {
-        smooth_span(gauss, sum, src, width, 0, radius, false, dst);
-        smooth_span(gauss, sum, src, width, radius, width - radius, true, dst);
-        smooth_span(gauss, sum, src, width, width - radius, width, false, dst);
+        for (int32_t i = 0; i < radius; i++)
+            dst[i] = smooth_at(gauss, sum, src, i, width);
+        memcpy(dst + radius, src + radius, (size_t)(width - 2 * radius) * sizeof *dst);
+        for (int k = 1; k <= radius; k++)
+            for (int32_t i = radius; i < width - radius; i++)
+                dst[i] += gauss->tap[k] * (src[i - k] + src[i + k]);
+        for (int32_t i = radius; i < width - radius; i++)
+            dst[i] /= sum;
+        for (int32_t i = width - radius; i < width; i++)
+            dst[i] = smooth_at(gauss, sum, src, i, width);
     }
 }
 
+CNN_WIDE(static, smooth_across, across_body,
+         (const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst),
+         (gauss, src, height, width, dst))
+
 /* Row by row, which reads memory in its order. */
-static void smooth_down(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
+CNN_WIDE_BODY void down_body(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
 {
     const float sum = sum_of(gauss);
     for (int32_t y = 0; y < height; y++) {
@@ -171,6 +257,10 @@ static void smooth_down(const gauss_taps *gauss, const float *src, int32_t heigh
             to[x] /= sum;
     }
 }
+
+CNN_WIDE(static, smooth_down, down_body,
+         (const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst),
+         (gauss, src, height, width, dst))
 
 void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch)
 {
@@ -200,20 +290,38 @@ static float half_contrast(const float *ink, size_t count)
     return 0.5f * (cnn_median(ink, count) + cnn_quantile(ink, count, nearly_all));
 }
 
-bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask, float *scratch)
+CNN_WIDE_BODY void mask_body(const float *ink, size_t count, float cut, uint8_t *mask)
 {
-    if (cnn_range(ink, count) < least_contrast)
-        return false;
-    float cut = kind == CNN_CUT_OTSU ? cnn_otsu(ink, count) : half_contrast(ink, count);
     for (size_t i = 0; i < count; i++)
         mask[i] = ink[i] > cut;
+}
+
+CNN_WIDE(, cnn_ink_mask, mask_body, (const float *ink, size_t count, float cut, uint8_t *mask), (ink, count, cut, mask))
+
+/* Ink becomes 0 at a quarter and 1 at three quarters of the way from paper to full. */
+CNN_WIDE_BODY void soften_body(float *ink, size_t count, float paper, float full)
+{
+    for (size_t i = 0; i < count; i++) {
+        const float soft = ((ink[i] - paper) / (full - paper) - 0.25f) * 2.0f;
+        const float most = soft > 1 ? 1 : soft;
+        ink[i] = soft < 0 ? 0 : most;
+    }
+}
+
+CNN_WIDE(static, soften, soften_body, (float *ink, size_t count, float paper, float full), (ink, count, paper, full))
+
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask, float *scratch)
+{
+    float low, high;
+    cnn_extremes(ink, count, &low, &high);
+    if (high - low < least_contrast)
+        return false;
+    float cut = kind == CNN_CUT_OTSU ? cnn_otsu(ink, count) : half_contrast(ink, count);
+    cnn_ink_mask(ink, count, cut, mask);
     size_t inked = cnn_partition(ink, count, mask, scratch);
     if (inked == 0 || inked == count)
         return false;
     float full = cnn_median(scratch, inked), paper = cnn_median(scratch + inked, count - inked);
-    for (size_t i = 0; i < count; i++) {
-        float soft = ((ink[i] - paper) / (full - paper) - 0.25f) * 2.0f;
-        ink[i] = soft < 0 ? 0 : soft > 1 ? 1 : soft;
-    }
+    soften(ink, count, paper, full);
     return true;
 }

@@ -274,8 +274,7 @@ cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch)
 {
     cnn_parts soft;
     const cnn_box all = cnn_parts_box(parts);
-    for (size_t i = 0; i < (size_t)parts->height * (size_t)parts->width; i++)
-        scratch[i] = ink[i] > soft_ink;
+    cnn_ink_mask(ink, (size_t)parts->height * (size_t)parts->width, soft_ink, scratch);
     for (int32_t y = all.y0; y < all.y1; y++)
         for (int32_t x = all.x0; x < all.x1; x++) {
             const size_t i = (size_t)y * (size_t)parts->width + (size_t)x;

@@ -41,6 +41,16 @@ bool cnn_sheet_is_drawn_on(float *rgb, int32_t width, cnn_box box)
     return cnn_quantile(luma, count, 0.995) - cnn_quantile(luma, count, 0.005) >= least_range;
 }
 
+bool cnn_sheet_may_be(const float *ink, size_t count)
+{
+    const double spare = 0.99; /* what is_sheet rounds */
+    const float cut = cnn_otsu(ink, count);
+    size_t inked = 0;
+    for (size_t i = 0; i < count; i++)
+        inked += ink[i] > cut;
+    return (double)inked >= spare * least_fill * least_area * (double)count;
+}
+
 bool cnn_sheet_find(const cnn_parts *parts, cnn_box *sheet)
 {
     if (parts->count == 0)

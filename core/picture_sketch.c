@@ -162,6 +162,9 @@ static cnn_status look_at_sheet(cnn_sketch *s, bool *found)
 {
     cnn_box sheet;
     const ink_way plain = {AS_IT_IS, 0, CNN_CUT_OTSU, LESS};
+    *found = cnn_sheet_may_be(s->plain, (size_t)s->height * (size_t)s->width);
+    if (!*found)
+        return CNN_OK;
     cnn_status status = split(s, &plain, found);
     *found = *found && status == CNN_OK && cnn_sheet_find(&s->parts, &sheet);
     if (!*found)

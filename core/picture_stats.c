@@ -1,17 +1,22 @@
 /* Statistics of planes: medians, spread, Otsu's threshold. */
 #include "core/picture.h"
 
+#include "core/wide.h"
+
 #include <math.h>
+#include <string.h>
 
 enum {
     QUANTILE_BINS = 4096,
     OTSU_BINS = 256,
-    LANES = 8,    /* of values that are looked at side by side */
-    COUNTERS = 4, /* for each bin of Otsu's, so that equal values in a row do not wait for each other */
+    LANES = 32,   /* of values that are looked at side by side */
+    BLOCK = 16,   /* values that are counted together */
+    EIGHT = 8,    /* mask bytes that are looked at together */
+    COUNTERS = 4, /* for each bin, so that equal values in a row do not wait for each other */
 };
 
 /* The least and the greatest of count > 0 values. */
-static void find_range(const float *values, size_t count, float *low, float *high)
+CNN_WIDE_BODY void range_body(const float *values, size_t count, float *low, float *high)
 {
     float least[LANES], most[LANES];
     size_t i = 0;
@@ -34,68 +39,94 @@ static void find_range(const float *values, size_t count, float *low, float *hig
     *high = most[0];
 }
 
-float cnn_range(const float *values, size_t count)
-{
-    float low, high;
-    find_range(values, count, &low, &high);
-    return high - low;
-}
+CNN_WIDE(, cnn_extremes, range_body, (const float *values, size_t count, float *low, float *high),
+         (values, count, low, high))
 
-static int bin_of(float value, float low, float scale)
+CNN_WIDE_BODY int bin_of(float value, float low, float scale)
 {
     return (int)((value - low) * scale);
 }
 
-static bool any_in_bin(const float *values, size_t count, float low, float scale, int bin)
+/* Counts values in `bins` bins from `low` on, the last one takes what lies above. counts: [COUNTERS][bins], added to;
+ * the counters of a bin are summed in the first one. */
+CNN_WIDE_BODY void count_body(const float *values, size_t count, float low, float scale, int bins, uint32_t *counts)
 {
-    int found = 0;
-    for (size_t i = 0; i < count; i++)
-        found |= bin_of(values[i], low, scale) == bin;
+    const size_t blocks = count / BLOCK * BLOCK;
+    int bin[BLOCK];
+    for (size_t i = 0; i < blocks; i += BLOCK) {
+        int differ = 0;
+        for (size_t k = 0; k < BLOCK; k++) {
+            bin[k] = bin_of(values[i + k], low, scale);
+            bin[k] = bin[k] < bins ? bin[k] : bins - 1;
+        }
+        for (size_t k = 1; k < BLOCK; k++)
+            differ |= bin[k] ^ bin[0];
+        if (!differ) {
+            counts[bin[0]] += BLOCK;
+            continue;
+        }
+        for (size_t k = 0; k < BLOCK; k++)
+            counts[(size_t)(k % COUNTERS) * (size_t)bins + (size_t)bin[k]]++;
+    }
+    for (size_t i = blocks; i < count; i++) {
+        const int last = bin_of(values[i], low, scale);
+        counts[last < bins ? last : bins - 1]++;
+    }
+    for (int b = 0; b < bins; b++)
+        for (int k = 1; k < COUNTERS; k++)
+            counts[b] += counts[k * bins + b];
+}
+
+CNN_WIDE(static, count_in_bins, count_body,
+         (const float *values, size_t count, float low, float scale, int bins, uint32_t *counts),
+         (values, count, low, scale, bins, counts))
+
+/* Bit k is set where value k of `count` <= BLOCK lies in a bin. */
+CNN_WIDE_BODY uint32_t find_in_bin(const float *values, size_t count, float low, float scale, int bin)
+{
+    uint32_t found = 0;
+    for (size_t k = 0; k < count; k++)
+        found |= (uint32_t)(bin_of(values[k], low, scale) == bin) << k;
     return found;
 }
 
-/* The mean of the values in a bin, `otherwise` when there are none. */
-static float mean_of_bin(const float *values, size_t count, float low, float scale, int bin, float otherwise)
+/* *mean = the mean of the values in a bin; it stays what it was when there are none. */
+CNN_WIDE_BODY void mean_body(const float *values, size_t count, float low, float scale, int bin, float *mean)
 {
-    enum { STEP = 64 };
+    const size_t blocks = count / BLOCK * BLOCK;
     double sum = 0;
     size_t inside = 0;
-    for (size_t first = 0; first < count; first += STEP) {
-        const size_t last = first + STEP < count ? first + STEP : count;
-        if (!any_in_bin(values + first, last - first, low, scale, bin))
-            continue;
-        for (size_t i = first; i < last; i++)
-            if (bin_of(values[i], low, scale) == bin) {
-                sum += (double)values[i];
-                inside++;
-            }
+    for (size_t first = 0; first < count; first += BLOCK) {
+        uint32_t found = first < blocks ? find_in_bin(values + first, BLOCK, low, scale, bin)
+                                        : find_in_bin(values + first, count - first, low, scale, bin);
+        for (; found; found &= found - 1, inside++)
+            sum += (double)values[first + (size_t)__builtin_ctz(found)];
     }
-    return inside ? (float)(sum / (double)inside) : otherwise;
+    *mean = inside ? (float)(sum / (double)inside) : *mean;
 }
+
+CNN_WIDE(static, mean_of_bin, mean_body,
+         (const float *values, size_t count, float low, float scale, int bin, float *mean),
+         (values, count, low, scale, bin, mean))
 
 float cnn_quantile(const float *values, size_t count, double share)
 {
-    uint32_t bins[2][QUANTILE_BINS] = {{0}};
+    uint32_t bins[COUNTERS * QUANTILE_BINS] = {0};
     float low, high;
-    size_t seen = 0, i = 0;
+    size_t seen = 0;
     if (count == 0)
         return 0;
-    find_range(values, count, &low, &high);
+    cnn_extremes(values, count, &low, &high);
     float scale = (QUANTILE_BINS - 1) / (high - low);
     if (high <= low || !isfinite(scale))
         return low;
-    for (; i + 2 <= count; i += 2) {
-        bins[0][bin_of(values[i], low, scale)]++;
-        bins[1][bin_of(values[i + 1], low, scale)]++;
-    }
-    if (i < count)
-        bins[0][bin_of(values[i], low, scale)]++;
+    count_in_bins(values, count, low, scale, QUANTILE_BINS, bins);
     int at = 0;
-    while (at < QUANTILE_BINS - 1 && (double)(seen + bins[0][at] + bins[1][at]) < share * (double)count) {
-        seen += bins[0][at] + bins[1][at];
-        at++;
-    }
-    return mean_of_bin(values, count, low, scale, at, low); /* exact where the paper has one colour */
+    while (at < QUANTILE_BINS - 1 && (double)(seen + bins[at]) < share * (double)count)
+        seen += bins[at++];
+    float mean = low;
+    mean_of_bin(values, count, low, scale, at, &mean); /* exact where the paper has one colour */
+    return mean;
 }
 
 float cnn_median(const float *values, size_t count)
@@ -103,17 +134,33 @@ float cnn_median(const float *values, size_t count)
     return cnn_quantile(values, count, 0.5);
 }
 
+/* 0 or 1 when all of EIGHT mask bytes are, else neither. */
+static uint64_t same_mask(const uint8_t *mask)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t eight;
+    memcpy(&eight, mask, sizeof eight);
+    return eight == 0 ? 0 : eight == ones ? 1 : 2;
+}
+
 size_t cnn_partition(const float *values, size_t count, const uint8_t *mask, float *parts)
 {
-    size_t ones = 0, zeros = 0;
+    size_t split = 0, ones = 0, zeros = 0;
     for (size_t i = 0; i < count; i++)
-        ones += mask[i];
-    const size_t split = ones;
-    ones = 0;
-    for (size_t i = 0; i < count; i++) {
-        parts[mask[i] ? ones : split + zeros] = values[i];
-        ones += mask[i];
-        zeros += !mask[i];
+        split += mask[i];
+    for (size_t first = 0; first < count; first += EIGHT) {
+        const uint64_t same = first + EIGHT <= count ? same_mask(mask + first) : 2;
+        if (same <= 1) {
+            memcpy(parts + (same ? ones : split + zeros), values + first, EIGHT * sizeof *parts);
+            ones += same ? EIGHT : 0;
+            zeros += same ? 0 : EIGHT;
+            continue;
+        }
+        for (size_t i = first; i < first + EIGHT && i < count; i++) {
+            parts[mask[i] ? ones : split + zeros] = values[i];
+            ones += mask[i];
+            zeros += !mask[i];
+        }
     }
     return split;
 }
@@ -139,18 +186,15 @@ float cnn_deviation(const float *values, size_t count, const uint8_t *mask, uint
 float cnn_otsu(const float *values, size_t count)
 {
     float low, high;
-    find_range(values, count, &low, &high);
+    cnn_extremes(values, count, &low, &high);
     if (!(high > low))
         return high;
-    uint32_t counts[COUNTERS][OTSU_BINS] = {{0}};
+    uint32_t counts[COUNTERS * OTSU_BINS] = {0};
     double bins[OTSU_BINS], between[OTSU_BINS], total = 0, weight = 0, moment = 0, best = 0;
     float scale = OTSU_BINS / (high - low);
-    for (size_t i = 0; i < count; i++) {
-        int bin = bin_of(values[i], low, scale);
-        counts[i % COUNTERS][bin < OTSU_BINS ? bin : OTSU_BINS - 1]++;
-    }
+    count_in_bins(values, count, low, scale, OTSU_BINS, counts);
     for (int b = 0; b < OTSU_BINS; b++)
-        bins[b] = (double)counts[0][b] + counts[1][b] + counts[2][b] + counts[3][b];
+        bins[b] = (double)counts[b];
     for (int b = 0; b < OTSU_BINS; b++)
         total += bins[b] * b;
     for (int b = 0; b < OTSU_BINS; b++) {
