@@ -8,6 +8,7 @@ const cnn_cpu_impl cnn_cpu_i8_impls[] = {
      cnn_cpu_conv_i8_direct_make},
     {CNN_OP_LINEAR, "cnn_cpu_linear_i8_blocks", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_direct_suits,
      cnn_cpu_conv_i8_direct_make},
+    {CNN_OP_LINEAR, "cnn_cpu_gemv_i8", CNN_CPU_PORTABLE, cnn_cpu_gemv_i8_suits, cnn_cpu_gemv_i8_make},
     {CNN_OP_CONV, "cnn_cpu_conv_i8", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_suits, cnn_cpu_conv_i8_make},
     {CNN_OP_LINEAR, "cnn_cpu_linear_i8", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_suits, cnn_cpu_conv_i8_make},
     {CNN_OP_MAXPOOL, "cnn_cpu_maxpool_i8", CNN_CPU_PORTABLE, cnn_cpu_maxpool_i8_suits, cnn_cpu_maxpool_i8_make},
