@@ -437,8 +437,6 @@ cnn_status cnn_model_open(const char *path, cnn_model **model)
         cnn_input_close(&file);
         return status;
     }
-    if (file.mapped)
-        cnn_input_spent(file.data, file.size); /* checked; whether it is read again is seen later */
     (*model)->file = file;
     return status;
 }

@@ -105,9 +105,9 @@ static cnn_status check_structure(const char *name, const cnn_node *node, cnn_pa
 
 static bool any_lowest(const int8_t *values, int64_t count)
 {
-    int found = 0;
+    uint8_t found = 0; /* as wide as the values: four times as many are compared at once as with an int */
     for (int64_t i = 0; i < count; i++)
-        found |= values[i] == -128;
+        found |= (uint8_t)(values[i] == -128);
     return found;
 }
 
