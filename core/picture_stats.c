@@ -54,16 +54,9 @@ CNN_WIDE_BODY void count_body(const float *values, size_t count, float low, floa
     const size_t blocks = count / BLOCK * BLOCK;
     int bin[BLOCK];
     for (size_t i = 0; i < blocks; i += BLOCK) {
-        int differ = 0;
         for (size_t k = 0; k < BLOCK; k++) {
             bin[k] = bin_of(values[i + k], low, scale);
             bin[k] = bin[k] < bins ? bin[k] : bins - 1;
-        }
-        for (size_t k = 1; k < BLOCK; k++)
-            differ |= bin[k] ^ bin[0];
-        if (!differ) {
-            counts[bin[0]] += BLOCK;
-            continue;
         }
         for (size_t k = 0; k < BLOCK; k++)
             counts[(size_t)(k % COUNTERS) * (size_t)bins + (size_t)bin[k]]++;

@@ -11,7 +11,7 @@
 
 #define CNN_WIDE_BODY static inline __attribute__((always_inline))
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CNN_NARROW) /* a test is */
 #define CNN_WIDE(SCOPE, NAME, BODY, PARAMETERS, ARGUMENTS)             \
     __attribute__((target("avx2"))) static void NAME##_avx2 PARAMETERS \
     {                                                                  \
