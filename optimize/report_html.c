@@ -19,6 +19,7 @@ typedef struct writer {
     const cnn_measurement *before, *after;
 } writer;
 
+static const char dash[] = "\xE2\x80\x93"; /* for a figure that there is not */
 static const char arrow[] = " \xE2\x86\x92 ";
 
 /* ---- Above everything ---- */
@@ -92,7 +93,7 @@ static void write_words(const writer *w)
 static void write_accuracy(cnn_text *page, double accuracy)
 {
     if (isnan(accuracy))
-        cnn_text_append(page, "<td>\xE2\x80\x93</td>");
+        cnn_text_append(page, "<td>%s</td>", dash);
     else
         cnn_text_append(page, "<td>%.2f %%</td>", 100 * accuracy);
 }
@@ -120,7 +121,7 @@ static void write_passes(const writer *w)
         cnn_text_append(page, "<td>%s</td>", cnn_format_count(text, stage->figures.macs));
         cnn_text_append(page, "<td class=\"timing\">%.3g</td>", stage->figures.ms_per_image);
         if (isnan(stage->figures.images_per_s))
-            cnn_text_append(page, "<td>\xE2\x80\x93</td></tr>\n");
+            cnn_text_append(page, "<td>%s</td></tr>\n", dash);
         else
             cnn_text_append(page, "<td class=\"timing\">%.0f</td></tr>\n", stage->figures.images_per_s);
     }
@@ -240,9 +241,13 @@ static void write_effects(const writer *w, int i)
         const cnn_effect *effect = &facts->layers[i].effect[t];
         const double error = effect->logit_error;
         const int decimals = error < 0.01 ? 3 : error < 0.1 ? 2 : 1;
+        if (effect->applies && isfinite(error))
+            cnn_text_append(page, "<td>%.*f %%</td>", decimals, 100 * error);
+        else if (effect->applies)
+            cnn_text_append(page, "<td>%s</td>", dash); /* of a model whose scores are all 0 */
         if (effect->applies)
-            cnn_text_append(page, "<td>%.*f %%</td><td>%.2f %%</td><td>%d</td>", decimals, 100 * error,
-                            100.0 * effect->right / facts->trial_images, (int)effect->changed);
+            cnn_text_append(page, "<td>%.2f %%</td><td>%d</td>", 100.0 * effect->right / facts->trial_images,
+                            (int)effect->changed);
         else
             cnn_text_append(page, "<td colspan=\"3\" class=\"old\">not possible</td>");
     }
@@ -292,7 +297,7 @@ static void write_int8_row(cnn_text *page, const opt_layer *layer)
     if (row->scale > 0)
         cnn_text_append(page, "<td>%.4g</td>", (double)row->scale);
     else
-        cnn_text_append(page, "<td>\xE2\x80\x93</td>");
+        cnn_text_append(page, "<td>%s</td>", dash);
     cnn_text_append(page, "<td>%.3f %%</td>", 100 * row->clipped);
     if (row->dead)
         cnn_text_append(page, "<td>dead</td>");
@@ -301,7 +306,7 @@ static void write_int8_row(cnn_text *page, const opt_layer *layer)
     else
         cnn_text_append(page, "<td>%.1f dB</td>", row->sqnr_db);
     if (isnan(row->cosine))
-        cnn_text_append(page, "<td>\xE2\x80\x93</td></tr>\n");
+        cnn_text_append(page, "<td>%s</td></tr>\n", dash);
     else
         cnn_text_append(page, "<td>%.5f</td></tr>\n", row->cosine);
 }
