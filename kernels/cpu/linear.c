@@ -56,7 +56,10 @@ static inline __attribute__((always_inline)) void ask(const void *data, cnn_dtyp
     for (int32_t i = row + rows * part / parts; i < row + rows * (part + 1) / parts; i++) {
         const char *at = (const char *)data + ((int64_t)i * pitch + first) * bytes;
         for (int64_t byte = 0; byte < length; byte += LINE_BYTES)
-            __builtin_prefetch(at + byte, write, 2);
+            if (write) /* clang wants constants */
+                __builtin_prefetch(at + byte, 1, 2);
+            else
+                __builtin_prefetch(at + byte, 0, 2);
     }
 }
 
