@@ -28,6 +28,9 @@ static struct {
     int workers;             /* that exist, not counting callers */
     int spins;
     bool fork_handled;
+    bool apart;     /* there is a CPU for each thread, so that workers are kept off the caller's */
+    int avoided;    /* the CPU that they were last kept off, -1 before */
+    cpu_set_t cpus; /* that this process may run on */
     pthread_t worker[MAX_THREADS];
 
     cnn_task_fn run; /* the region; written while it is closed and nobody is inside */
@@ -46,6 +49,7 @@ static struct {
     .sleep = PTHREAD_MUTEX_INITIALIZER,
     .wake = PTHREAD_COND_INITIALIZER,
     .finished = PTHREAD_COND_INITIALIZER,
+    .avoided = -1,
 };
 
 /* Worker number of the task that this thread runs, -1 outside of tasks. */
@@ -126,10 +130,26 @@ static void forget_workers(void)
     pthread_cond_init(&pool.wake, NULL);
     pthread_cond_init(&pool.finished, NULL);
     pool.workers = 0;
+    pool.avoided = -1;
     atomic_store(&pool.open, false);
     atomic_store(&pool.inside, 0);
     atomic_store(&pool.sleepers, 0);
     atomic_store(&pool.caller_sleeps, false);
+}
+
+/* Keeps workers off this thread's CPU before they are woken or begin. Where Linux is a guest it takes a halted virtual
+ * CPU for one that the host has stopped, and wakes them behind their caller, to run a time slice later, while others
+ * idle. If the system refuses, they stay where they may be. */
+static void keep_apart(void)
+{
+    const int cpu = pool.apart ? sched_getcpu() : -1;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || cpu == pool.avoided)
+        return;
+    cpu_set_t others = pool.cpus;
+    CPU_CLR((unsigned)cpu, &others);
+    for (int i = 0; i < pool.workers; i++)
+        pthread_setaffinity_np(pool.worker[i], sizeof others, &others);
+    pool.avoided = cpu;
 }
 
 /* Makes the workers on first use; with fewer threads than asked for when the system gives no more. */
@@ -139,6 +159,8 @@ static void start_workers(void)
         pool.fork_handled = pthread_atfork(NULL, NULL, forget_workers) == 0;
     int threads = cnn_get_threads();
     pool.spins = threads <= available_cpus() ? SPIN_PAUSES : 0;
+    pool.apart = pool.spins > 0 && sched_getaffinity(0, sizeof pool.cpus, &pool.cpus) == 0;
+    pool.avoided = -1;
     while (pool.workers < threads - 1) {
         void *number = (void *)(intptr_t)(pool.workers + 1);
         if (pthread_create(&pool.worker[pool.workers], NULL, worker_main, number) != 0)
@@ -147,6 +169,7 @@ static void start_workers(void)
     }
     if (pool.workers < threads - 1)
         atomic_store(&pool.threads, pool.workers + 1);
+    keep_apart();
 }
 
 static void stop_workers(void)
@@ -196,6 +219,7 @@ static void open_region(int tasks, cnn_task_fn run, void *context)
     atomic_fetch_add(&pool.opened, 1);
     if (atomic_load(&pool.sleepers) == 0)
         return;
+    keep_apart();
     pthread_mutex_lock(&pool.sleep);
     if (tasks - 1 >= pool.workers)
         pthread_cond_broadcast(&pool.wake);

@@ -1,5 +1,5 @@
 /* The thread pool: every task once, workers unique, nesting, many regions, changing the number of threads. */
-#define _DEFAULT_SOURCE /* usleep */
+#define _GNU_SOURCE /* usleep, CPU_SET */
 #include "core/pool.h"
 
 #include <check.h>
@@ -161,6 +161,57 @@ START_TEST(test_regions_after_sleep)
 }
 END_TEST
 
+typedef struct places {
+    atomic_int arrived;
+    cpu_set_t allowed[2]; /* of each worker */
+} places;
+
+static void place_task(void *context, int task, int worker)
+{
+    places *p = context;
+    (void)task;
+    sched_getaffinity(0, sizeof p->allowed[worker], &p->allowed[worker]);
+    atomic_fetch_add(&p->arrived, 1);
+    while (atomic_load(&p->arrived) < 2)
+        sched_yield();
+}
+
+/* A worker that is woken may run wherever its caller does not; where the caller may run is its own affair. A worker
+ * that has not fallen asleep yet stays where it is, so there are several tries. */
+static void check_apart(int cpu, const cpu_set_t *all)
+{
+    cpu_set_t one, others = *all;
+    places p = {.arrived = 0};
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)cpu, &one);
+    CPU_CLR((unsigned)cpu, &others);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    for (int tries = 0; tries < 500 && (tries == 0 || !CPU_EQUAL(&p.allowed[1], &others)); tries++) {
+        usleep(3000);
+        atomic_store(&p.arrived, 0);
+        cnn_parallel(2, place_task, &p);
+    }
+    ck_assert(CPU_EQUAL(&p.allowed[1], &others));
+    ck_assert(CPU_EQUAL(&p.allowed[0], &one));
+}
+
+START_TEST(test_workers_keep_off_their_callers_cpu)
+{
+    cpu_set_t all;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
+    if (CPU_COUNT(&all) < 2)
+        return;
+    ck_assert_int_eq(cnn_set_threads(2), CNN_OK);
+    check_region(5); /* the workers come into being, for all CPUs */
+    for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE && seen < 2; cpu++)
+        if (CPU_ISSET((unsigned)cpu, &all)) {
+            check_apart(cpu, &all);
+            seen++;
+        }
+    ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
+}
+END_TEST
+
 static void *other_thread(void *unused)
 {
     (void)unused;
@@ -255,6 +306,7 @@ int main(void)
     tcase_add_test(tests, test_nested_regions_run_serially);
     tcase_add_test(tests, test_many_small_regions);
     tcase_add_test(tests, test_regions_after_sleep);
+    tcase_add_test(tests, test_workers_keep_off_their_callers_cpu);
     tcase_add_test(tests, test_two_callers);
     tcase_add_test(tests, test_number_of_threads);
 #ifndef UNDER_TSAN /* it does not allow threads in a forked child */
