@@ -114,6 +114,8 @@ void opt_account_free(opt_account *account)
 {
     free(account->layers);
     account->layers = NULL;
+    free(account->front);
+    account->front = NULL;
     opt_facts_free(account->facts);
     account->facts = NULL;
 }

@@ -25,6 +25,19 @@ cnn_status opt_measure(opt_job *job, const char *format, ...) CNN_PRINTF(2, 3);
 /* Completes the layers with what they are at the end. Rows are those of cnn_quantize, if it ran. */
 void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count);
 
+/* Folds the batch norms away. Only INT8 needs that; elsewhere one that cannot be folded stays. */
+cnn_status opt_fold(opt_job *job, bool *folded);
+
+/* Calibrates and makes the model INT8. Rows may be NULL; free() them. */
+cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count);
+
+/* Writes the output. */
+cnn_status opt_save(opt_job *job);
+
+/* Searches for the model that the settings' goals ask for, and writes it (optimize/explore.c). */
+bool opt_has_goal(const opt_settings *settings);
+cnn_status opt_explore(opt_job *job);
+
 /* Prunes and fine-tunes for some epochs as the settings say, and measures. */
 cnn_status opt_shrink(opt_job *job, double epochs);
 

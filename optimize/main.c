@@ -1,5 +1,5 @@
 /* cnn-opt: makes a trained model small and fast. */
-#include "optimize/tool.h"
+#include "optimize/job.h"
 
 #include "core/error.h"
 
@@ -142,6 +142,45 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, bias_correction),
      .help = "shift biases so that the mean of each channel is that of the FP32 model on the calibration images",
      .standard = "on"},
+    {.group = "Goals",
+     .name = "max-drop",
+     .argument = "P",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, max_drop),
+     .min = 0,
+     .max = 100,
+     .basic = true,
+     .help =
+         "search for the smallest model that loses at most P points of accuracy (of 100), with 90 % certainty by the "
+         "validation images; fails when none can be promised"},
+    {.name = "target-size",
+     .argument = "BYTES",
+     .kind = CNN_OPTION_INT64,
+     .offset = offsetof(opt_settings, target_size),
+     .int_min = 1,
+     .int_max = INT64_MAX,
+     .help = "search for a model whose file has at most so many bytes"},
+    {.name = "target-ms",
+     .argument = "MS",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, target_ms),
+     .min = 0,
+     .max = 1e6,
+     .open = CNN_OPEN_MIN,
+     .help = "search for a model that takes at most so many milliseconds for one image, on this machine"},
+    {.name = "search",
+     .argument = "DIR",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, search),
+     .help = "folder that keeps the points of a search; the same command goes on with what it holds",
+     .standard = "the output's name with -search"},
+    {.name = "pick",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .offset = offsetof(opt_settings, pick),
+     .int_min = 0,
+     .int_max = 1000,
+     .help = "make point N of a search the output; give the options that the search had, goals aside"},
     {.group = "Result",
      .letter = 'o',
      .name = "output",
@@ -179,6 +218,7 @@ static const cnn_example examples[] = {
     {"cnn-opt --prune 0.5 --int8", "halve every layer of model.cnn, repair it with an epoch of training, go to INT8"},
     {"cnn-opt --int8 -o small.cnn big.cnn", "only quantize: no training, done in seconds"},
     {"cnn-opt --prune 0.7 --global --finetune 3 --amp", "prune hard and train longer in mixed precision"},
+    {"cnn-opt --max-drop 0.3 --int8", "as small as it gets without losing more than 0.3 points of accuracy"},
     {"cnn-opt --prune 0.75 --structure block --int8", "keep all channels, and a quarter of the weights in blocks"},
     {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
     {NULL, NULL}};
@@ -200,8 +240,19 @@ static const cnn_tool tool = {
 static cnn_status check(const opt_settings *settings)
 {
     cnn_status status = CNN_OK;
-    if (settings->prune <= 0 && !settings->int8)
+    const bool goal = opt_has_goal(settings);
+    if (settings->prune <= 0 && !settings->int8 && !goal)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
+    if (settings->prune > 0 && goal)
+        CNN_FAIL(CNN_ERR_USAGE, "--prune says how much to remove, and a search finds that out: leave one of them out");
+    if (settings->search && !goal)
+        CNN_FAIL(CNN_ERR_USAGE, "--search keeps the points of a search: give --max-drop, --target-size, --target-ms or "
+                                "--pick with it");
+    if (goal && (settings->schedule >= 0 || settings->prune_steps > 0 || settings->global))
+        CNN_FAIL(CNN_ERR_USAGE, "a search prunes step by step over all layers: leave out %s",
+                 settings->schedule >= 0     ? "--prune-schedule"
+                 : settings->prune_steps > 0 ? "--prune-steps"
+                                             : "--global");
     if (settings->report && !opt_report_is_html(settings->report) && !opt_report_is_json(settings->report))
         CNN_FAIL(CNN_ERR_USAGE, "--report writes .html or .json; '%.200s' ends in neither", settings->report);
     if (settings->report && strcmp(settings->report, settings->output) == 0)
@@ -212,7 +263,7 @@ static cnn_status check(const opt_settings *settings)
                       : settings->structure >= 0  ? "--structure"
                       : settings->criterion >= 0  ? "--criterion"
                                                   : NULL;
-    if (how && settings->prune <= 0)
+    if (how && settings->prune <= 0 && !goal)
         CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it", how);
     if (settings->prune_steps > 0 && settings->schedule <= OPT_SCHEDULE_ONE_SHOT)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-steps needs --prune-schedule iterative or cubic: one-shot has one step");
@@ -222,7 +273,8 @@ static cnn_status check(const opt_settings *settings)
     if (settings->schedule > OPT_SCHEDULE_ONE_SHOT && settings->finetune == 0.0)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-schedule %s fine-tunes between its steps: leave out --finetune 0",
                  schedules[settings->schedule]);
-    if (settings->augment > 0 && (settings->finetune == 0.0 || (settings->finetune < 0 && settings->prune <= 0)))
+    if (settings->augment > 0 &&
+        (settings->finetune == 0.0 || (settings->finetune < 0 && settings->prune <= 0 && !goal)))
         CNN_FAIL(CNN_ERR_USAGE,
                  "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
     if (settings->structure > OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_BN)
@@ -266,6 +318,8 @@ int main(int argc, char **argv)
                              .batch = 64,
                              .observer = -1,
                              .bias_correction = -1,
+                             .max_drop = -1,
+                             .pick = -1,
                              .output = "model-opt.cnn",
                              .input = "model.cnn"};
     cnn_cli cli;

@@ -42,9 +42,9 @@ static bool has_batchnorm(const cnn_model *model)
     return false;
 }
 
-/* Only INT8 needs the batch norms gone; elsewhere one that cannot be folded stays. */
-static cnn_status fold(opt_job *job)
+cnn_status opt_fold(opt_job *job, bool *folded)
 {
+    *folded = false;
     if (!has_batchnorm(job->model))
         return CNN_OK;
     cnn_status status = cnn_fold_batchnorm(job->model);
@@ -52,7 +52,8 @@ static cnn_status fold(opt_job *job)
         cnn_message_notice(job->cli, "batch norms stay: %s", cnn_last_error());
         return CNN_OK;
     }
-    return status == CNN_OK ? opt_measure(job, "fold batch norms") : status;
+    *folded = status == CNN_OK;
+    return status;
 }
 
 typedef struct quantize_watch {
@@ -71,7 +72,7 @@ static bool show_quantizing(void *context, int64_t done, int64_t all)
     return true;
 }
 
-static cnn_status quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
+cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
 {
     quantize_watch watch = {.cli = job->cli};
     cnn_quantize_options options;
@@ -89,10 +90,10 @@ static cnn_status quantize(opt_job *job, cnn_quantize_row **rows, int *row_count
     cnn_status status = cnn_quantize(job->model, job->data, &options, rows, row_count);
     if (watch.begun)
         cnn_progress_end(&watch.progress);
-    return status == CNN_OK ? opt_measure(job, "INT8") : status;
+    return status;
 }
 
-static cnn_status save(opt_job *job)
+cnn_status opt_save(opt_job *job)
 {
     size_t bytes;
     cnn_interrupt_hold(NULL); /* Ctrl-C now would leave a temporary file */
@@ -110,6 +111,7 @@ static cnn_status run_passes(opt_job *job)
     cnn_quantize_row *rows = NULL;
     int row_count = 0;
     double epochs = settings->finetune >= 0 ? settings->finetune : settings->prune > 0 ? 1 : 0;
+    bool folded;
     CNN_TRY(opt_facts_begin(job));
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
@@ -117,11 +119,15 @@ static cnn_status run_passes(opt_job *job)
         CNN_TRY(opt_shrink(job, epochs));
     else if (epochs > 0)
         CNN_TRY(opt_finetune(job, epochs));
-    CNN_TRY(fold(job));
-    if (settings->int8)
-        CNN_TRY(quantize(job, &rows, &row_count));
+    CNN_TRY(opt_fold(job, &folded));
+    if (folded)
+        CNN_TRY(opt_measure(job, "fold batch norms"));
+    if (settings->int8) {
+        CNN_TRY(opt_quantize(job, &rows, &row_count));
+        CNN_TRY(opt_measure(job, "INT8"));
+    }
     opt_account_end(job, rows, row_count);
-    CNN_TRY(save(job));
+    CNN_TRY(opt_save(job));
     CNN_TRY(opt_facts_end(job));
 out:
     free(rows);
@@ -140,7 +146,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     if (cnn_model_is_quantized(job.model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "%s is already INT8; give the model that cnn-train wrote", settings->input);
     CNN_TRY(load_data(&job));
-    CNN_TRY(run_passes(&job));
+    CNN_TRY(opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));
     account->seconds = cnn_clock() - start;
 out:
     cnn_split_free(&job.split);

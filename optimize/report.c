@@ -1,6 +1,7 @@
 /* The account of cnn-opt: the table of passes, the table of layers (--verbose), one sentence. JSON is in report_json.c.
  */
 #include "optimize/facts.h"
+#include "optimize/front.h"
 
 #include "cli/help.h"
 #include "cli/message.h"
@@ -162,6 +163,21 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
                settings->observer < 0 || settings->observer == CNN_OBSERVER_AUTO ? "--finetune 1" : "--observer auto");
 }
 
+/* How much of the loss the validation images leave room for. */
+static void print_promise(const opt_account *account)
+{
+    const cnn_paired *paired = &account->front->visits[account->chosen].paired;
+    const double lost = 100 * cnn_paired_bound(paired);
+    if (paired->images == 0)
+        return;
+    printf("Of %d validation images it answers %d worse and %d better than the given model: ", (int)paired->images,
+           (int)paired->broken, (int)paired->mended);
+    if (lost > 0)
+        printf("at most %.2f points are lost, in 90 of 100 cases.\n", lost);
+    else
+        printf("nothing is lost, in 90 of 100 cases.\n");
+}
+
 static void print_explanation(const opt_account *account)
 {
     putchar('\n');
@@ -179,10 +195,16 @@ cnn_status opt_report(const cnn_cli *cli, const opt_settings *settings, const op
         status = print_layers(settings, account);
         putchar('\n');
     }
+    if (status == CNN_OK && account->front) {
+        status = opt_front_print(account->front, account->chosen);
+        putchar('\n');
+    }
     if (status == CNN_OK)
         status = print_passes(account);
     if (status == CNN_OK)
         print_sentence(settings, account);
+    if (status == CNN_OK && account->front)
+        print_promise(account);
     if (status == CNN_OK && settings->explain)
         print_explanation(account);
     else if (status == CNN_OK && settings->int8)

@@ -1,5 +1,6 @@
 /* The account and the facts of a run as JSON (docs/report.md). */
 #include "optimize/facts.h"
+#include "optimize/front.h"
 
 #include "cli/json.h"
 #include "optimize/base64.h"
@@ -86,6 +87,8 @@ void opt_account_json(const opt_settings *settings, const opt_account *account, 
         cnn_json_close(&json);
     }
     cnn_json_close(&json);
+    if (account->front)
+        opt_front_json(account->front, account->chosen, &json);
     cnn_json_string(&json, "output", settings->output);
     cnn_json_integer(&json, "val_images", account->val_images);
     cnn_json_number(&json, "seconds", account->seconds);

@@ -27,6 +27,11 @@ typedef struct opt_settings {
     int observer;        /* -1: not given */
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */
+    double max_drop;     /* points of accuracy, of 100; -1: not given */
+    int64_t target_size; /* bytes; 0: not given */
+    double target_ms;    /* 0: not given */
+    int pick;            /* a point of a search; -1: not given */
+    const char *search;  /* its folder; NULL: beside the output */
     const char *output;
     const char *report; /* a path that ends in .html or .json; NULL: none */
     bool explain;
@@ -60,6 +65,8 @@ typedef struct opt_account {
     int layer_count;
     int val_images;          /* accuracies are of these */
     double seconds;          /* all of the work */
+    struct opt_front *front; /* points of a search; NULL: there was none */
+    int chosen;              /* the point that was taken */
     struct opt_facts *facts; /* what reports and --explain tell beside it; NULL when nobody asks (optimize/facts.h) */
 } opt_account;
 

@@ -1,0 +1,65 @@
+# cnn-opt --max-drop, --target-size, --target-ms, --pick: searches that keep what they found.
+. "$2/tests/cli/lib.sh"
+
+cat >tiny.cfg <<'CFG'
+image = input(height=28, width=28, channels=1)
+conv1 = conv(image, out=16, kernel=5, stride=2)
+bn1 = bn(conv1)
+relu1 = relu(bn1)
+pool1 = maxpool(relu1, kernel=2)
+fc1 = linear(pool1, out=32)
+relu2 = relu(fc1)
+fc2 = linear(relu2, out=10)
+CFG
+succeeds "$train" --data synth --model tiny.cfg --epochs 1 --quiet
+
+bytes() { wc -c <"$1"; }
+
+# A target alone: the first model that meets it.
+succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --threads 1
+says "chosen"
+says "validation images it answers"
+checks=$((checks + 1))
+[ "$(bytes model-opt.cnn)" -le 9000 ] || fail "the file has $(bytes model-opt.cnn) bytes"
+cp model-opt.cnn one.cnn
+cp model-opt-search/points.csv one.csv
+
+# Other threads, the same file; the same command again computes nothing anew.
+succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --threads 2 -o other.cnn
+same one.cnn other.cnn
+succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --verbose
+says "point 1 is known"
+same one.csv model-opt-search/points.csv
+same one.cnn model-opt.cnn
+
+# Interrupted: a search that lost its last points finds the same ones again.
+head -4 one.csv >model-opt-search/points.csv
+succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --quiet
+same one.cnn model-opt.cnn
+
+# --pick takes any point; the given model is point 0 when nothing is removed.
+succeeds "$opt" --pick 0 --int8 --finetune 0.1 --quiet -o model-opt.cnn --json
+has_keys before.accuracy after.file_bytes
+says '"search": [{"number": 0, "from": -1, "share": 0'
+succeeds "$opt" --int8 --quiet -o plain.cnn
+same plain.cnn model-opt.cnn
+refuses 2 "--pick 63|model-opt-search" "$opt" --pick 63 --int8 --finetune 0.1
+
+# A promise that the images cannot keep is not made, and no file is touched.
+cp model-opt.cnn before.cnn
+refuses 1 "cannot promise|0 points" "$opt" --max-drop 0 --int8 --finetune 0 --search drop --quiet
+same before.cnn model-opt.cnn
+succeeds "$opt" --max-drop 90 --int8 --finetune 0 --search drop --json --quiet
+says '"drop_at_most"'
+refuses 1 "no model met the goals|--pick" "$opt" --target-size 100 --int8 --finetune 0 --search drop --quiet
+succeeds "$opt" --target-ms 1000 --finetune 0 --quiet --search time
+
+# What goes with a search, and what does not.
+refuses 2 "model-opt-search|--search" "$opt" --target-size 9000 --finetune 0.1
+refuses 2 "--prune" "$opt" --target-size 9000 --prune 0.5
+refuses 2 "--search" "$opt" --int8 --search drop
+refuses 2 "--global" "$opt" --max-drop 1 --global
+echo "nonsense" >model-opt-search/points.csv
+refuses 1 "points.csv, line 1" "$opt" --target-size 9000 --int8 --finetune 0.1
+no_leftovers "after searches"
+finish
