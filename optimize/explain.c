@@ -13,6 +13,7 @@
 static const double fair_db = 20;      /* of signal to noise: noise is a tenth of the signal's amplitude */
 static const double clear_loss = 0.05; /* points that a step must cost to be named */
 static const double much_more = 1.5;   /* times the median: a layer that stands out */
+static const double much_clipped = 0.01;
 static const double enough_pruned = 0.9;
 
 typedef struct teller {
@@ -232,12 +233,18 @@ static double int8_cost(const teller *t)
 static void repair_int8(teller *t)
 {
     const opt_settings *settings = t->settings;
+    const cnn_quantize_row *worst = least_exact(t->account);
     if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO) {
         if (advise(t))
             cnn_text_append(t->text, "let --observer auto find each layer's range");
     } else if (settings->bias_correction == 0) {
         if (advise(t))
             cnn_text_append(t->text, "leave --bias-correction on");
+    } else if (worst && worst->sqnr_db < fair_db && worst->clipped > much_clipped) {
+        if (advise(t))
+            cnn_text_append(t->text,
+                            "try --observer max: in %s it clips nothing, where %.1f %% of the values are clipped now",
+                            worst->layer, 100 * worst->clipped);
     }
 }
 

@@ -210,6 +210,10 @@ START_TEST(int8_breaks_a_layer)
     settings.bias_correction = 0;
     explain();
     says("Next, leave --bias-correction on");
+    settings.bias_correction = -1;
+    layers[0].int8.clipped = 0.034;
+    explain();
+    says("Next, try --observer max: in conv1 it clips nothing, where 3.4 % of the values are clipped now");
 }
 END_TEST
 
