@@ -240,13 +240,13 @@ static cnn_status read_tensor(table_reader *t, cnn_model *model, int *last)
     cnn_status status = CNN_OK;
     cnn_reader *r = t->r;
     int node = (int)cnn_reader_varint(r, (uint64_t)model->node_count - 1, "the layer of a tensor");
-    int role = (int)cnn_reader_varint(r, CNN_PARAM_COUNT - 1, "the role of a tensor");
+    int role = (int)cnn_reader_varint(r, CNN_PARAM_STORED - 1, "the role of a tensor");
     CNN_TRY(cnn_reader_status(r));
     cnn_param *param = &model->nodes[node].param[role];
     snprintf(t->name, sizeof t->name, "%s.%s", model->nodes[node].name, cnn_param_role_name((cnn_param_role)role));
-    if (node * CNN_PARAM_COUNT + role <= *last)
+    if (node * CNN_PARAM_STORED + role <= *last)
         cnn_reader_fail(r, "%s comes twice or out of order", t->name);
-    *last = node * CNN_PARAM_COUNT + role;
+    *last = node * CNN_PARAM_STORED + role;
     tensor_head head = {0};
     head.dtype = cnn_reader_varint(r, UINT64_MAX, "the element type of a tensor");
     head.flags = cnn_reader_varint(r, UINT64_MAX, "the flags of a tensor");
@@ -265,7 +265,7 @@ out:
 static cnn_status check_complete(cnn_reader *r, const cnn_model *model)
 {
     for (int i = 0; i < model->node_count; i++)
-        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+        for (int role = 0; role < CNN_PARAM_STORED; role++) {
             const cnn_param *param = &model->nodes[i].param[role];
             if (param->desc.dtype != CNN_NONE && !param->data)
                 cnn_reader_fail(r, "the file has no values for %s.%s", model->nodes[i].name,
@@ -280,7 +280,7 @@ cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_sta
     cnn_status status = CNN_OK;
     table_reader t = {.r = table, .size = size, .data_start = data_start, .in_place = in_place};
     int last = -1;
-    uint64_t count = cnn_reader_varint(table, (uint64_t)CNN_MAX_NODES * CNN_PARAM_COUNT, "the number of tensors");
+    uint64_t count = cnn_reader_varint(table, (uint64_t)CNN_MAX_NODES * CNN_PARAM_STORED, "the number of tensors");
     CNN_TRY(cnn_reader_status(table));
     for (uint64_t i = 0; i < count; i++)
         CNN_TRY(read_tensor(&t, model, &last));

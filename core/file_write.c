@@ -286,11 +286,11 @@ static void put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_o
     cnn_bytes table = {0};
     uint64_t count = 0;
     for (int i = 0; i < model->node_count; i++)
-        for (int role = 0; role < CNN_PARAM_COUNT; role++)
+        for (int role = 0; role < CNN_PARAM_STORED; role++)
             count += model->nodes[i].param[role].desc.dtype != CNN_NONE;
     cnn_bytes_put_varint(&table, count);
     for (int i = 0; i < model->node_count; i++)
-        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+        for (int role = 0; role < CNN_PARAM_STORED; role++) {
             if (model->nodes[i].param[role].desc.dtype == CNN_NONE)
                 continue;
             size_t in_head = table.length, in_data = image->data_bytes;

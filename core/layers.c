@@ -44,6 +44,8 @@ static void set_gemm_params(cnn_node *node, int32_t out, int32_t h, int32_t w, i
     set_param(node, CNN_PARAM_WEIGHT, cnn_desc(quantized ? CNN_I8 : CNN_F32, out, h, w, c));
     if (cnn_node_int(node, "bias"))
         set_param(node, CNN_PARAM_BIAS, cnn_desc_vector(quantized ? CNN_I32 : CNN_F32, out));
+    if (node->param[CNN_PARAM_STEP].data)
+        set_param(node, CNN_PARAM_STEP, cnn_desc_vector(CNN_F32, 1));
 }
 
 static cnn_status infer_conv(cnn_node *node, const cnn_tensor_desc *in)
@@ -164,13 +166,41 @@ static cnn_place weight_place(const cnn_lowering *lowering)
     return lowering->goal == CNN_GOAL_TRAIN && lowering->storage != CNN_F32 ? CNN_PLACE_HALF : CNN_PLACE_PARAM;
 }
 
+static bool on_grid(const cnn_node *node)
+{
+    return node->param[CNN_PARAM_STEP].desc.dtype != CNN_NONE;
+}
+
+static void set_grid(cnn_instruction *op, const cnn_node *node)
+{
+    op->desc.levels = node->param[CNN_PARAM_WEIGHT].levels;
+    op->desc.step = node->param[CNN_PARAM_WEIGHT].step;
+}
+
+/* The weights that a layer computes with: of weights that train on a grid the nearest points of it, a temporary. */
+static int working_weights(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    if (!on_grid(node))
+        return cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, weight_place(lowering));
+    cnn_tensor_desc points = node->param[CNN_PARAM_WEIGHT].desc;
+    points.dtype = lowering->storage;
+    points.structure = CNN_DENSE;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_SRC2] = cnn_lower_param(lowering, index, CNN_PARAM_STEP, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_DST] = cnn_lower_temporary(lowering, points, index);
+    set_grid(cnn_lower_op(lowering, CNN_OP_GRID, index, &args), node);
+    return args.buffer[CNN_ARG_DST];
+}
+
 static cnn_status forward_gemm(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
     bool logits = index == lowering->model->node_count - 1;
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
-    args.buffer[CNN_ARG_WEIGHT] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, weight_place(lowering));
+    args.buffer[CNN_ARG_WEIGHT] = working_weights(lowering, index);
     if (lowering->int8) {
         cnn_tensor_desc accumulator = node->out;
         accumulator.dtype = CNN_I32;
@@ -182,7 +212,7 @@ static cnn_status forward_gemm(cnn_lowering *lowering, int index)
     }
     cnn_instruction *op = cnn_lower_op(lowering, gemm_op(node, CNN_OP_CONV, CNN_OP_LINEAR), index, &args);
     set_window(op, node);
-    op->desc.constant_weights = lowering->constant_weights;
+    op->desc.constant_weights = lowering->constant_weights && !on_grid(node);
     if (args.buffer[CNN_ARG_BIAS] >= 0)
         cnn_lower_epilogue(op, CNN_EPILOGUE_BIAS);
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
@@ -276,6 +306,17 @@ static cnn_status forward_add(cnn_lowering *lowering, int index)
 
 /* ---- Backward ---- */
 
+/* The gradient of points on a grid becomes that of the weights, and its step gets one. */
+static void backward_grid(cnn_lowering *lowering, int index)
+{
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_SRC2] = cnn_lower_param(lowering, index, CNN_PARAM_STEP, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
+    args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_STEP, CNN_PLACE_GRAD);
+    set_grid(cnn_lower_op(lowering, CNN_OP_GRID_GRAD, index, &args), &lowering->model->nodes[index]);
+}
+
 static cnn_status backward_gemm(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
@@ -287,6 +328,8 @@ static cnn_status backward_gemm(cnn_lowering *lowering, int index)
         args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
         args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_GRAD);
         set_window(cnn_lower_op(lowering, gemm_op(node, CNN_OP_CONV_WGRAD, CNN_OP_LINEAR_WGRAD), index, &args), node);
+        if (on_grid(node))
+            backward_grid(lowering, index);
     }
 
     int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
@@ -294,7 +337,8 @@ static cnn_status backward_gemm(cnn_lowering *lowering, int index)
         return lowering->status;
     args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = dy;
-    args.buffer[CNN_ARG_WEIGHT] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, weight_place(lowering));
+    args.buffer[CNN_ARG_WEIGHT] =
+        cnn_lower_forward_arg(lowering, index, gemm_op(node, CNN_OP_CONV, CNN_OP_LINEAR), CNN_ARG_WEIGHT);
     args.buffer[CNN_ARG_DST] = dx;
     set_window(cnn_lower_op(lowering, gemm_op(node, CNN_OP_CONV_DGRAD, CNN_OP_LINEAR_DGRAD), index, &args), node);
     cnn_lower_gradient_done(lowering, node->input[0], dx);

@@ -62,6 +62,7 @@ void cnn_param_free(cnn_param *param)
         cnn_aligned_free(param->data);
     cnn_aligned_free(param->scale);
     cnn_aligned_free(param->mask);
+    cnn_aligned_free(param->grid);
     *param = (cnn_param){0};
 }
 
@@ -81,13 +82,17 @@ static cnn_status copy_bytes(const void *src, size_t bytes, void **dst)
 static cnn_status clone_param(const cnn_param *src, cnn_param *dst)
 {
     cnn_status status = CNN_OK;
-    void *scale = NULL, *mask = NULL;
+    void *scale = NULL, *mask = NULL, *grid = NULL;
     dst->desc = src->desc;
+    dst->levels = src->levels;
+    dst->step = src->step;
     CNN_TRY(copy_bytes(src->data, cnn_desc_bytes(&src->desc), &dst->data));
     CNN_TRY(copy_bytes(src->scale, (size_t)src->desc.n * sizeof(float), &scale));
     dst->scale = scale;
     CNN_TRY(copy_bytes(src->mask, (size_t)cnn_desc_elements(&src->desc), &mask));
     dst->mask = mask;
+    CNN_TRY(copy_bytes(src->grid, (size_t)src->desc.n * sizeof(float), &grid));
+    dst->grid = grid;
 out:
     return status;
 }
@@ -388,7 +393,7 @@ int cnn_model_readers(const cnn_model *model, int node, int *only)
 
 const char *cnn_param_role_name(cnn_param_role role)
 {
-    static const char *const names[CNN_PARAM_COUNT] = {"weight", "bias",         "gamma",
-                                                       "beta",   "running_mean", "running_var"};
+    static const char *const names[CNN_PARAM_COUNT] = {"weight",       "bias",        "gamma", "beta",
+                                                       "running_mean", "running_var", "step"};
     return (unsigned)role < CNN_PARAM_COUNT ? names[role] : "?";
 }

@@ -17,23 +17,39 @@ enum {
     CNN_MAX_SIDE = 1 << 16
 };
 
-/* Roles of parameters; a node has at most one of each. Ids are part of the .cnn format: append only. */
+/* Roles of parameters; a node has at most one of each. Ids of those in front of CNN_PARAM_STORED are part of the .cnn
+ * format: append only. */
 typedef enum cnn_param_role {
-    CNN_PARAM_WEIGHT = 0,       /* [K,R,S,C] */
-    CNN_PARAM_BIAS = 1,         /* [K] */
-    CNN_PARAM_GAMMA = 2,        /* [C] */
-    CNN_PARAM_BETA = 3,         /* [C] */
-    CNN_PARAM_RUNNING_MEAN = 4, /* [C], not trained by gradient */
-    CNN_PARAM_RUNNING_VAR = 5,  /* [C] */
+    CNN_PARAM_WEIGHT = 0,              /* [K,R,S,C] */
+    CNN_PARAM_BIAS = 1,                /* [K] */
+    CNN_PARAM_GAMMA = 2,               /* [C] */
+    CNN_PARAM_BETA = 3,                /* [C] */
+    CNN_PARAM_RUNNING_MEAN = 4,        /* [C], not trained by gradient */
+    CNN_PARAM_RUNNING_VAR = 5,         /* [C] */
+    CNN_PARAM_STORED,                  /* files hold those before it */
+    CNN_PARAM_STEP = CNN_PARAM_STORED, /* [1], of weights that train on a grid: ln(step / their cnn_param.step) */
     CNN_PARAM_COUNT
 } cnn_param_role;
 
-/* A parameter on the host. f32, or for a quantized layer weight i8 with scale[K] and bias i32. */
+/* Whether training moves it along with the batches' statistics, not by its gradient. */
+static inline bool cnn_param_is_statistic(cnn_param_role role)
+{
+    return role == CNN_PARAM_RUNNING_MEAN || role == CNN_PARAM_RUNNING_VAR;
+}
+
+/* A parameter on the host. f32, or for a quantized layer weight i8 with scale[K] and bias i32.
+ *
+ * Weights of few levels lie on a grid, whole numbers in [-levels, levels] times a step. In training the node has the
+ * role CNN_PARAM_STEP: the values are what is trained, and what computes are their nearest points on the grid of this
+ * layer. Later the node has none: the values are the points themselves, and each output channel has its step. */
 typedef struct cnn_param {
     cnn_tensor_desc desc; /* dtype CNN_NONE: the node has no such parameter */
     void *data;           /* 64-byte aligned, cnn_aligned_free unless in_file */
     float *scale;         /* [K] of i8 weights, else NULL; cnn_aligned_free */
     uint8_t *mask;        /* 1 byte an element, 0 = pruned and held at zero; NULL: all live; cnn_aligned_free */
+    int32_t levels;       /* of f32 weights on a grid; 0: any value */
+    float step;           /* of a grid in training: where role CNN_PARAM_STEP is 0 */
+    float *grid;          /* [K] steps after it, else NULL; cnn_aligned_free */
     bool in_file;         /* data is read only and lies in the model's file */
 } cnn_param;
 

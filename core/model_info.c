@@ -33,7 +33,7 @@ void cnn_model_init(cnn_model *model, uint64_t seed)
         cnn_node *node = &model->nodes[i];
         const cnn_tensor_desc *weight = &node->param[CNN_PARAM_WEIGHT].desc;
         float bound = (float)(1.0 / sqrt((double)weight->h * weight->w * weight->c));
-        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+        for (int role = 0; role < CNN_PARAM_STORED; role++) {
             cnn_param *param = &node->param[role];
             if (!param->data || param->desc.dtype != CNN_F32)
                 continue;
@@ -63,7 +63,7 @@ cnn_tensor_desc cnn_model_output(const cnn_model *model)
 int64_t cnn_node_weight_count(const cnn_node *node)
 {
     int64_t count = 0;
-    for (int role = 0; role < CNN_PARAM_COUNT; role++)
+    for (int role = 0; role < CNN_PARAM_STORED; role++)
         if (node->param[role].desc.dtype != CNN_NONE)
             count += cnn_desc_elements(&node->param[role].desc);
     return count;

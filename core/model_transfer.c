@@ -14,7 +14,7 @@ static bool same_shape(const cnn_tensor_desc *a, const cnn_tensor_desc *b)
 /* The first parameter of a node that the other has not, or has in another shape; -1: none. */
 static int first_difference(const cnn_node *a, const cnn_node *b)
 {
-    for (int role = 0; role < CNN_PARAM_COUNT; role++)
+    for (int role = 0; role < CNN_PARAM_STORED; role++)
         if (!same_shape(&a->param[role].desc, &b->param[role].desc))
             return role;
     return -1;
@@ -22,7 +22,7 @@ static int first_difference(const cnn_node *a, const cnn_node *b)
 
 bool cnn_node_has_params(const cnn_node *node)
 {
-    for (int role = 0; role < CNN_PARAM_COUNT; role++)
+    for (int role = 0; role < CNN_PARAM_STORED; role++)
         if (node->param[role].desc.dtype != CNN_NONE)
             return true;
     return false;
@@ -74,7 +74,7 @@ static cnn_status check_node(const cnn_model *model, int i, const cnn_model *fro
 /* Both nodes have the same parameters; masks are held again. */
 static cnn_status copy_params(cnn_node *node, const cnn_node *from)
 {
-    for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+    for (int role = 0; role < CNN_PARAM_STORED; role++) {
         cnn_param *to = &node->param[role];
         const cnn_param *source = &from->param[role];
         if (to->desc.dtype == CNN_NONE)

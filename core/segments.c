@@ -10,7 +10,7 @@ typedef enum range {
 
 static range range_of(const cnn_node *node, cnn_param_role role)
 {
-    return role > CNN_PARAM_BETA ? STATISTICS : node->frozen ? HELD : TRAINED;
+    return cnn_param_is_statistic(role) ? STATISTICS : node->frozen ? HELD : TRAINED;
 }
 
 static int64_t padded(const cnn_tensor_desc *desc)

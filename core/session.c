@@ -181,6 +181,12 @@ static cnn_status check_options(const cnn_model *model, const cnn_session_option
         return cnn_error(CNN_ERR_UNSUPPORTED,
                          "model %s is quantized to INT8 and cannot be trained; take the model it was made from",
                          model->name);
+    for (int i = 0; options->train && i < model->node_count; i++)
+        if (model->nodes[i].param[CNN_PARAM_WEIGHT].grid)
+            return cnn_error(CNN_ERR_UNSUPPORTED,
+                             "layer '%s': its weights lie on a grid of %d levels, which training would take them off; "
+                             "begin quantization-aware training anew",
+                             model->nodes[i].name, 2 * model->nodes[i].param[CNN_PARAM_WEIGHT].levels + 1);
     if (options->train && (unsigned)options->step.optimizer >= CNN_OPTIMIZER_COUNT)
         return cnn_error(CNN_ERR_USAGE, "optimizer %d is not known", (int)options->step.optimizer);
     return CNN_OK;
@@ -347,7 +353,7 @@ static void *training_pointer(const cnn_session *session, const cnn_buffer *buff
 {
     cnn_place place =
         goal == CNN_GOAL_INFER ? cnn_session_handed_out(session, buffer->place, buffer->node) : buffer->place;
-    bool statistic = buffer->role >= CNN_PARAM_RUNNING_MEAN;
+    bool statistic = cnn_param_is_statistic(buffer->role);
     int64_t offset = statistic ? cnn_model_statistic(session->model, buffer->node, buffer->role)
                                : cnn_model_param(session->model, buffer->node, buffer->role);
     return at(session->memory[place], offset, place == CNN_PLACE_HALF ? 2 : 4);

@@ -116,7 +116,7 @@ out:
 /* Where a parameter is trained, or the average of it. */
 static void *device_param(const cnn_session *session, int node, cnn_param_role role, bool handed_out)
 {
-    bool statistic = role >= CNN_PARAM_RUNNING_MEAN;
+    bool statistic = cnn_param_is_statistic(role);
     int64_t offset =
         statistic ? cnn_model_statistic(session->model, node, role) : cnn_model_param(session->model, node, role);
     cnn_place place = statistic ? CNN_PLACE_RUNNING : CNN_PLACE_PARAM;

@@ -133,6 +133,10 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_LOSS_SCALE] = {CNN_OP_LOSS_SCALE,
                            "loss_scale",
                            {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_STATE] = U, [CNN_ARG_DST] = U}},
+    [CNN_OP_GRID] = {CNN_OP_GRID, "grid", {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_GRID_GRAD] = {CNN_OP_GRID_GRAD,
+                          "grid_grad",
+                          {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = U, [CNN_ARG_DST2] = W}},
 };
 
 const cnn_op_info *cnn_op_info_get(cnn_op op)
@@ -194,6 +198,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
     if (desc->mirror)
         append(text, text_bytes, &length, " mirror");
+    if (desc->levels)
+        append(text, text_bytes, &length, " levels=%d step=%g", desc->levels, (double)desc->step);
     if (desc->advance)
         append(text, text_bytes, &length, " advance=%d", desc->advance);
     if (desc->decoupled_decay)

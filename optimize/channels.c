@@ -186,6 +186,10 @@ static cnn_status slice_param(cnn_param *param, const bool *keep_n, const bool *
         slice(made.mask, param->mask, &from, 1, keep_n, keep_c);
     }
     made.desc.structure = from.structure == CNN_DENSE ? CNN_DENSE : CNN_SPARSE;
+    if (!param->grid) { /* a grid in training is the layer's; one with a step for each channel is given up */
+        made.levels = param->levels;
+        made.step = param->step;
+    }
     cnn_param old = *param;
     *param = made;
     made = old;
@@ -201,7 +205,7 @@ static cnn_status slice_node(cnn_model *model, int index, const cnn_channel_map 
     const cnn_channel_group *out_group = &map->groups[map->group[index]];
     for (int role = 0; role < CNN_PARAM_COUNT; role++) {
         cnn_param *param = &node->param[role];
-        if (param->desc.dtype == CNN_NONE)
+        if (param->desc.dtype == CNN_NONE || role == CNN_PARAM_STEP)
             continue;
         if (role == CNN_PARAM_WEIGHT)
             CNN_TRY(slice_param(param, out_group->keep, map->groups[map->group[node->input[0]]].keep));

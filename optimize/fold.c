@@ -3,7 +3,8 @@
  *     y = (conv(x,w) + b - mean) * g + beta,  g = gamma / sqrt(var + eps)
  *       = conv(x, w*g) + (b - mean)*g + beta
  *
- * with running statistics, computed in double and rounded once. */
+ * with running statistics, computed in double and rounded once. Weights on a grid stay on it: the step of their channel
+ * is multiplied by |g|, and g's sign moves to their whole numbers. */
 #include "cnn/optimize.h"
 
 #include "core/error.h"
@@ -30,6 +31,10 @@ static cnn_status check_producer(const cnn_model *model, int bn)
     if (producer->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_F32)
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "'%s' cannot be folded into '%s': its weights are %s, not f32", node->name,
                  producer->name, cnn_dtype_name(producer->param[CNN_PARAM_WEIGHT].desc.dtype));
+    if (producer->param[CNN_PARAM_STEP].desc.dtype != CNN_NONE)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                 "'%s' cannot be folded into '%s' while its weights train on a grid; end that first", node->name,
+                 producer->name);
     int only;
     int readers = cnn_model_readers(model, node->input[0], &only);
     if (readers != 1)
@@ -47,6 +52,8 @@ static float fold_channel(cnn_node *producer, const cnn_node *bn, int32_t k, dou
     float *w = (float *)weight->data + (int64_t)k * count; /* [R,S,C] */
     for (int64_t i = 0; i < count; i++)
         w[i] = (float)(w[i] * gain + 0.0); /* a pruned weight stays 0, and not -0 */
+    if (weight->grid)
+        weight->grid[k] = (float)(weight->grid[k] * fabs(gain));
     double bias = values(producer, CNN_PARAM_BIAS)[k];
     return (float)((bias - values(bn, CNN_PARAM_RUNNING_MEAN)[k]) * gain + values(bn, CNN_PARAM_BETA)[k]);
 }

@@ -1,5 +1,9 @@
 /* Quantization to INT8 with the arithmetic of cnn/quant.h: weights i8 with a scale per output channel, biases i32,
- * one scale per activation from calibration. What cannot be exact in int32 or has no range is refused by name. */
+ * one scale per activation from calibration. What cannot be exact in int32 or has no range is refused by name.
+ *
+ * The scale of a channel is that of cnn/quant.h; of fewer levels than 127 the step of least squared error; of weights
+ * that training put on a grid its step, so that their whole numbers stay as they are. A bias that does not fit such a
+ * step makes it larger, as in cnn/quant.h. */
 #include "optimize/quantize.h"
 
 #include "cnn/quant.h"
@@ -7,6 +11,7 @@
 #include "core/layers.h"
 #include "core/memory.h"
 #include "optimize/channels.h"
+#include "optimize/grid.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,6 +24,7 @@ void cnn_quantize_options_init(cnn_quantize_options *options)
                                       .images = 512,
                                       .search_images = 256,
                                       .bias_correction = true,
+                                      .levels = CNN_GRID_MOST_LEVELS,
                                       .seed = 1};
 }
 
@@ -34,6 +40,9 @@ static cnn_status check_options(const cnn_quantize_options *options)
     if (options->search_images < 0)
         CNN_FAIL(CNN_ERR_USAGE, "%d images to compare observers by were asked for; take 0 or more",
                  options->search_images);
+    if (options->levels < 1 || options->levels > CNN_GRID_MOST_LEVELS)
+        CNN_FAIL(CNN_ERR_USAGE, "%d levels of weights on either side of 0 were asked for; take 1 to %d",
+                 options->levels, CNN_GRID_MOST_LEVELS);
     if (!cnn_observer_name(options->observer))
         CNN_FAIL(CNN_ERR_USAGE, "there is no observer number %d", (int)options->observer);
 out:
@@ -74,6 +83,9 @@ static cnn_status check_model(const cnn_model *model)
         if (!(node->type->flags & CNN_LAYER_QUANTIZABLE))
             CNN_FAIL(CNN_ERR_UNSUPPORTED, "layer '%s': a layer of type %s does not run in INT8", node->name,
                      node->type->name);
+        if (node->param[CNN_PARAM_STEP].desc.dtype != CNN_NONE)
+            CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                     "layer '%s': its weights train on a grid; end quantization-aware training first", node->name);
         CNN_TRY(check_finite(node));
     }
     const cnn_node *last = &model->nodes[model->node_count - 1];
@@ -105,16 +117,45 @@ static float output_scale(const cnn_model *model, int index, const cnn_calibrati
     return index == model->node_count - 1 ? 0 : calibration->scale[index];
 }
 
+/* The scale of an output channel's weights w [count], number k of the layer. */
+static float channel_scale(const cnn_param *weight, int32_t k, const float *w, int64_t count, float bias, float s_in,
+                           int32_t levels)
+{
+    bool zero = true;
+    for (int64_t i = 0; i < count && zero; i++)
+        zero = w[i] == 0;
+    if (zero || (!weight->grid && levels == CNN_GRID_MOST_LEVELS))
+        return cnn_quant_weight_scale(w, count, bias, s_in);
+    const float step = weight->grid ? weight->grid[k] : cnn_grid_fit(w, count, levels);
+    return bias == 0 ? step : fmaxf(step, cnn_quant_weight_scale(NULL, 0, bias, s_in));
+}
+
+/* Weights whose step training learned are whole multiples of it, but for rounding. */
+static cnn_status check_on_grid(const cnn_node *node, int32_t k, const float *w, int64_t count)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    for (int64_t i = 0; weight->grid && i < count; i++) {
+        const float v = w[i] / weight->grid[k];
+        if (w[i] != 0 && !(fabsf(v - rintf(v)) < 1e-3f && fabsf(v) < (float)weight->levels + 0.5f))
+            return cnn_error(CNN_ERR_NUMERIC,
+                             "layer '%s': weights of output channel %d have left the grid that training put them on; "
+                             "begin quantization-aware training anew",
+                             node->name, k);
+    }
+    return CNN_OK;
+}
+
 /* Quantizes output channel k. s_out = 0: logits. */
-static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, float s_out, cnn_param *weight,
-                                   int32_t *bias_out)
+static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, float s_out, int32_t levels,
+                                   cnn_param *weight, int32_t *bias_out)
 {
     cnn_status status = CNN_OK;
     const cnn_param *from = &node->param[CNN_PARAM_WEIGHT], *from_bias = &node->param[CNN_PARAM_BIAS];
     int64_t count = cnn_desc_elements(&from->desc) / from->desc.n;
     const float *w = (const float *)from->data + (int64_t)k * count; /* [R,S,C] */
     float bias = from_bias->desc.dtype == CNN_NONE ? 0 : ((const float *)from_bias->data)[k];
-    float s_w = cnn_quant_weight_scale(w, count, bias, s_in);
+    CNN_TRY(check_on_grid(node, k, w, count));
+    float s_w = channel_scale(from, k, w, count, bias, s_in, levels);
     float multiplier = s_out > 0 ? cnn_quant_multiplier(s_in, s_w, s_out) : cnn_quant_logit_multiplier(s_in, s_w);
     if (!isnormal(s_w) || !isnormal(multiplier))
         CNN_FAIL(CNN_ERR_NUMERIC,
@@ -122,8 +163,10 @@ static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, 
                  "train the model again, with weight decay or a smaller learning rate",
                  node->name, k, (double)s_w, (double)multiplier);
     int8_t *q = (int8_t *)weight->data + (int64_t)k * count;
-    for (int64_t i = 0; i < count; i++)
-        q[i] = cnn_quant_value(w[i], s_w);
+    for (int64_t i = 0; i < count; i++) {
+        const int value = cnn_quant_value(w[i], s_w);
+        q[i] = (int8_t)(value > levels ? levels : value < -levels ? -levels : value);
+    }
     weight->scale[k] = s_w;
     *bias_out = cnn_quant_bias(bias, s_in, s_w);
     if (!cnn_quant_fits(count, *bias_out))
@@ -135,7 +178,7 @@ out:
     return status;
 }
 
-static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibration *calibration)
+static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibration *calibration, int32_t levels)
 {
     cnn_status status = CNN_OK;
     cnn_node *node = &model->nodes[index];
@@ -157,8 +200,9 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
         goto out;
     }
     float s_in = calibration->scale[node->input[0]], s_out = output_scale(model, index, calibration);
+    levels = node->param[CNN_PARAM_WEIGHT].grid ? node->param[CNN_PARAM_WEIGHT].levels : levels;
     for (int32_t k = 0; k < desc.n; k++)
-        CNN_TRY(quantize_channel(node, k, s_in, s_out, &weight, (int32_t *)bias.data + k));
+        CNN_TRY(quantize_channel(node, k, s_in, s_out, levels, &weight, (int32_t *)bias.data + k));
     /* Weights that rounding makes 0 count as pruned from here on: files then need no mask beside the values. */
     for (int64_t i = 0; weight.mask && i < cnn_desc_elements(&desc); i++)
         weight.mask[i] = ((const int8_t *)weight.data)[i] != 0;
@@ -175,7 +219,8 @@ out:
     return status;
 }
 
-cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, cnn_model **made)
+cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, int32_t levels,
+                             cnn_model **made)
 {
     cnn_status status = CNN_OK;
     cnn_model *copy = NULL;
@@ -183,7 +228,7 @@ cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *cali
     for (int i = 0; i < copy->node_count; i++) {
         copy->nodes[i].out_scale = calibration->scale[i];
         if (cnn_quantize_has_weights(&copy->nodes[i]))
-            CNN_TRY(quantize_layer(copy, i, calibration));
+            CNN_TRY(quantize_layer(copy, i, calibration, levels));
     }
     *made = copy;
     copy = NULL;
@@ -308,7 +353,7 @@ cnn_status cnn_quantize_build(cnn_quantize_job *job)
     cnn_model_free(job->int8);
     job->int8 = NULL;
     CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
-    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, &job->int8));
+    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options->levels, &job->int8));
     if (job->options->bias_correction)
         CNN_TRY(cnn_quantize_correct_bias(job));
 out:

@@ -24,8 +24,9 @@ static inline bool cnn_quantize_has_weights(const cnn_node *node)
     return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
 }
 
-/* An INT8 copy of the float model with the scales of the calibration. */
-cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, cnn_model **made);
+/* An INT8 copy of the float model with the scales of the calibration, and weights within -levels..levels. */
+cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, int32_t levels,
+                             cnn_model **made);
 
 /* Makes job->int8 anew with the observers as they are now, biases corrected when the options say so. */
 cnn_status cnn_quantize_build(cnn_quantize_job *job);

@@ -286,6 +286,41 @@ START_TEST(test_maxpool)
 }
 END_TEST
 
+/* ---- Weights on a grid ---- */
+
+/* Differences see points that move with the step, and rounding that holds still. The straight-through estimate takes
+ * rounding for the identity, so that of a weight within the grid -w comes to it; at the ends both agree. */
+START_TEST(test_grid)
+{
+    cnn_tensor_desc w = cnn_desc(CNN_F32, 3, 2, 2, 5), one = cnn_desc_vector(CNN_F32, 1);
+    int64_t count = cnn_desc_elements(&w);
+    const bool ends = _i;
+    double *weights = random_values(count, 1), *g = random_values(count, 2), *dw = random_values(count, 2);
+    double theta = 0.3, dtheta, expected = 0;
+    cnn_op_desc forward = {.op = CNN_OP_GRID, .levels = 3, .step = ends ? 0.01f : 0.4f}, backward = forward;
+    for (int64_t i = 0; i < count && ends; i++)
+        weights[i] += weights[i] < 0 ? -0.1 : 0.1;
+    void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = weights, [CNN_ARG_SRC2] = &theta, [CNN_ARG_DST] = new_values(&w)};
+    forward.arg[CNN_ARG_SRC] = forward.arg[CNN_ARG_DST] = w;
+    forward.arg[CNN_ARG_SRC2] = one;
+    backward.op = CNN_OP_GRID_GRAD;
+    backward.arg[CNN_ARG_SRC] = backward.arg[CNN_ARG_DST] = w;
+    backward.arg[CNN_ARG_SRC2] = backward.arg[CNN_ARG_DST2] = one;
+    run(&backward, (void *[CNN_ARG_COUNT]){
+                       [CNN_ARG_SRC] = weights, [CNN_ARG_SRC2] = &theta, [CNN_ARG_DST] = dw, [CNN_ARG_DST2] = &dtheta});
+    expected = dtheta;
+    for (int64_t i = 0; i < count; i++) {
+        ck_assert(dw[i] == (ends ? 0 : g[i]));
+        expected += ends ? 0 : g[i] * weights[i];
+    }
+    check_role("grid", &forward, args, CNN_ARG_SRC2, g, &expected);
+    free(args[CNN_ARG_DST]);
+    free(weights);
+    free(g);
+    free(dw);
+}
+END_TEST
+
 /* ---- Loss ---- */
 
 START_TEST(test_loss)
@@ -334,6 +369,7 @@ int main(void)
     tcase_add_test(differences, test_relu);
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 4);
+    tcase_add_loop_test(differences, test_grid, 0, 2);
     tcase_add_loop_test(differences, test_loss, 0, 2);
     suite_add_tcase(suite, differences);
     SRunner *runner = srunner_create(suite);

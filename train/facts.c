@@ -179,6 +179,21 @@ static cnn_status tell_frozen(cnn_facts *facts, const cnn_model *model)
     return CNN_OK;
 }
 
+/* Grids that weights train on, which files do not hold. */
+static void tell_grids(cnn_facts *facts, const cnn_model *model)
+{
+    uint32_t crc = 0;
+    int32_t most = 0;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_param *weight = &model->nodes[i].param[CNN_PARAM_WEIGHT];
+        crc = cnn_crc32c(crc, &weight->levels, sizeof weight->levels);
+        crc = cnn_crc32c(crc, &weight->step, sizeof weight->step);
+        most = weight->levels > most ? weight->levels : most;
+    }
+    if (most > 0)
+        tell(facts, "weights", "on grids of up to %d levels (checksum %08" PRIx32 ")", 2 * most + 1, crc);
+}
+
 /* The checksum of the model as a file: metadata, names and weights at the start. */
 static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
 {
@@ -211,6 +226,7 @@ cnn_status cnn_facts_of_run(const cnn_model *model, const cnn_dataset *data, con
         status = tell_frozen(facts, model);
     if (status != CNN_OK)
         return status;
+    tell_grids(facts, model);
     cnn_session_level(session, level);
     tell(facts, "device", "%s", level);
     return tell_start(facts, model);

@@ -111,7 +111,7 @@ static cnn_status check_memories(const cnn_keeper *keeper, const cnn_checkpoint 
 static cnn_status take_params(const cnn_keeper *keeper, const cnn_model *from, bool check_only)
 {
     for (int i = 0; i < keeper->model->node_count; i++)
-        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+        for (int role = 0; role < CNN_PARAM_STORED; role++) {
             cnn_param *to = &keeper->model->nodes[i].param[role];
             const cnn_param *param = &from->nodes[i].param[role];
             if (memcmp(&to->desc, &param->desc, sizeof to->desc) != 0)

@@ -26,6 +26,8 @@
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
  * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
+ * | GRID          | SRC f32 [K,R,S,C], SRC2 f32 [1]                            | DST [K,R,S,C]                |
+ * | GRID_GRAD     | SRC f32 [K,R,S,C], SRC2 f32 [1], DST                       | DST f32 [K,R,S,C], DST2 f32 [1] |
  * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
  * | DEQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST f32                      |
  * | MASK          | SRC u8 [L]                                                 | DST f32 [L]                  |
@@ -61,6 +63,11 @@
  * LOSS     mean over N of logsumexp(z) - sum_k t[k] z[k]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
  *          t = (1 - smoothing) onehot(label) + smoothing/K, label of image n is LABELS[image(n)], as for INPUT.
  *          dlogits = (softmax(z) - t)/N * (STATE ? loss_scale : 1).
+ * GRID     weights on a grid of 2*levels + 1 points, 1 <= levels <= 127: with s = step*exp(SRC2) in double and rounded
+ *          once to f32, v = w/s, q = rint(clamp(v, -levels, levels)), ties to even, DST = q*s; f32, each operation rounded.
+ * GRID_GRAD   DST comes with the gradient of GRID's DST and leaves as that of the weights: as it was where
+ *          |v| <= levels, else 0. DST2 = sum g*(|v| <= levels ? q*s - w : q*s), g what DST came with: the gradient of
+ *          SRC2 when rounding is taken for the identity (Esser et al., "Learned step size quantization", 2020).
  * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
  * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
@@ -120,6 +127,8 @@ typedef enum cnn_op {
     CNN_OP_BN_UPDATE,
     CNN_OP_EMA,
     CNN_OP_LOSS_SCALE,
+    CNN_OP_GRID,
+    CNN_OP_GRID_GRAD,
     CNN_OP_COUNT
 } cnn_op;
 
@@ -173,6 +182,8 @@ typedef struct cnn_op_desc {
     float lo, hi;                       /* REQUANTIZE and i8 ADD */
     float scale[2];                     /* i8 ADD */
     float smoothing;                    /* LOSS, in [0, 1) */
+    int32_t levels;                     /* GRID, GRID_GRAD */
+    float step;                         /* GRID, GRID_GRAD: s where SRC2 is 0; normal and positive */
     int32_t advance;                    /* LOSS_SCALE: images by which STATE.cursor moves */
     bool mirror;                        /* INPUT with SRC2: what lies outside of an image is its mirror image, not 0 */
     bool decoupled_decay;               /* ADAM: weight decay beside the gradient (AdamW), not in it */

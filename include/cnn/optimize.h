@@ -63,6 +63,20 @@ CNN_API cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *o
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
 
+/* Quantization-aware training of weights with few levels: cnn_qat_begin, training, cnn_qat_end, cnn_fold_batchnorm,
+ * cnn_quantize.
+ *
+ * Begin gives each layer with weights a grid, whole numbers within -levels..levels (1 to 127; 1: ternary) times one
+ * step, at first the one of least squared error. From then on sessions compute with the nearest points on the grid,
+ * while the weights behind them train on, and the step with them (ops GRID and GRID_GRAD in cnn/ops.h). Batch norms
+ * stay alive, and pruned weights 0. Files hold the weights behind, and nothing of the grid.
+ *
+ * End puts the weights onto their grid, which folding and cnn_quantize then keep: the whole numbers become the int8
+ * weights. Training a model in this state is refused; begin may be called anew at any time. End of a model that has not
+ * begun does nothing. */
+CNN_API cnn_status cnn_qat_begin(cnn_model *model, int levels);
+CNN_API cnn_status cnn_qat_end(cnn_model *model);
+
 /* How calibration finds the range of a tensor's values, from a histogram of their magnitudes. */
 typedef enum cnn_observer {
     CNN_OBSERVER_MAX,        /* the largest value */
@@ -82,6 +96,8 @@ typedef struct cnn_quantize_options {
     double percentile;    /* of |x|, for the percentile observer */
     int images;           /* calibration images, drawn by seed from the training part */
     int search_images;    /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
+    int levels;           /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
+                             below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it */
     bool bias_correction; /* shift each layer's bias so that its sums have the float model's means per channel */
     uint64_t seed;
     const char *device;
@@ -89,7 +105,7 @@ typedef struct cnn_quantize_options {
     void *progress_context;
 } cnn_quantize_options;
 
-/* Observer auto, percentile 99.99, 512 and 256 images, bias correction, seed 1, automatic device. */
+/* Observer auto, percentile 99.99, 512 and 256 images, 127 levels, bias correction, seed 1, automatic device. */
 CNN_API void cnn_quantize_options_init(cnn_quantize_options *options);
 
 /* One row of the per-layer account: the int8 value that a convolution or linear layer is requantized to, which is that

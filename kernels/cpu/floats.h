@@ -39,5 +39,7 @@ cnn_cpu_suits_fn cnn_cpu_mask_suits; /* mask.c */
 cnn_cpu_make_fn cnn_cpu_mask_make;
 cnn_cpu_suits_fn cnn_cpu_optimizer_suits; /* optimizer.c: GRAD_STATS, SGD, BN_UPDATE, LOSS_SCALE */
 cnn_cpu_make_fn cnn_cpu_optimizer_make;
+cnn_cpu_suits_fn cnn_cpu_grid_suits; /* weight_grid.c: GRID, GRID_GRAD */
+cnn_cpu_make_fn cnn_cpu_grid_make;
 
 #endif

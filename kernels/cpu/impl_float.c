@@ -42,5 +42,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(BN_UPDATE, "bn_update", optimizer),
     ROW(EMA, "ema", optimizer),
     ROW(LOSS_SCALE, "loss_scale", optimizer),
+    ROW(GRID, "grid", grid),
+    ROW(GRID_GRAD, "grid_grad", grid),
     {CNN_OP_NONE, NULL, CNN_CPU_PORTABLE, NULL, NULL},
 };

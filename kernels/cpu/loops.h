@@ -100,6 +100,10 @@ typedef struct cnn_cpu_loops {
     /* x = mask ? x : 0 */
     void (*mask)(const uint8_t *mask, float *x, int64_t count);
 
+    /* Weights on a grid, as ops GRID and GRID_GRAD have them; the second returns its share of the step's gradient. */
+    void (*grid)(const float *w, float *point, int64_t count, float step, float levels);
+    double (*grid_grad)(const float *w, float *gradient, int64_t count, float step, float levels);
+
     /* Over pixels x channels, rows dense. Sums are added to what is there. */
     void (*column_sums)(const float *x, int64_t pixels, int channels, double *sum);
     /* of x - shift */

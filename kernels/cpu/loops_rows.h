@@ -332,6 +332,50 @@ static void approach(const float *restrict value, float *restrict average, int64
         average[i] = average[i] + share * (value[i] - average[i]);
 }
 
+/* ---- Weights on a grid ---- */
+
+/* Adding and taking away 1.5*2^23 rounds numbers below 2^22 to whole ones, ties to even, and -0 to 0. */
+static const float to_whole = 0x1.8p23f;
+
+/* w/step rounded and clamped; NaN stays. */
+VEC_INLINE float grid_point(float v, float levels)
+{
+    v = v > levels ? levels : v;
+    v = v < -levels ? -levels : v;
+    return (v + to_whole) - to_whole;
+}
+
+static void grid(const float *restrict w, float *restrict point, int64_t count, float step, float levels)
+{
+    for (int64_t i = 0; i < count; i++)
+        point[i] = grid_point(w[i] / step, levels) * step;
+}
+
+/* One weight's share of the step's gradient; its own stays where its point is no end of the grid. */
+VEC_INLINE double grid_share(float w, float *gradient, float step, float levels)
+{
+    const float v = w / step, point = grid_point(v, levels) * step, g = *gradient;
+    const bool inside = (v <= levels) & (v >= -levels);
+    *gradient = inside ? g : 0.0f;
+    return (double)g * ((double)point - (inside ? (double)w : 0.0));
+}
+
+static double grid_grad(const float *restrict w, float *restrict gradient, int64_t count, float step, float levels)
+{
+    enum { WAYS = 16 }; /* partial sums, so that additions do not wait for each other */
+    double way[WAYS] = {0};
+    int64_t i = 0;
+    for (; i + WAYS <= count; i += WAYS)
+        for (int j = 0; j < WAYS; j++)
+            way[j] += grid_share(w[i + j], &gradient[i + j], step, levels);
+    double sum = 0;
+    for (int j = 0; j < WAYS; j++)
+        sum += way[j];
+    for (; i < count; i++)
+        sum += grid_share(w[i], &gradient[i], step, levels);
+    return sum;
+}
+
 /* ---- The table ---- */
 
 #define LOOPS_NAME_(isa) cnn_cpu_loops_##isa
@@ -354,6 +398,8 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .relu_grad = relu_grad,
     .add = add,
     .mask = mask,
+    .grid = grid,
+    .grid_grad = grid_grad,
     .column_sums = column_sums,
     .column_moments = column_moments,
     .bn_grad_sums = bn_grad_sums,

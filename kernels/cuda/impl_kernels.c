@@ -145,5 +145,7 @@ const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_BN_UPDATE, "cnn_cuda_bn_update", unpadded_suits, NULL, cnn_cuda_bn_update, NULL},
     {CNN_OP_EMA, "cnn_cuda_ema", unpadded_suits, NULL, cnn_cuda_ema, NULL},
     {CNN_OP_LOSS_SCALE, "cnn_cuda_loss_scale", unpadded_suits, NULL, cnn_cuda_loss_scale, NULL},
+    {CNN_OP_GRID, "cnn_cuda_grid", unpadded_suits, NULL, cnn_cuda_grid, NULL},
+    {CNN_OP_GRID_GRAD, "cnn_cuda_grid_grad", unpadded_suits, cnn_cuda_grid_grad_workspace, cnn_cuda_grid_grad, NULL},
     {CNN_OP_NONE, NULL, NULL, NULL, NULL, NULL},
 };

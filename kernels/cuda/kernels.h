@@ -89,10 +89,12 @@ cnn_cuda_launch cnn_cuda_mask;                                                 /
 cnn_cuda_launch cnn_cuda_grad_stats;                                           /* grad_stats.cu */
 cnn_cuda_launch cnn_cuda_sgd, cnn_cuda_adam, cnn_cuda_bn_update, cnn_cuda_ema; /* optimizer.cu */
 cnn_cuda_launch cnn_cuda_loss_scale;
+cnn_cuda_launch cnn_cuda_grid, cnn_cuda_grid_grad; /* weight_grid.cu */
 size_t cnn_cuda_conv_workspace(const cnn_op_desc *desc);
 size_t cnn_cuda_bn_workspace(const cnn_op_desc *desc);
 size_t cnn_cuda_loss_workspace(const cnn_op_desc *desc);
 size_t cnn_cuda_grad_stats_workspace(const cnn_op_desc *desc);
+size_t cnn_cuda_grid_grad_workspace(const cnn_op_desc *desc);
 
 #ifdef __cplusplus
 }

@@ -45,6 +45,8 @@ static const ref_row rows[CNN_OP_COUNT] = {
     [CNN_OP_BN_UPDATE] = {"cnn_ref_bn_update", cnn_ref_bn_update, NULL},
     [CNN_OP_EMA] = {"cnn_ref_ema", cnn_ref_ema, NULL},
     [CNN_OP_LOSS_SCALE] = {"cnn_ref_loss_scale", cnn_ref_loss_scale, NULL},
+    [CNN_OP_GRID] = {"cnn_ref_grid", cnn_ref_grid, NULL},
+    [CNN_OP_GRID_GRAD] = {"cnn_ref_grid_grad", cnn_ref_grid_grad, NULL},
 };
 
 /* ---- Device ---- */

@@ -494,6 +494,25 @@ static bool check_loss_scale(const cnn_op_desc *desc, char *why)
     return check_vector(desc, CNN_ARG_SRC, CNN_I32, desc->arg[CNN_ARG_SRC].c, why) && check_state(desc, why);
 }
 
+/* ---- Weights on a grid ---- */
+
+static bool check_grid(const cnn_op_desc *desc, char *why)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_dtype dst = desc->arg[CNN_ARG_DST].dtype;
+    REQUIRE(desc->levels >= 1 && desc->levels <= 127, "levels is %d and must be in [1,127]", desc->levels);
+    REQUIRE(isnormal(desc->step) && desc->step > 0, "step is %g and must be normal and positive", (double)desc->step);
+    REQUIRE(is_float(dst), "dst is %s and must be f32, f16 or bf16", cnn_dtype_name(dst));
+    return check_like(desc, CNN_ARG_SRC, CNN_F32, src, why) && check_vector(desc, CNN_ARG_SRC2, CNN_F32, 1, why) &&
+           check_like(desc, CNN_ARG_DST, dst, src, why);
+}
+
+static bool check_grid_grad(const cnn_op_desc *desc, char *why)
+{
+    return check_grid(desc, why) && check_like(desc, CNN_ARG_DST, CNN_F32, &desc->arg[CNN_ARG_SRC], why) &&
+           check_vector(desc, CNN_ARG_DST2, CNN_F32, 1, why);
+}
+
 bool cnn_ref_check(const cnn_op_desc *desc, char *why)
 {
     static bool (*const checks[CNN_OP_COUNT])(const cnn_op_desc *, char *) = {
@@ -522,6 +541,8 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_BN_UPDATE] = check_update,
         [CNN_OP_EMA] = check_update,
         [CNN_OP_LOSS_SCALE] = check_loss_scale,
+        [CNN_OP_GRID] = check_grid,
+        [CNN_OP_GRID_GRAD] = check_grid_grad,
     };
     REQUIRE((unsigned)desc->op < CNN_OP_COUNT && checks[desc->op], "op %d is not known", (int)desc->op);
     return check_tensors(desc, cnn_op_info_get(desc->op)->use, why) && checks[desc->op](desc, why);

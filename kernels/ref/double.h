@@ -34,6 +34,8 @@
 #define cnn_ref_dequantize cnn_ref64_dequantize
 #define cnn_ref_grad_stats cnn_ref64_grad_stats
 #define cnn_ref_sgd cnn_ref64_sgd
+#define cnn_ref_grid cnn_ref64_grid
+#define cnn_ref_grid_grad cnn_ref64_grid_grad
 #define cnn_ref_bn_update cnn_ref64_bn_update
 #define cnn_ref_loss_scale cnn_ref64_loss_scale
 

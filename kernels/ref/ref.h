@@ -73,5 +73,6 @@ cnn_ref_op cnn_ref_relu, cnn_ref_relu_grad, cnn_ref_maxpool, cnn_ref_maxpool_gra
 cnn_ref_op cnn_ref_input, cnn_ref_loss, cnn_ref_requantize, cnn_ref_dequantize;
 cnn_ref_op cnn_ref_mask, cnn_ref_grad_stats, cnn_ref_sgd, cnn_ref_adam, cnn_ref_bn_update, cnn_ref_ema,
     cnn_ref_loss_scale;
+cnn_ref_op cnn_ref_grid, cnn_ref_grid_grad;
 
 #endif

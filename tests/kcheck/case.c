@@ -35,7 +35,9 @@
     ROW(ADAM, KC_SGD_FIXED, kc_make_adam, kc_bound_adam)               \
     ROW(BN_UPDATE, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)   \
     ROW(EMA, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)         \
-    ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)
+    ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)             \
+    ROW(GRID, KC_GRID_FIXED, kc_make_grid, kc_bound_grid)              \
+    ROW(GRID_GRAD, KC_GRID_FIXED, kc_make_grid, kc_bound_grid_grad)
 
 #define COUNT_ROW(op, fixed, make, bound) +1
 _Static_assert((0 KC_OPS(COUNT_ROW)) == CNN_OP_COUNT - 1, "an op has no generator: add its row to KC_OPS");

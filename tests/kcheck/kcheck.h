@@ -10,7 +10,7 @@
  *          sum is what the same reference gives for absolute values; a half-precision DST is compared with an f32 one.
  *   transform  3x3 and 5x5 convolutions that Winograd kernels may take, on real data: the error's rms is at most 1e-5
  *          of the rms of DST, no error is more than 1e-4 of that, and half an ulp of the output's dtype on top.
- *   ulp    BN, LOSS, optimizer: the bounds written out in bounds.c, op by op.
+ *   ulp    BN, LOSS, optimizer, GRID: the bounds written out in bounds.c and gen_grid.c, op by op.
  */
 #ifndef KCHECK_H
 #define KCHECK_H
@@ -128,11 +128,14 @@ cnn_status kc_bound_transform(kc_case *test);
 enum { KC_CONV_FIXED = 860, KC_LINEAR_FIXED = 400, KC_GRAD_FIXED = 344, KC_LINEAR_GRAD_FIXED = 160 };
 enum { KC_BN_FIXED = 88, KC_ELEMENT_FIXED = 66, KC_POOL_FIXED = 112, KC_INPUT_FIXED = 32, KC_REQUANTIZE_FIXED = 44 };
 enum { KC_LOSS_FIXED = 96, KC_STATS_FIXED = 24, KC_SGD_FIXED = 36, KC_UPDATE_FIXED = 16, KC_SCALER_FIXED = 24 };
-enum { KC_MASK_FIXED = 18 };
+enum { KC_MASK_FIXED = 18, KC_GRID_FIXED = 56 };
 typedef void kc_make(kc_case *test, cnn_op op, int number, kc_random *random);
 kc_make kc_make_conv, kc_make_linear, kc_make_conv_grad, kc_make_linear_grad;
 kc_make kc_make_bn, kc_make_element, kc_make_pool, kc_make_input, kc_make_requantize;
 kc_make kc_make_loss, kc_make_stats, kc_make_sgd, kc_make_adam, kc_make_update, kc_make_scaler, kc_make_mask;
+kc_make kc_make_grid;
+void kc_bound_grid(kc_case *test);
+void kc_bound_grid_grad(kc_case *test);
 void kc_bound_bn_train(kc_case *test);
 void kc_bound_bn_infer(kc_case *test);
 void kc_bound_bn_grad(kc_case *test);
