@@ -11,22 +11,29 @@
 
 /* ---- Writing ---- */
 
-void cnn_bytes_put(cnn_bytes *bytes, const void *data, size_t length)
+uint8_t *cnn_bytes_grow(cnn_bytes *bytes, size_t length)
 {
-    if (bytes->failed || length == 0)
-        return;
+    if (bytes->failed)
+        return NULL;
     if (length > bytes->capacity - bytes->length) {
         size_t capacity = (bytes->length + length) * 2;
         uint8_t *grown = cnn_realloc(bytes->data, capacity, 1);
         if (!grown) {
             bytes->failed = true;
-            return;
+            return NULL;
         }
         bytes->data = grown;
         bytes->capacity = capacity;
     }
-    memcpy(bytes->data + bytes->length, data, length);
     bytes->length += length;
+    return bytes->data + bytes->length - length;
+}
+
+void cnn_bytes_put(cnn_bytes *bytes, const void *data, size_t length)
+{
+    uint8_t *dst = length > 0 ? cnn_bytes_grow(bytes, length) : NULL;
+    if (dst)
+        memcpy(dst, data, length);
 }
 
 void cnn_bytes_put_u32(cnn_bytes *bytes, uint32_t value)

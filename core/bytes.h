@@ -14,6 +14,8 @@ typedef struct cnn_bytes {
     bool failed;
 } cnn_bytes;
 
+/* Makes room for `length` > 0 more bytes, not set; NULL when it failed. */
+uint8_t *cnn_bytes_grow(cnn_bytes *bytes, size_t length);
 void cnn_bytes_put(cnn_bytes *bytes, const void *data, size_t length);
 void cnn_bytes_put_u32(cnn_bytes *bytes, uint32_t value);
 void cnn_bytes_put_f32(cnn_bytes *bytes, float value);

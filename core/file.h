@@ -6,6 +6,7 @@
 #define CNN_CORE_FILE_H
 
 #include "core/bytes.h"
+#include "core/file_encoding.h"
 #include "core/model.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -57,19 +58,6 @@ enum {
     CNN_TENSOR_MASK_NONZERO = 8,
     CNN_TENSOR_FLAGS = 15
 };
-
-/* How the values of a tensor are coded. This version reads and writes the first two; the others have their numbers so
- * that files which use them need no new version. */
-typedef enum cnn_encoding {
-    CNN_ENCODING_RAW = 0,
-    CNN_ENCODING_BITMAP = 1,
-    CNN_ENCODING_RANGE = 2,
-    CNN_ENCODING_RANS = 3,
-    CNN_ENCODING_LOW_BIT = 4,
-    CNN_ENCODING_CODEBOOK = 5,
-    CNN_ENCODING_VARINT = 6,
-    CNN_ENCODING_COUNT
-} cnn_encoding;
 
 /* dtype and structure numbers in files are those of the enums; these must never change. */
 _Static_assert(CNN_F32 == 1 && CNN_F16 == 2 && CNN_BF16 == 3 && CNN_I8 == 4 && CNN_I32 == 5 && CNN_U8 == 6, "format");

@@ -1,5 +1,7 @@
 #include "core/file_encoding.h"
 
+#include "core/weight_coder.h"
+
 #include <string.h>
 
 static bool has_bits(const uint8_t *element, size_t element_bytes)
@@ -53,3 +55,95 @@ const char *cnn_bitmap_decode(const uint8_t *src, size_t bytes, int64_t count, s
     }
     return next == end ? NULL : "asks for fewer values than follow it";
 }
+
+/* ---- Bitmap and nonzeros ---- */
+
+static bool suits_all(const cnn_tensor_desc *desc)
+{
+    (void)desc;
+    return true;
+}
+
+static size_t bitmap_size(const cnn_tensor_desc *desc, const void *values)
+{
+    return cnn_bitmap_size(values, cnn_desc_elements(desc), cnn_dtype_bytes(desc->dtype));
+}
+
+static cnn_status encode_bitmap(const cnn_tensor_desc *desc, const void *values, cnn_bytes *parameters, cnn_bytes *data)
+{
+    const int64_t count = cnn_desc_elements(desc);
+    const size_t element_bytes = cnn_dtype_bytes(desc->dtype);
+    uint8_t *dst = cnn_bytes_grow(data, bitmap_size(desc, values));
+    (void)parameters;
+    if (!dst)
+        return CNN_ERR_MEMORY;
+    cnn_bitmap_encode(values, count, element_bytes, dst);
+    return CNN_OK;
+}
+
+static cnn_status decode_bitmap(const cnn_tensor_desc *desc, const cnn_coded *coded, void *values, const char **wrong)
+{
+    const int64_t count = cnn_desc_elements(desc);
+    if (coded->bytes < cnn_bitmap_bytes(count))
+        *wrong = "ends within the bitmap";
+    else
+        *wrong = cnn_bitmap_decode(coded->data, coded->bytes, count, cnn_dtype_bytes(desc->dtype), values);
+    return CNN_OK;
+}
+
+/* ---- Range-coded ---- */
+
+/* Each decision costs something, so that few bytes cannot ask for many values and hours of work. */
+enum { RANGE_FREE_VALUES = 1 << 20, RANGE_VALUES_A_BYTE = 1 << 16 };
+
+static bool suits_i8(const cnn_tensor_desc *desc)
+{
+    return desc->dtype == CNN_I8;
+}
+
+static bool range_holds(const cnn_tensor_desc *desc, size_t bytes)
+{
+    return (uint64_t)cnn_desc_elements(desc) <= RANGE_FREE_VALUES + (uint64_t)bytes * RANGE_VALUES_A_BYTE;
+}
+
+static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, cnn_bytes *parameters, cnn_bytes *data)
+{
+    cnn_mix_coder *coder = cnn_mix_encoder();
+    cnn_status status = coder ? cnn_weights_code(coder, desc, (int8_t *)(uintptr_t)values) : CNN_ERR_MEMORY;
+    (void)parameters;
+    if (status == CNN_OK) {
+        cnn_mix_finish(coder);
+        cnn_bytes_put(data, coder->out.data, coder->out.length);
+        status = coder->out.failed || data->failed      ? CNN_ERR_MEMORY
+                 : range_holds(desc, coder->out.length) ? CNN_OK
+                                                        : CNN_ERR_SHAPE;
+    }
+    cnn_mix_free(coder);
+    return status;
+}
+
+static cnn_status decode_range(const cnn_tensor_desc *desc, const cnn_coded *coded, void *values, const char **wrong)
+{
+    if (!range_holds(desc, coded->bytes))
+        *wrong = "has too few bytes for so many values";
+    else if (coded->bytes > 0 && coded->data[coded->bytes - 1] == 0)
+        *wrong = "ends in a zero byte";
+    if (*wrong)
+        return CNN_OK;
+    cnn_mix_coder *coder = cnn_mix_decoder(coded->data, coded->bytes);
+    cnn_status status = coder ? cnn_weights_code(coder, desc, values) : CNN_ERR_MEMORY;
+    if (status == CNN_OK && !cnn_mix_ended(coder))
+        *wrong = "does not end with its values";
+    cnn_mix_free(coder);
+    return status;
+}
+
+const cnn_tensor_coding cnn_tensor_codings[CNN_ENCODING_COUNT] = {
+    [CNN_ENCODING_RAW] = {.name = "raw", .fast = true},
+    [CNN_ENCODING_BITMAP] = {"bitmap and nonzeros", true, 0, suits_all, bitmap_size, encode_bitmap, decode_bitmap},
+    [CNN_ENCODING_RANGE] = {"range-coded", false, 0, suits_i8, NULL, encode_range, decode_range},
+    [CNN_ENCODING_RANS] = {.name = "rANS"},
+    [CNN_ENCODING_LOW_BIT] = {.name = "low-bit"},
+    [CNN_ENCODING_CODEBOOK] = {.name = "codebook"},
+    [CNN_ENCODING_VARINT] = {.name = "varint"},
+};

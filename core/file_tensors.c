@@ -22,9 +22,6 @@ typedef struct table_reader {
     char name[CNN_NAME_BYTES + 32]; /* of the tensor being read, "conv1.weight" */
 } table_reader;
 
-static const char *const encodings[CNN_ENCODING_COUNT] = {
-    "raw", "bitmap and nonzeros", "range-coded", "rANS", "low-bit", "codebook", "varint"};
-
 /* Checks a section that the table refers to; NULL on failure. */
 static const uint8_t *open_section(table_reader *t, size_t bytes)
 {
@@ -99,27 +96,12 @@ static cnn_status copy_part(table_reader *t, size_t bytes, void **copy)
     return CNN_OK;
 }
 
-/* Values as a bitmap and the nonzeros. */
-static cnn_status read_bitmap(table_reader *t, const cnn_tensor_desc *desc, void **values)
-{
-    int64_t count = cnn_desc_elements(desc);
-    size_t least = cnn_bitmap_bytes(count), bytes;
-    const uint8_t *data = read_between(t, least, least + cnn_desc_bytes(desc), &bytes);
-    if (!data)
-        return CNN_ERR_FORMAT;
-    *values = cnn_aligned_alloc(cnn_desc_bytes(desc));
-    if (!*values)
-        return CNN_ERR_MEMORY;
-    const char *wrong = cnn_bitmap_decode(data, bytes, count, cnn_dtype_bytes(desc->dtype), *values);
-    if (wrong)
-        cnn_reader_fail(t->r, "the bitmap of %s %s", t->name, wrong);
-    return cnn_reader_status(t->r);
-}
-
 /* What a table entry says before its payloads. */
 typedef struct tensor_head {
     uint64_t dtype, flags, structure;
     cnn_encoding encoding;
+    const uint8_t *parameters; /* of the encoding */
+    size_t parameter_bytes;
 } tensor_head;
 
 static cnn_status check_head(table_reader *t, const tensor_head *head, const cnn_param *param, cnn_param_role role)
@@ -145,17 +127,54 @@ static cnn_status check_head(table_reader *t, const tensor_head *head, const cnn
     return cnn_reader_status(r);
 }
 
-/* The way something is coded, one of those up to `last`; those we know have no parameters. */
-static cnn_encoding read_encoding(table_reader *t, const char *what, cnn_encoding last)
+/* The way the values are coded, and its parameters. */
+static void read_encoding(table_reader *t, tensor_head *head)
 {
-    uint64_t encoding = cnn_reader_varint(t->r, UINT64_MAX, "the encoding of a tensor");
-    if (!t->r->failed && encoding > (uint64_t)last)
-        cnn_reader_fail(t->r, "%s of %s are coded as %llu (%s), which cnnkit %s cannot read; install a newer cnnkit",
-                        what, t->name, (unsigned long long)encoding,
-                        encoding < CNN_ENCODING_COUNT ? encodings[encoding] : "unknown", cnn_version());
+    cnn_reader *r = t->r;
+    uint64_t encoding = cnn_reader_varint(r, UINT64_MAX, "the encoding of a tensor");
+    bool known = encoding < CNN_ENCODING_COUNT && (encoding == CNN_ENCODING_RAW || cnn_tensor_codings[encoding].decode);
+    if (!r->failed && !known)
+        cnn_reader_fail(r,
+                        "the values of %s are coded as %llu (%s), which cnnkit %s cannot read; install a newer cnnkit",
+                        t->name, (unsigned long long)encoding,
+                        encoding < CNN_ENCODING_COUNT ? cnn_tensor_codings[encoding].name : "unknown", cnn_version());
+    if (r->failed || encoding == CNN_ENCODING_RAW)
+        return;
+    head->encoding = (cnn_encoding)encoding;
+    head->parameter_bytes = (size_t)cnn_reader_varint(r, cnn_tensor_codings[encoding].most_parameters,
+                                                      "the length of an encoding's parameters");
+    head->parameters = cnn_reader_take(r, head->parameter_bytes, "an encoding's parameters");
+}
+
+/* Scales are raw. */
+static void check_scale_encoding(table_reader *t)
+{
+    uint64_t encoding = cnn_reader_varint(t->r, UINT64_MAX, "the encoding of scales");
     if (!t->r->failed && encoding != CNN_ENCODING_RAW)
-        cnn_reader_varint(t->r, 0, "the length of an encoding's parameters");
-    return t->r->failed ? CNN_ENCODING_RAW : (cnn_encoding)encoding;
+        cnn_reader_fail(t->r, "the scales of %s are coded as %llu, which cnnkit %s cannot read; install a newer cnnkit",
+                        t->name, (unsigned long long)encoding, cnn_version());
+}
+
+/* Values in any form but raw. */
+static cnn_status read_coded(table_reader *t, const tensor_head *head, const cnn_tensor_desc *desc, void **values)
+{
+    const cnn_tensor_coding *coding = &cnn_tensor_codings[head->encoding];
+    cnn_coded coded = {.parameters = head->parameters, .parameter_bytes = head->parameter_bytes};
+    const char *wrong = NULL;
+    /* No way of coding needs more than this. */
+    size_t most = cnn_desc_bytes(desc) + cnn_bitmap_bytes(cnn_desc_elements(desc));
+    if (!coding->suits(desc)) {
+        cnn_reader_fail(t->r, "the %s form is not for the elements of %s", coding->name, t->name);
+        return CNN_ERR_FORMAT;
+    }
+    coded.data = read_between(t, 0, most, &coded.bytes);
+    if (!coded.data)
+        return CNN_ERR_FORMAT;
+    *values = cnn_aligned_alloc(cnn_desc_bytes(desc));
+    cnn_status status = *values ? coding->decode(desc, &coded, *values, &wrong) : CNN_ERR_MEMORY;
+    if (wrong)
+        cnn_reader_fail(t->r, "the %s form of %s %s", coding->name, t->name, wrong);
+    return wrong ? CNN_ERR_FORMAT : status;
 }
 
 static void read_dims(table_reader *t, const cnn_tensor_desc *want)
@@ -220,11 +239,12 @@ static cnn_status read_values(table_reader *t, const tensor_head *head, cnn_para
     cnn_tensor_desc desc = param->desc;
     void *scale = NULL;
     desc.dtype = (cnn_dtype)head->dtype;
-    CNN_TRY(head->encoding == CNN_ENCODING_RAW ? take_values(t, &desc, param) : read_bitmap(t, &desc, &param->data));
+    CNN_TRY(head->encoding == CNN_ENCODING_RAW ? take_values(t, &desc, param)
+                                               : read_coded(t, head, &desc, &param->data));
     desc.structure = (cnn_structure)head->structure;
     param->desc = desc;
     if (head->flags & CNN_TENSOR_SCALES) {
-        read_encoding(t, "the scales", CNN_ENCODING_RAW);
+        check_scale_encoding(t);
         CNN_TRY(cnn_reader_status(t->r));
         CNN_TRY(copy_part(t, (size_t)desc.n * sizeof(float), &scale));
         param->scale = scale;
@@ -253,7 +273,7 @@ static cnn_status read_tensor(table_reader *t, cnn_model *model, int *last)
     head.structure = cnn_reader_varint(r, UINT64_MAX, "the structure of a tensor");
     CNN_TRY(cnn_reader_status(r));
     CNN_TRY(check_head(t, &head, param, (cnn_param_role)role));
-    head.encoding = read_encoding(t, "the values", CNN_ENCODING_BITMAP);
+    read_encoding(t, &head);
     if (head.flags & CNN_TENSOR_DIMS)
         read_dims(t, &param->desc);
     CNN_TRY(cnn_reader_status(r));

@@ -216,35 +216,70 @@ static void put_mask(cnn_file_image *image, cnn_bytes *table, const cnn_file_opt
     put_part(image, table, options, bits, bytes, bits);
 }
 
-/* The coding that a tensor takes with these options. What is too small for a section of its own is not worth coding. */
-static cnn_encoding choose_encoding(const cnn_file_options *options, const cnn_param *param)
+/* A tensor's values in the form that goes into the file; raw ones stay where they are. */
+typedef struct coded_tensor {
+    cnn_encoding encoding;
+    cnn_bytes parameters, data;
+} coded_tensor;
+
+static void free_coded(coded_tensor *coded)
 {
-    size_t raw = cnn_desc_bytes(&param->desc);
-    if (options->pack == CNN_PACK_RAW || (options->pack == CNN_PACK_AUTO && raw < CNN_FILE_INLINE_BYTES))
-        return CNN_ENCODING_RAW;
-    size_t coded = cnn_bitmap_size(param->data, cnn_desc_elements(&param->desc), cnn_dtype_bytes(param->desc.dtype));
-    /* Coded tensors have one byte more in the table: the length of their parameters. */
-    bool pays = options->pack == CNN_PACK_SMALLEST ? coded + 1 < raw : 4 * coded < 3 * raw;
-    return pays ? CNN_ENCODING_BITMAP : CNN_ENCODING_RAW;
+    cnn_bytes_free(&coded->parameters);
+    cnn_bytes_free(&coded->data);
 }
 
-static void put_values(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, const cnn_param *param,
-                       cnn_encoding encoding)
+/* Codes the values in one way and takes that instead of `best` when it has fewer than `bytes` bytes. */
+static cnn_status try_coding(const cnn_param *param, cnn_encoding encoding, coded_tensor *best, size_t *bytes)
 {
-    int64_t count = cnn_desc_elements(&param->desc);
-    size_t element_bytes = cnn_dtype_bytes(param->desc.dtype);
-    if (encoding == CNN_ENCODING_RAW) {
+    const cnn_tensor_coding *coding = &cnn_tensor_codings[encoding];
+    if (coding->size && coding->size(&param->desc, param->data) >= *bytes)
+        return CNN_OK;
+    coded_tensor made = {.encoding = encoding};
+    cnn_status status = coding->encode(&param->desc, param->data, &made.parameters, &made.data);
+    size_t size = made.parameters.length + made.data.length;
+    if (status == CNN_OK && size < *bytes) {
+        coded_tensor worse = *best;
+        *best = made;
+        made = worse;
+        *bytes = size;
+    }
+    free_coded(&made);
+    return status == CNN_ERR_SHAPE ? CNN_OK : status;
+}
+
+/* The smallest form that these options allow. What is too small for a section of its own is not worth coding, unless
+ * every byte counts. */
+static cnn_status choose_coding(const cnn_file_options *options, const cnn_param *param, coded_tensor *best)
+{
+    const size_t raw = cnn_desc_bytes(&param->desc);
+    const bool smallest = options->pack == CNN_PACK_SMALLEST;
+    *best = (coded_tensor){.encoding = CNN_ENCODING_RAW};
+    if (options->pack == CNN_PACK_RAW || (!smallest && raw < CNN_FILE_INLINE_BYTES))
+        return CNN_OK;
+    /* Coded tensors have one byte more in the table: the length of their parameters. */
+    size_t bytes = smallest ? raw - 1 : (3 * raw + 3) / 4;
+    for (int e = 0; e < CNN_ENCODING_COUNT; e++) {
+        const cnn_tensor_coding *coding = &cnn_tensor_codings[e];
+        if (!coding->encode || !coding->suits(&param->desc) || !(coding->fast || smallest))
+            continue;
+        cnn_status status = try_coding(param, (cnn_encoding)e, best, &bytes);
+        if (status != CNN_OK) {
+            free_coded(best);
+            return status;
+        }
+    }
+    return CNN_OK;
+}
+
+/* Takes over the bytes of `coded`. */
+static void put_values(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, const cnn_param *param,
+                       coded_tensor *coded)
+{
+    if (coded->encoding == CNN_ENCODING_RAW)
         put_part(image, table, options, param->data, cnn_desc_bytes(&param->desc), NULL);
-        return;
-    }
-    size_t bytes = cnn_bitmap_size(param->data, count, element_bytes);
-    uint8_t *coded = cnn_calloc(bytes, 1);
-    if (!coded) {
-        table->failed = true;
-        return;
-    }
-    cnn_bitmap_encode(param->data, count, element_bytes, coded);
-    put_part(image, table, options, coded, bytes, coded);
+    else
+        put_part(image, table, options, coded->data.data, coded->data.length, coded->data.data);
+    coded->data = (cnn_bytes){0};
 }
 
 static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options, int node, int role,
@@ -262,17 +297,21 @@ static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_o
     cnn_bytes_put_varint(table, (uint64_t)desc->dtype);
     cnn_bytes_put_varint(table, flags);
     cnn_bytes_put_varint(table, (uint64_t)desc->structure);
-    cnn_encoding encoding = choose_encoding(options, param);
-    cnn_bytes_put_varint(table, encoding);
-    if (encoding != CNN_ENCODING_RAW)
-        cnn_bytes_put_varint(table, 0); /* no parameters */
+    coded_tensor coded;
+    table->failed |= choose_coding(options, param, &coded) != CNN_OK;
+    cnn_bytes_put_varint(table, coded.encoding);
+    if (coded.encoding != CNN_ENCODING_RAW) {
+        cnn_bytes_put_varint(table, coded.parameters.length);
+        cnn_bytes_put(table, coded.parameters.data, coded.parameters.length);
+    }
     if (flags & CNN_TENSOR_DIMS) {
         cnn_bytes_put_varint(table, (uint64_t)desc->n);
         cnn_bytes_put_varint(table, (uint64_t)desc->h);
         cnn_bytes_put_varint(table, (uint64_t)desc->w);
         cnn_bytes_put_varint(table, (uint64_t)desc->c);
     }
-    put_values(image, table, options, param, encoding);
+    put_values(image, table, options, param, &coded);
+    free_coded(&coded);
     if (flags & CNN_TENSOR_SCALES) {
         cnn_bytes_put_varint(table, CNN_ENCODING_RAW);
         put_part(image, table, options, param->scale, (size_t)desc->n * sizeof(float), NULL);
