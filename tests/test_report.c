@@ -40,8 +40,9 @@ static void setup(void)
     facts.confusion = matrices[1];
     facts.trial_count = OPT_MOST_TRIALS;
     facts.trial_images = 20;
-    facts.command = (char[]){"cnn-opt"};
-    facts.explanation.data = (char[]){"Nothing."};
+    static char command[] = "cnn-opt", words[] = "Nothing.";
+    facts.command = command;
+    facts.explanation.data = words;
     for (int s = 0; s < 2; s++) {
         cnn_measurement *figures = &account.stages[s].figures;
         *figures = (cnn_measurement){.accuracy = 0.5, .file_bytes = 1000 - 500 * s, .weights = 10, .macs = 100};
