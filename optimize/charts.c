@@ -188,12 +188,54 @@ static void draw_numbers(cnn_text *page, const opt_facts *facts, const axis *x, 
             numbers[i][0] = at_x;
             numbers[i][1] = at_y;
         }
-        cnn_text_append(page, "<text class=\"tag\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%d</text>\n",
-                        numbers[i][0], numbers[i][1], i + 1);
+        cnn_text_append(page, "<text class=\"tag\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+                        numbers[i][0], numbers[i][1], facts->points[i].label);
     }
 }
 
-void opt_chart_front(cnn_text *page, const opt_facts *facts, bool time)
+/* Whether no point costs as little and is as right, or better in one of them. */
+static bool is_best(const opt_facts *facts, int number, bool time)
+{
+    const opt_point *point = &facts->points[number];
+    for (int i = 0; i < facts->point_count; i++) {
+        const opt_point *other = &facts->points[i];
+        if (cost_of(other, time) <= cost_of(point, time) && other->accuracy >= point->accuracy &&
+            (cost_of(other, time) < cost_of(point, time) || other->accuracy > point->accuracy))
+            return false;
+    }
+    return true;
+}
+
+/* The best point that costs least of those that cost more than `last`; -1: none. */
+static int next_best(const opt_facts *facts, double last, bool time)
+{
+    int next = -1;
+    for (int i = 0; i < facts->point_count; i++) {
+        const double cost = cost_of(&facts->points[i], time);
+        if (cost > last && is_best(facts, i, time) && (next < 0 || cost < cost_of(&facts->points[next], time)))
+            next = i;
+    }
+    return next;
+}
+
+static void draw_corner(cnn_text *page, const opt_point *point, const axis *x, const axis *y, bool time)
+{
+    cnn_text_append(page, " %.1f,%.1f", place(x, cost_of(point, time)), place(y, 100 * point->accuracy));
+}
+
+/* Through passes in their order; through the points of a search that no other one beats. */
+static void draw_way(cnn_text *page, const opt_facts *facts, const axis *x, const axis *y, bool time, bool search)
+{
+    cnn_text_append(page, "<polyline class=\"mark\" points=\"");
+    for (int i = 0; !search && i < facts->point_count; i++)
+        draw_corner(page, &facts->points[i], x, y, time);
+    for (int i = search ? next_best(facts, 0, time) : -1; i >= 0;
+         i = next_best(facts, cost_of(&facts->points[i], time), time))
+        draw_corner(page, &facts->points[i], x, y, time);
+    cnn_text_append(page, "\"/>\n");
+}
+
+void opt_chart_front(cnn_text *page, const opt_facts *facts, bool time, bool search)
 {
     const axis x = cost_axis(facts, time), y = accuracy_axis(facts);
     begin(page, WIDTH, FRONT_HEIGHT, time ? "accuracy against time of an image" : "accuracy against size of the file");
@@ -201,18 +243,13 @@ void opt_chart_front(cnn_text *page, const opt_facts *facts, bool time)
     draw_accuracy_ticks(page, &y);
     write(page, (FRONT_LEFT + WIDTH - FRONT_RIGHT) / 2.0, FRONT_HEIGHT - 8, "middle",
           time ? "ms per image, alone (logarithmic)" : "size of the file (logarithmic)");
-    cnn_text_append(page, "<polyline class=\"mark\" points=\"");
-    for (int i = 0; i < facts->point_count; i++)
-        cnn_text_append(page, "%s%.1f,%.1f", i ? " " : "", place(&x, cost_of(&facts->points[i], time)),
-                        place(&y, 100 * facts->points[i].accuracy));
-    cnn_text_append(page, "\"/>\n");
+    draw_way(page, facts, &x, &y, time, search);
     for (int i = 0; i < facts->point_count; i++) {
         const opt_point *point = &facts->points[i];
-        const bool last = i == facts->point_count - 1;
         cnn_text_append(page, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"5\"><title>",
-                        i == 0 ? "f-before"
-                        : last ? "f-after"
-                               : "f-page",
+                        point->chosen ? "f-after"
+                        : i == 0      ? "f-before"
+                                      : "f-page",
                         place(&x, cost_of(point, time)), place(&y, 100 * point->accuracy));
         opt_html_text(page, point->name);
         cnn_text_append(page, "</title></circle>\n");

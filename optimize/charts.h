@@ -4,8 +4,9 @@
 
 #include "optimize/facts.h"
 
-/* Accuracy against the size of the file, or against the time of one image. */
-void opt_chart_front(cnn_text *page, const opt_facts *facts, bool time);
+/* Accuracy against the size of the file, or against the time of one image. A line joins passes in their order, or of a
+ * search the points that no other one beats. */
+void opt_chart_front(cnn_text *page, const opt_facts *facts, bool time, bool search);
 
 /* Two bars a layer, before and after. */
 typedef struct opt_bar {

@@ -22,7 +22,8 @@ typedef struct teller {
     const opt_facts *facts;
     cnn_text *text;
     const cnn_measurement *before, *after;
-    int advices; /* given so far */
+    double share; /* pruned; 0: nothing */
+    int advices;  /* given so far */
 } teller;
 
 /* ---- What was removed ---- */
@@ -66,7 +67,7 @@ static void tell_removed(const teller *t)
 {
     char from[CNN_UNIT_BYTES], to[CNN_UNIT_BYTES], part[CNN_UNIT_BYTES];
     const bool int8 = t->settings->int8;
-    if (t->settings->prune > 0) {
+    if (t->share > 0) {
         (t->settings->structure > OPT_STRUCTURE_CHANNEL ? tell_removed_weights : tell_removed_channels)(t);
         cnn_text_append(t->text, int8 ? "; what is left became 8-bit integers. " : ". ");
     } else {
@@ -119,6 +120,22 @@ static void tell_accuracy(const teller *t)
     else
         cnn_text_append(t->text, "%d answers became wrong and %d right%s. ", (int)facts->broken, (int)facts->mended,
                         is_sure(facts) ? "" : ", a difference that chance alone can make");
+}
+
+/* How a search came to this model, and what it can promise. */
+static void tell_search(const teller *t)
+{
+    const opt_front *front = t->account->front;
+    if (!front)
+        return;
+    cnn_text_append(t->text, "It is one of %d models that a search tried", front->count);
+    const cnn_paired *paired = &front->visits[t->account->chosen].paired;
+    const double lost = 100 * cnn_paired_bound(paired);
+    if (paired->images > 0 && lost > 0)
+        cnn_text_append(t->text, ": in 90 of 100 cases it loses at most %.2f points", lost);
+    else if (paired->images > 0)
+        cnn_text_append(t->text, ": in 90 of 100 cases it loses nothing");
+    cnn_text_append(t->text, ". ");
 }
 
 /* ---- What suffered most ---- */
@@ -185,8 +202,8 @@ static void tell_worst(const teller *t)
     double cost, over;
     const opt_stage *stage = costliest(t->account, &cost);
     const cnn_quantize_row *row = t->settings->int8 ? least_exact(t->account) : NULL;
-    const int pruned = t->settings->prune > 0 ? most_sensitive(t, PRUNING_TRIAL, &over) : -1;
-    if (stage)
+    const int pruned = t->share > 0 ? most_sensitive(t, PRUNING_TRIAL, &over) : -1;
+    if (stage && !t->account->front)
         cnn_text_append(t->text, "The pass that cost most was '%s', %.2f points%s. ", stage->name, cost,
                         points(t) > -clear_loss ? ", all won back since" : "");
     if (pruned >= 0)
@@ -294,18 +311,32 @@ static void go_on(teller *t)
         cnn_text_append(t->text, "prune more, with --prune %.2g", settings->prune + (1 - settings->prune) / 2);
 }
 
+/* A search found out how much can go: what would let it find more. */
+static void search_on(teller *t)
+{
+    const opt_settings *settings = t->settings;
+    if (!settings->int8 && advise(t))
+        cnn_text_append(t->text, "add --int8, which makes a byte of each weight and the CPU faster");
+    if ((settings->max_drop >= 0 || is_sure_loss(t)) && advise(t))
+        cnn_text_append(t->text, "raise --finetune to %g, so that smaller models keep the accuracy",
+                        settings->finetune > 0 ? ceil(3 * settings->finetune) : 3);
+    else if (settings->max_drop < 0 && settings->pick < 0 && advise(t))
+        cnn_text_append(t->text, "ask for less: the search goes on where it ended");
+}
+
 static void tell_next(teller *t)
 {
     const opt_settings *settings = t->settings;
-    if (t->facts->images > 0 && is_sure_loss(t))
+    if (t->account->front)
+        search_on(t);
+    else if (t->facts->images > 0 && is_sure_loss(t))
         repair(t);
     else if (t->facts->images > 0)
         go_on(t);
-    if (settings->prune > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && advise(t))
+    if (t->share > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && advise(t))
         cnn_text_append(t->text,
                         "for speed take --structure block or channel: single zeros are computed like other numbers");
-    if (settings->prune > 0 && settings->structure > OPT_STRUCTURE_CHANNEL && settings->pack != CNN_PACK_SMALLEST &&
-        advise(t))
+    if (t->share > 0 && settings->structure > OPT_STRUCTURE_CHANNEL && settings->pack != CNN_PACK_SMALLEST && advise(t))
         cnn_text_append(t->text, "for the smallest file add --pack smallest");
     if (t->advices > 0)
         cnn_text_append(t->text, ".");
@@ -314,10 +345,12 @@ static void tell_next(teller *t)
 void opt_explain(const opt_settings *settings, const opt_account *account, const opt_facts *facts, cnn_text *text)
 {
     teller t = {.settings = settings, .account = account, .facts = facts, .text = text};
+    t.share = opt_pruned_share(settings, account);
     t.before = &account->stages[0].figures;
     t.after = &account->stages[account->stage_count - 1].figures;
     tell_removed(&t);
     tell_accuracy(&t);
+    tell_search(&t);
     tell_worst(&t);
     tell_next(&t);
     if (!text->failed && text->length > 0 && text->data[text->length - 1] == ' ')

@@ -61,21 +61,53 @@ static cnn_status describe_run(opt_job *job, opt_facts *facts)
     return CNN_OK;
 }
 
+static opt_point point_of(const cnn_measurement *figures, const char *name)
+{
+    opt_point point = {.accuracy = figures->accuracy,
+                       .file_bytes = figures->file_bytes,
+                       .macs = figures->macs,
+                       .ms_per_image = figures->ms_per_image,
+                       .share = NAN,
+                       .drop_at_most = NAN};
+    snprintf(point.name, sizeof point.name, "%s", name);
+    return point;
+}
+
+static void list_passes(const opt_account *account, opt_facts *facts)
+{
+    for (int i = 0; i < account->stage_count; i++) {
+        opt_point *point = &facts->points[facts->point_count++];
+        *point = point_of(&account->stages[i].figures, account->stages[i].name);
+        snprintf(point->label, sizeof point->label, "%d", i + 1);
+        point->chosen = i == account->stage_count - 1;
+    }
+}
+
+static void list_search(const opt_account *account, opt_facts *facts)
+{
+    char name[32];
+    facts->points[facts->point_count] = point_of(&account->stages[0].figures, account->stages[0].name);
+    snprintf(facts->points[facts->point_count++].label, sizeof facts->points->label, "given");
+    for (int i = 0; i < account->front->count; i++) {
+        const opt_visit *visit = &account->front->visits[i];
+        opt_point *point = &facts->points[facts->point_count++];
+        snprintf(name, sizeof name, "point %d", i);
+        *point = point_of(&visit->figures, name);
+        snprintf(point->label, sizeof point->label, "%d", i);
+        point->chosen = i == account->chosen;
+        point->share = visit->share;
+        point->drop_at_most = cnn_paired_bound(&visit->paired);
+    }
+}
+
 static cnn_status list_points(opt_job *job, opt_facts *facts)
 {
     const opt_account *account = job->account;
-    facts->points = cnn_calloc((size_t)account->stage_count, sizeof *facts->points);
+    const int most = account->front ? 1 + account->front->count : account->stage_count;
+    facts->points = cnn_calloc((size_t)most, sizeof *facts->points);
     if (!facts->points)
         return CNN_ERR_MEMORY;
-    for (int i = 0; i < account->stage_count; i++) {
-        const cnn_measurement *figures = &account->stages[i].figures;
-        opt_point *point = &facts->points[facts->point_count++];
-        *point = (opt_point){.accuracy = figures->accuracy,
-                             .file_bytes = figures->file_bytes,
-                             .macs = figures->macs,
-                             .ms_per_image = figures->ms_per_image};
-        snprintf(point->name, sizeof point->name, "%s", account->stages[i].name);
-    }
+    (account->front ? list_search : list_passes)(account, facts);
     return CNN_OK;
 }
 
@@ -167,18 +199,21 @@ static void choose_trials(const opt_job *job, opt_facts *facts, cnn_trial *trial
 {
     const opt_settings *settings = job->settings;
     char name[64];
-    cnn_prune_options pruning = {.ratio = settings->prune > 0 ? settings->prune : OPT_PRUNE_PER_CENT / 100.0,
+    const double share = opt_pruned_share(settings, job->account);
+    cnn_prune_options pruning = {.ratio = share > 0 ? share : OPT_PRUNE_PER_CENT / 100.0,
                                  .seed = (uint64_t)job->cli->common.seed,
                                  .data = job->data,
                                  .device = job->cli->common.device};
     if (settings->criterion >= 0)
         pruning.criterion = (cnn_criterion)settings->criterion;
+    else if (job->account->front)
+        pruning.criterion = CNN_CRITERION_TAYLOR; /* as searches do */
     trials[0] = (cnn_trial){.bits = 8};
     trials[1] = (cnn_trial){.bits = 4};
     trials[2] = (cnn_trial){.prune = opt_prune_function(settings), .pruning = pruning};
     name_trial(facts, "weights_8_bits", "weights in 8 bits");
     name_trial(facts, "weights_4_bits", "weights in 4 bits");
-    snprintf(name, sizeof name, "%g %% of its %s pruned", 100 * pruning.ratio, opt_prune_unit(settings));
+    snprintf(name, sizeof name, "%.3g %% of its %s pruned", 100 * pruning.ratio, opt_prune_unit(settings));
     name_trial(facts, "pruned", name);
 }
 

@@ -3,6 +3,7 @@
 #define CNN_OPTIMIZE_FACTS_H
 
 #include "core/memory.h"
+#include "optimize/front.h"
 #include "optimize/histogram.h"
 #include "optimize/job.h"
 #include "optimize/sensitivity.h"
@@ -15,9 +16,13 @@ enum {
     OPT_DEVICE_BYTES = 128
 };
 
-/* A model that could be chosen: here one after each pass. */
+/* A model that could be chosen: one after each pass, or those that a search tried, the given one before them. */
 typedef struct opt_point {
     char name[64];
+    char label[16]; /* in charts: "1" */
+    bool chosen;
+    double share;        /* removed, of the given model; NaN: of a pass */
+    double drop_at_most; /* accuracy that a search promises not to lose more than, a fraction of 1; NaN: of a pass */
     double accuracy;
     int64_t file_bytes, macs;
     double ms_per_image;
@@ -75,6 +80,12 @@ typedef struct opt_facts {
 
     cnn_text explanation;
 } opt_facts;
+
+/* The share that the model was pruned by, by --prune or by the search that chose it; 0: not at all. */
+static inline double opt_pruned_share(const opt_settings *settings, const opt_account *account)
+{
+    return account->front ? account->front->visits[account->chosen].share : settings->prune;
+}
 
 /* Whether the settings ask for what needs facts. */
 bool opt_facts_wanted(const opt_settings *settings);

@@ -179,6 +179,9 @@ static void write_points(cnn_json *json, const opt_facts *facts)
         cnn_json_number(json, "accuracy", point->accuracy);
         cnn_json_integer(json, "file_bytes", point->file_bytes);
         cnn_json_integer(json, "macs", point->macs);
+        cnn_json_bool(json, "chosen", point->chosen);
+        cnn_json_number(json, "share", point->share);
+        cnn_json_number(json, "drop_at_most", point->drop_at_most);
         cnn_json_close(json);
     }
     cnn_json_close(json);

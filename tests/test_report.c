@@ -181,6 +181,34 @@ START_TEST(points_in_one_place)
 }
 END_TEST
 
+/* The line of the chart of sizes goes through the points that no other one beats, from the smallest file on. */
+START_TEST(a_search_shows_its_front)
+{
+    static opt_front front;
+    static const double accuracy[POINTS] = {0.98, 0.97, 0.99, 0.95, 0.96};
+    static const int64_t bytes[POINTS] = {4000, 3000, 2000, 1500, 1000};
+    account.front = &front;
+    for (int i = 0; i < POINTS; i++) {
+        points[i] = (opt_point){.accuracy = accuracy[i], .file_bytes = bytes[i], .ms_per_image = i + 1.0};
+        points[i].share = points[i].drop_at_most = 0.1;
+        snprintf(points[i].label, sizeof points[i].label, "%d", i);
+        points[i].chosen = i == 4;
+    }
+    facts.point_count = POINTS;
+    make_page();
+    find("<tr class=\"last\"><th>4</th><td>10 %</td><td>96.00 %</td><td>10.00</td>");
+    double at[2][2];
+    int read = 0;
+    const char *line = strstr(find("accuracy against size"), "points=\"");
+    ck_assert_int_eq(sscanf(line, "points=\" %lf,%lf %lf,%lf\"%n", &at[0][0], &at[0][1], &at[1][0], &at[1][1], &read),
+                     4);
+    ck_assert_int_gt(read, 0);               /* two corners, points 4 and 2 */
+    ck_assert_double_lt(at[0][0], at[1][0]); /* the larger file is to the right */
+    ck_assert_double_gt(at[0][1], at[1][1]); /* and more accurate: higher */
+    account.front = NULL;
+}
+END_TEST
+
 START_TEST(names_stay_text)
 {
     settings.output = "<script>alert(1)</script>";
@@ -282,6 +310,7 @@ int main(void)
     tcase_add_test(tests, nothing_is_known_without_images);
     tcase_add_test(tests, odd_layers);
     tcase_add_test(tests, points_in_one_place);
+    tcase_add_test(tests, a_search_shows_its_front);
     tcase_add_test(tests, names_stay_text);
     tcase_add_test(tests, long_names_keep_both_ends);
     tcase_add_test(tests, base64_as_in_the_rfc);

@@ -44,6 +44,14 @@ report same once.html page.html
 succeeds "$opt" --prune 0.9 --structure weight --finetune 0 --report weight.HTML --quiet
 report html weight.HTML "90 % of its weights pruned" "sparse" "Right before, wrong now"
 
+# A search: its points stand in both forms.
+succeeds "$opt" --target-size 9000 --int8 --finetune 0 --report search.json --quiet
+succeeds "$opt" --target-size 9000 --int8 --finetune 0 --report search.html --explain --quiet
+says "It is one of"
+report html search.html "The models that were tried" "chosen" "point 0"
+succeeds cat search.json
+has_keys points[0].file_bytes points[1].drop_at_most points[1].share=0
+
 # Names that would break a page; one class is blank for XML, and a picture is in colour.
 files shapes shapes 20
 mv shapes/"$(ls shapes | head -1)" "shapes/a <b> & \"c\" 'd' ]]>"
