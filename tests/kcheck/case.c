@@ -241,15 +241,26 @@ static cnn_op_desc wanted_desc(const kc_case *test)
     return desc;
 }
 
+/* The case without values. */
+static kc_random draw(kc_case *test, cnn_op op, int number, uint64_t seed)
+{
+    kc_random random = {cnn_splitmix64(cnn_splitmix64(seed ^ (uint64_t)op << 32) ^ (uint64_t)number)};
+    *test = (kc_case){.number = number, .seed = seed, .desc.op = op};
+    ops[op].make(test, op, number, &random);
+    return random;
+}
+
+cnn_dtype kc_case_src(cnn_op op, int number, uint64_t seed)
+{
+    kc_case test;
+    draw(&test, op, number, seed);
+    return test.desc.arg[CNN_ARG_SRC].dtype;
+}
+
 cnn_status kc_case_make(kc_case *test, cnn_op op, int number, uint64_t seed)
 {
     cnn_status status = CNN_OK;
-    *test = (kc_case){.number = number};
-    kc_random random = {cnn_splitmix64(cnn_splitmix64(seed ^ (uint64_t)op << 32) ^ (uint64_t)number)};
-    test->seed = seed;
-    test->desc.op = op;
-    ops[op].make(test, op, number, &random);
-
+    kc_random random = draw(test, op, number, seed);
     cnn_op_desc desc = wanted_desc(test);
     CNN_TRY(fill_inputs(test, &random));
     CNN_TRY(kc_reference(test, &desc, test->in, test->want, &test->want_state));

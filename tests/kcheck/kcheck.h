@@ -96,6 +96,9 @@ typedef struct kc_op {
 /* The row of an op. */
 const kc_op *kc_op_get(cnn_op op);
 
+/* The type of SRC in case `number`. */
+cnn_dtype kc_case_src(cnn_op op, int number, uint64_t seed);
+
 /* Makes case `number`, fills it, and has the reference compute what is wanted. kc_case_free in any case. */
 cnn_status kc_case_make(kc_case *test, cnn_op op, int number, uint64_t seed);
 void kc_case_free(kc_case *test);

@@ -13,6 +13,7 @@ enum { MAX_DEVICES = 16, FAILURES_SHOWN = 3, TEXT_BYTES = 1024, DEFAULT_RANDOM =
 typedef struct options {
     const char *backend, *isa, *plant; /* NULL: all; none */
     cnn_op op;                         /* CNN_OP_NONE: all */
+    cnn_dtype src;                     /* CNN_NONE: all */
     int number;                        /* of one case; -1: all */
     int random;                        /* random cases an op */
     int threads;                       /* of --bench; 0: all CPUs */
@@ -43,6 +44,7 @@ static void usage(FILE *stream)
             "                  one device of a plug-in: 0, 1, ...\n"
             "  --op OP         only this op, such as conv or bn_train\n"
             "  --case N        only this case of the op\n"
+            "  --src TYPE      only cases that read this type, such as f32 or i8\n"
             "  --seed S        of the values and the random cases (default 1)\n"
             "  --random N      random cases an op, beside the fixed ones (default %d)\n"
             "  --spread        each case on one of the devices: for slow builds of a plug-in\n"
@@ -70,6 +72,16 @@ static bool parse_op(const char *name, cnn_op *op)
     return false;
 }
 
+static bool parse_dtype(const char *name, cnn_dtype *dtype)
+{
+    for (int i = CNN_NONE + 1; i < CNN_DTYPE_COUNT; i++)
+        if (strcmp(cnn_dtype_name((cnn_dtype)i), name) == 0) {
+            *dtype = (cnn_dtype)i;
+            return true;
+        }
+    return false;
+}
+
 static bool is_plugin(const char *backend)
 {
     return strcmp(backend, "cuda") == 0 || strcmp(backend, "cudasim") == 0;
@@ -87,6 +99,8 @@ static bool parse_one(options *opt, int letter, const char *value)
         return true;
     case 'o':
         return parse_op(value, &opt->op);
+    case 'd':
+        return parse_dtype(value, &opt->src);
     case 'c':
         if (!parse_number(value, 1000000, &number))
             return false;
@@ -124,19 +138,14 @@ static bool parse_one(options *opt, int letter, const char *value)
 /* True to go on; else *exit_code is set. */
 static bool parse(int argc, char **argv, options *opt, int *exit_code)
 {
-    static const struct option table[] = {{"backend", required_argument, NULL, 'b'},
-                                          {"isa", required_argument, NULL, 'i'},
-                                          {"op", required_argument, NULL, 'o'},
-                                          {"case", required_argument, NULL, 'c'},
-                                          {"seed", required_argument, NULL, 's'},
-                                          {"random", required_argument, NULL, 'r'},
-                                          {"threads", required_argument, NULL, 't'},
-                                          {"plant", required_argument, NULL, 'p'},
-                                          {"bench", no_argument, NULL, 'B'},
-                                          {"spread", no_argument, NULL, 'S'},
-                                          {"list", no_argument, NULL, 'l'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option table[] = {
+        {"backend", required_argument, NULL, 'b'}, {"isa", required_argument, NULL, 'i'},
+        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
+        {"src", required_argument, NULL, 'd'},     {"seed", required_argument, NULL, 's'},
+        {"random", required_argument, NULL, 'r'},  {"threads", required_argument, NULL, 't'},
+        {"plant", required_argument, NULL, 'p'},   {"bench", no_argument, NULL, 'B'},
+        {"spread", no_argument, NULL, 'S'},        {"list", no_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
     int letter, index = 0;
     while ((letter = getopt_long(argc, argv, "", table, &index)) != -1) {
         if (letter == 'h') {
@@ -293,7 +302,8 @@ static void check_op(const options *opt, cnn_op op, kc_device *devices, int coun
         first = last = opt->number;
     tally before = *sum;
     for (int number = first; number <= last; number++)
-        check_case(opt, op, number, devices, count, shown, sum);
+        if (opt->src == CNN_NONE || kc_case_src(op, number, opt->seed) == opt->src)
+            check_case(opt, op, number, devices, count, shown, sum);
     printf("%-14s %5d passed, %d failed\n", cnn_op_info_get(op)->name, sum->passed - before.passed,
            sum->failed - before.failed);
     fflush(stdout);
