@@ -63,17 +63,34 @@ static void tell_removed_weights(const teller *t)
                     t->settings->structure == OPT_STRUCTURE_BLOCK ? ", most of them in whole blocks" : "");
 }
 
+/* "became 8-bit integers", "became integers of 2 to 5 bits, activations of 8" */
+static void tell_bits(const teller *t)
+{
+    int least = 8, most = 1;
+    for (int i = 0; i < t->account->layer_count; i++) {
+        const int bits = t->facts->layers[i].bits;
+        least = bits < least ? bits : least;
+        most = bits > most ? bits : most;
+    }
+    const char *weights = t->share > 0 ? "; what is left became" : ": weights became";
+    if (least == 8)
+        cnn_text_append(t->text, "%s 8-bit integers", t->share > 0 ? weights : ": weights and activations became");
+    else if (least == most)
+        cnn_text_append(t->text, "%s integers of %d bits, activations of 8", weights, most);
+    else
+        cnn_text_append(t->text, "%s integers of %d to %d bits, activations of 8", weights, least, most);
+}
+
 static void tell_removed(const teller *t)
 {
     char from[CNN_UNIT_BYTES], to[CNN_UNIT_BYTES], part[CNN_UNIT_BYTES];
-    const bool int8 = t->settings->int8;
-    if (t->share > 0) {
+    if (t->share <= 0)
+        cnn_text_append(t->text, "Nothing was removed");
+    else
         (t->settings->structure > OPT_STRUCTURE_CHANNEL ? tell_removed_weights : tell_removed_channels)(t);
-        cnn_text_append(t->text, int8 ? "; what is left became 8-bit integers. " : ". ");
-    } else {
-        cnn_text_append(t->text, int8 ? "Nothing was removed: weights and activations became 8-bit integers. "
-                                      : "Nothing was removed. ");
-    }
+    if (t->settings->int8)
+        tell_bits(t);
+    cnn_text_append(t->text, ". ");
     int largest = 0;
     for (int i = 1; i < t->account->layer_count; i++)
         if (t->facts->layers[i].bytes > t->facts->layers[largest].bytes)

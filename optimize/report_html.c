@@ -214,7 +214,10 @@ static void write_layer(const writer *w, int i)
         cnn_text_append(page, "%s</span>", arrow);
     }
     write_shape(page, &facts->weight);
-    cnn_text_append(page, " %s</td>", cnn_dtype_name(facts->weight.dtype));
+    if (facts->bits > 0 && facts->bits < 8)
+        cnn_text_append(page, " %d bits</td>", facts->bits);
+    else
+        cnn_text_append(page, " %s</td>", cnn_dtype_name(facts->weight.dtype));
     write_change(page, cnn_format_count(before, layer->weights_before), cnn_format_count(after, layer->weights),
                  layer->weights != layer->weights_before);
     cnn_text_append(page, "<td>%.0f %%",

@@ -154,6 +154,7 @@ static void write_layers(cnn_json *json, const opt_settings *settings, const opt
         write_shape(json, "shape_before", &layer->weight_before);
         write_shape(json, "shape", &layer->weight);
         cnn_json_string(json, "dtype", cnn_dtype_name(layer->weight.dtype));
+        cnn_json_integer(json, "bits", layer->bits > 0 ? layer->bits : 32);
         cnn_json_integer(json, "bytes_before", layer->bytes_before);
         cnn_json_integer(json, "bytes", layer->bytes);
         write_effects(json, facts, layer);

@@ -31,7 +31,7 @@ static void set_layer(int i, const char *name, int64_t weights, double sqnr_db, 
     snprintf(layers[i].name, sizeof layers[i].name, "%s", name);
     snprintf(layers[i].int8.layer, sizeof layers[i].int8.layer, "%s", name);
     layers[i].int8.sqnr_db = sqnr_db;
-    layer_facts[i] = (opt_layer_facts){.bytes_before = 16 * weights, .bytes = weights};
+    layer_facts[i] = (opt_layer_facts){.bytes_before = 16 * weights, .bytes = weights, .bits = 8};
     for (int trial = 0; trial < OPT_MOST_TRIALS; trial++)
         layer_facts[i].effect[trial] = (cnn_effect){.applies = true, .logit_error = logit_error};
 }
@@ -142,6 +142,18 @@ START_TEST(only_int8)
     says("every answer is the same");
     says_not("Pruned alone");
     says("Next, add --prune 0.5");
+}
+END_TEST
+
+START_TEST(coarse_weights)
+{
+    for (int i = 0; i < LAYERS; i++)
+        layer_facts[i].bits = 3;
+    explain();
+    says("; what is left became integers of 3 bits, activations of 8.");
+    layer_facts[1].bits = 5;
+    explain();
+    says("; what is left became integers of 3 to 5 bits, activations of 8.");
 }
 END_TEST
 
@@ -323,6 +335,7 @@ int main(void)
     tcase_add_test(tests, a_sure_gain_is_not_called_chance);
     tcase_add_test(tests, a_loss_by_chance_is_no_loss);
     tcase_add_test(tests, only_int8);
+    tcase_add_test(tests, coarse_weights);
     tcase_add_test(tests, only_pruning);
     tcase_add_test(tests, pruning_without_repair);
     tcase_add_test(tests, pruning_too_much);

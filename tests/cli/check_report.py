@@ -47,7 +47,7 @@ def pixels_of(png):
 
 FIGURES = ["accuracy", "file_bytes", "weights", "macs"]
 LAYER = ["name", "type", "channels_before", "channels", "weights_before", "weights", "nonzeros", "structure",
-         "macs_before", "macs", "shape_before", "shape", "dtype", "bytes_before", "bytes", "sensitivity", "histogram"]
+         "macs_before", "macs", "shape_before", "shape", "dtype", "bits", "bytes_before", "bytes", "sensitivity", "histogram"]
 REPORT = ["command", "model", "data", "val_images", "output", "explanation", "before", "after", "passes", "points",
           "layers", "other_bytes_before", "other_bytes", "sensitivity", "classes", "confusion_before", "confusion",
           "changed", "timing"]
@@ -62,6 +62,7 @@ def product(sizes):
 
 def check_layer(layer, trials):
     check(all(key in layer for key in LAYER), f"layer {layer.get('name')} lacks keys")
+    check(layer["bits"] == {"i8": 8, "f32": 32}[layer["dtype"]], "the weights do not take all bits")
     check(list(layer["sensitivity"]) == trials, "a layer's sensitivity is not that of the trials")
     for side, shape in ("before", "shape_before"), ("after", "shape"):
         histogram = layer["histogram"][side]

@@ -78,7 +78,7 @@ has_keys after.file_bytes
 # What was removed, in words, and nothing else on standard output with --json.
 succeeds "$opt" --prune 0.5 --int8 --finetune 0 --explain
 says "Pruning took"
-says "Next, "
+says "Next,"
 succeeds "$opt" --int8 --explain --json --quiet
 has_keys before.accuracy after.file_bytes
 says '"explanation": "Nothing was removed: weights and activations became 8-bit integers.'
