@@ -129,9 +129,14 @@ out:
 /* Makes of the job's model what would be shipped. */
 static cnn_status finish(explorer *e, cnn_quantize_row **rows, int *row_count)
 {
+    cnn_status status = CNN_OK;
     bool folded;
-    cnn_status status = opt_fold(e->job, &folded);
-    return status == CNN_OK && e->job->settings->int8 ? opt_quantize(e->job, rows, row_count) : status;
+    CNN_TRY(opt_fold(e->job, &folded));
+    CNN_TRY(opt_remove_dead(e->job));
+    if (e->job->settings->int8)
+        CNN_TRY(opt_quantize(e->job, rows, row_count));
+out:
+    return status;
 }
 
 /* Loads the float model of a point into the job; -1: the given one. */
@@ -167,7 +172,9 @@ static cnn_status shrink(explorer *e, double share, bool *removed)
     const int structure = structure_of(settings);
     cnn_prune_result result = {0};
     cnn_prune_options options = {.ratio = share, .global = true, .on_the_way = true};
-    options.criterion = settings->criterion >= 0 ? (cnn_criterion)settings->criterion : CNN_CRITERION_TAYLOR;
+    options.criterion = settings->criterion >= 0             ? (cnn_criterion)settings->criterion
+                        : structure == OPT_STRUCTURE_CHANNEL ? CNN_CRITERION_TAYLOR
+                                                             : CNN_CRITERION_LAMP;
     options.original = structure == OPT_STRUCTURE_CHANNEL ? e->given : NULL;
     options.seed = (uint64_t)e->job->cli->common.seed;
     options.data = e->job->data;

@@ -28,6 +28,9 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count);
 /* Folds the batch norms away. Only INT8 needs that; elsewhere one that cannot be folded stays. */
 cnn_status opt_fold(opt_job *job, bool *folded);
 
+/* Takes units out of a folded model that pruning of single weights has left without any. */
+cnn_status opt_remove_dead(opt_job *job);
+
 /* Calibrates and makes the model INT8. Rows may be NULL; free() them. */
 cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count);
 

@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *const amp_types[] = {"fp16", "bf16", NULL};                      /* in the order of opt_amp */
-static const char *const packs[] = {"auto", "raw", "smallest", NULL};               /* in the order of cnn_pack */
-static const char *const structures[] = {"channel", "block", "weight", NULL};       /* in the order of opt_structure */
-static const char *const schedules[] = {"one-shot", "iterative", "cubic", NULL};    /* in the order of opt_schedule */
-static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", NULL}; /* in the order of cnn_criterion */
+static const char *const amp_types[] = {"fp16", "bf16", NULL};                   /* in the order of opt_amp */
+static const char *const packs[] = {"auto", "raw", "smallest", NULL};            /* in the order of cnn_pack */
+static const char *const structures[] = {"channel", "block", "weight", NULL};    /* in the order of opt_structure */
+static const char *const schedules[] = {"one-shot", "iterative", "cubic", NULL}; /* in the order of opt_schedule */
+static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", "lamp", NULL};   /* as cnn_criterion */
 static const char *const observers[] = {"max", "percentile", "entropy", "mse", "auto", NULL}; /* as cnn_observer */
 static const char *const switches[] = {"off", "on", NULL};
 
@@ -48,7 +48,7 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, criterion),
      .help = "what says that a channel, block or weight matters least: l1 or l2, the size of its weights; bn, the "
              "factor of the batch norm behind a channel; taylor, how much the loss on training images would change; "
-             "random, by seed",
+             "random, by seed; lamp, the size of a weight beside the larger ones of its layer, made for --global",
      .standard = "l1"},
     {.name = "prune-schedule",
      .argument = "KIND",
@@ -280,6 +280,9 @@ static cnn_status check(const opt_settings *settings)
     if (settings->structure > OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_BN)
         CNN_FAIL(CNN_ERR_USAGE, "--criterion bn scores whole channels; with --structure %s take l1, taylor or random",
                  structures[settings->structure]);
+    if (settings->structure <= OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_LAMP)
+        CNN_FAIL(CNN_ERR_USAGE, "--criterion lamp scores weights: give --structure weight or block with it, or take "
+                                "another criterion for channels");
     if ((settings->observer >= 0 || settings->percentile > 0 || settings->bias_correction >= 0) && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE,
                  "--observer, --percentile and --bias-correction say how to quantize: give --int8 with them");

@@ -56,6 +56,18 @@ cnn_status opt_fold(opt_job *job, bool *folded)
     return status;
 }
 
+cnn_status opt_remove_dead(opt_job *job)
+{
+    int64_t units;
+    if (job->settings->structure != OPT_STRUCTURE_WEIGHT)
+        return CNN_OK;
+    cnn_status status = cnn_remove_dead(job->model, &units);
+    if (status == CNN_OK && units > 0)
+        cnn_message_notice(job->cli, "%lld channel%s had no weight left and %s taken out", (long long)units,
+                           units == 1 ? "" : "s", units == 1 ? "was" : "were");
+    return status;
+}
+
 typedef struct quantize_watch {
     cnn_cli *cli;
     cnn_progress progress;
@@ -120,6 +132,7 @@ static cnn_status run_passes(opt_job *job)
     else if (epochs > 0)
         CNN_TRY(opt_finetune(job, epochs));
     CNN_TRY(opt_fold(job, &folded));
+    CNN_TRY(opt_remove_dead(job));
     if (folded)
         CNN_TRY(opt_measure(job, "fold batch norms"));
     if (settings->int8) {

@@ -4,9 +4,9 @@
  * A layer of n weights loses n*R of them, rounded to the nearest number, halves up, and keeps at least one block.
  * Blocks that are pruned already count as lost, so a larger share later only adds to a smaller one.
  *
- * With `global`, blocks of all layers compete by score / mean score of their layer until the share R of all weights is
- * gone. No layer keeps fewer weights than an eighth of what each would keep without `global`: an emptied layer carries
- * nothing on. Layers narrower than a block keep their weights, and those do not count. */
+ * With `global`, blocks of all layers compete by score / mean score of their layer, by lamp as they are, until the
+ * share R of all weights is gone. No layer keeps fewer weights than an eighth of what each would keep without `global`:
+ * an emptied layer carries nothing on. Layers narrower than a block keep their weights, and those do not count. */
 #include "cnn/optimize.h"
 
 #include "core/error.h"
@@ -121,6 +121,8 @@ static cnn_status list_layers(cnn_model *model, const cnn_scores *scores, cnn_sc
         layer *l = &list->of[list->count++];
         *l = (layer){.weight = &model->nodes[i].param[CNN_PARAM_WEIGHT], .grid = grid, .score = scores->of[i]};
         CNN_TRY(measure_layer(l, options));
+        if (options->criterion == CNN_CRITERION_LAMP)
+            l->mean = 1; /* the scores of different layers compare as they are */
         blocks += (size_t)l->blocks;
     }
     list->score = cnn_calloc(blocks + 1, sizeof *list->score);

@@ -4,6 +4,7 @@
  *   l2      sqrt(sum w^2)                       Li et al. 2017 compare both
  *   bn      |gamma[k]| of the batch norm behind the layer (Liu et al. 2017), l2 where there is none
  *   taylor  what the loss would change by, to first order (Molchanov et al. 2019; optimize/taylor.c)
+ *   lamp    w^2 over the sum of those of its layer that are not smaller (optimize/lamp.c); not of channels
  *   random  a hash of (seed, layer, channel): what any other criterion has to beat
  *
  * A block of n weights scores by l1 the mean of |w|, by l2 the root of the mean of w^2, so that one that is cut short
@@ -111,13 +112,14 @@ static const struct {
     cnn_criterion criterion;
     score_fn channel, block; /* NULL: `all` scores */
     score_all_fn all;
-    bool only_channels;
+    bool only_channels, only_weights;
 } criteria[] = {
-    {CNN_CRITERION_L1, channel_l1, block_l1, NULL, false},
-    {CNN_CRITERION_L2, channel_l2, block_l2, NULL, false},
-    {CNN_CRITERION_BN, channel_bn, NULL, NULL, true},
-    {CNN_CRITERION_TAYLOR, NULL, NULL, cnn_score_taylor, false},
-    {CNN_CRITERION_RANDOM, any_random, any_random, NULL, false},
+    {CNN_CRITERION_L1, channel_l1, block_l1, NULL, false, false},
+    {CNN_CRITERION_L2, channel_l2, block_l2, NULL, false, false},
+    {CNN_CRITERION_BN, channel_bn, NULL, NULL, true, false},
+    {CNN_CRITERION_TAYLOR, NULL, NULL, cnn_score_taylor, false, false},
+    {CNN_CRITERION_RANDOM, any_random, any_random, NULL, false, false},
+    {CNN_CRITERION_LAMP, NULL, NULL, cnn_score_lamp, false, true},
 };
 
 /* ---- All layers ---- */
@@ -223,6 +225,10 @@ cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prun
         CNN_FAIL(CNN_ERR_USAGE, "unknown pruning criterion %d", (int)options->criterion);
     if (unit != CNN_SCORE_CHANNELS && criteria[row].only_channels)
         CNN_FAIL(CNN_ERR_USAGE, "criterion bn scores whole channels; prune weights or blocks by l1, taylor or random");
+    if (unit == CNN_SCORE_CHANNELS && criteria[row].only_weights)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "criterion lamp scores weights and blocks of them; prune channels by l1, l2, bn, taylor or "
+                 "random");
     CNN_TRY(allocate(model, unit, &made));
     score_fn score = unit == CNN_SCORE_CHANNELS ? criteria[row].channel : criteria[row].block;
     if (criteria[row].all)

@@ -38,4 +38,7 @@ int cnn_batchnorm_behind(const cnn_model *model, int node);
  * (optimize/taylor.c). */
 cnn_status cnn_score_taylor(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score);
 
+/* The LAMP score of weights and blocks (optimize/lamp.c). */
+cnn_status cnn_score_lamp(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score);
+
 #endif

@@ -139,8 +139,8 @@ static cnn_status cubic_edit(void *context, cnn_model *model, int edit)
 {
     shrinker *s = context;
     double left = 1 - (double)(edit + 1) / s->steps;
-    (void)model; /* the job's */
-    return prune_to(s, s->job->settings->prune * (1 - left * left * left), edit == s->steps - 1);
+    cnn_status status = prune_to(s, s->job->settings->prune * (1 - left * left * left), edit == s->steps - 1);
+    return status == CNN_OK && structure_of(s->job) == OPT_STRUCTURE_WEIGHT ? cnn_mask_dead(model, NULL) : status;
 }
 
 static cnn_status cubic(shrinker *s, double epochs)

@@ -18,7 +18,8 @@ typedef enum cnn_criterion {
     CNN_CRITERION_L2,     /* root of the sum of their squares */
     CNN_CRITERION_BN,     /* |gamma| of the batch norm behind the layer, l2 where there is none; channels only */
     CNN_CRITERION_TAYLOR, /* first-order change of the loss on training images */
-    CNN_CRITERION_RANDOM  /* by seed */
+    CNN_CRITERION_RANDOM, /* by seed */
+    CNN_CRITERION_LAMP /* square over those of its layer that are not smaller (optimize/lamp.c); weights and blocks */
 } cnn_criterion;
 
 typedef struct cnn_prune_options {
@@ -59,6 +60,13 @@ CNN_API cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *
  * to the nearest block. Layers with fewer than 16 outputs or fewer than 4 inputs (channels; of a linear layer all
  * values) keep their weights. A layer in which a quarter of the blocks or more is zero gets that structure. */
 CNN_API cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
+
+/* Units, which are channels of convolutions and outputs of linear layers, that no weight other than 0 makes or reads
+ * carry nothing. The first prunes, in weights that have masks, all that makes or reads such units, and what falls with
+ * that. The second takes units out of the model where no answer changes, for good: shapes get smaller. *units (or
+ * NULL): how many there are, how many went. */
+CNN_API cnn_status cnn_mask_dead(cnn_model *model, int64_t *units);
+CNN_API cnn_status cnn_remove_dead(cnn_model *model, int64_t *units);
 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
