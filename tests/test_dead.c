@@ -174,6 +174,53 @@ START_TEST(a_layer_keeps_a_unit)
 }
 END_TEST
 
+START_TEST(narrowing_meets_its_number_and_takes_the_dear_channels)
+{
+    cnn_model *model = make_model(net, 7), *same;
+    const cnn_prune_options options = {.criterion = CNN_CRITERION_RANDOM, .seed = 1};
+    int64_t left;
+    /* 54 + 432 + 16*25*8 + 80 weights: fc1's are most of them */
+    CHECK_OK(cnn_model_clone(model, &same));
+    CHECK_OK(cnn_prune_to_weights(model, 1500, &options, &left));
+    const cnn_tensor_desc *fc1 = param_desc(model, "fc1", CNN_PARAM_WEIGHT);
+    ck_assert_int_le(left, 1500);
+    ck_assert_int_gt(left, 1500 - 500);
+    ck_assert_int_le(cnn_desc_elements(fc1), 1400);
+    ck_assert_int_eq(param_desc(model, "fc2", CNN_PARAM_WEIGHT)->n, CLASSES);
+    ck_assert_int_eq(cnn_model_output(model).c, CLASSES);
+    CHECK_OK(cnn_prune_to_weights(same, 1 << 20, &options, &left)); /* nothing to do */
+    ck_assert_int_eq(left, 54 + 432 + 3200 + 80);
+    CHECK_OK(cnn_prune_to_weights(same, 1, &options, &left)); /* as narrow as it gets */
+    ck_assert_int_eq(param_desc(same, "conv1", CNN_PARAM_WEIGHT)->n, 4);
+    ck_assert_int_eq(param_desc(same, "fc1", CNN_PARAM_WEIGHT)->n, 4);
+    cnn_model_free(same);
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(new_batch_norms_change_nothing_and_fold_away)
+{
+    static float before[IMAGES * CLASSES], with[IMAGES * CLASSES], after[IMAGES * CLASSES];
+    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
+    cnn_model *model = make_model(net, 6);
+    int added;
+    infer(model, &data, before);
+    CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
+    ck_assert_int_eq(added, 2);
+    ck_assert_int_eq(model->nodes[cnn_model_find(model, "relu1")].input[0], cnn_model_find(model, "bn1"));
+    infer(model, &data, with);
+    ck_assert_float_lt(largest_difference(before, with), 1e-5f);
+    CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
+    ck_assert_int_eq(added, 0);
+    CHECK_OK(cnn_fold_batchnorm(model));
+    ck_assert_int_lt(cnn_model_find(model, "bn1"), 0);
+    infer(model, &data, after);
+    ck_assert_float_lt(largest_difference(before, after), 1e-5f);
+    cnn_model_free(model);
+    free_data(&data);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dead units");
@@ -183,6 +230,8 @@ int main(void)
     tcase_add_test(tests, one_death_brings_the_next);
     tcase_add_test(tests, removing_changes_no_answer);
     tcase_add_test(tests, a_layer_keeps_a_unit);
+    tcase_add_test(tests, narrowing_meets_its_number_and_takes_the_dear_channels);
+    tcase_add_test(tests, new_batch_norms_change_nothing_and_fold_away);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -51,6 +51,12 @@ typedef struct cnn_prune_result {
  * NULL. */
 CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
+/* Removes channels one by one until the model has at most so many weights of conv and linear layers (biases and BN do
+ * not count), each time the channel whose score is least for the weights that go with it; layers keep 4. Of the options
+ * it reads criterion, seed, data and device. *left (or NULL): the weights that stay. */
+CNN_API cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const cnn_prune_options *options,
+                                        int64_t *left);
+
 /* Sets single weights of conv and linear layers, the last one included, to 0 and gives them masks that hold them there
  * in training, folding, quantization and files. R is the share of each layer's weights; biases and BN stay. Each layer
  * keeps at least one weight. `result` may be NULL. */
@@ -67,6 +73,11 @@ CNN_API cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *o
  * NULL): how many there are, how many went. */
 CNN_API cnn_status cnn_mask_dead(cnn_model *model, int64_t *units);
 CNN_API cnn_status cnn_remove_dead(cnn_model *model, int64_t *units);
+
+/* Puts a batch norm behind each convolution that has none, for the time of training: the model gives what it gave, but
+ * for rounding. Mean and variance are those of 512 training images, drawn by seed. *added (or NULL): how many. */
+CNN_API cnn_status cnn_add_batchnorm(cnn_model *model, const cnn_dataset *data, uint64_t seed, const char *device,
+                                     int *added);
 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);

@@ -1,0 +1,146 @@
+/* Narrowing a model to a number of weights: channels go one by one, always the one whose score is least for the weights
+ * that go with it, those that make it and those that read it as things stand then. So wide layers, whose channels are
+ * dear, give most. Scores are those of the model as it is given: a long way is better gone in several passes with
+ * training between. */
+#include "cnn/optimize.h"
+
+#include "core/error.h"
+#include "core/layers.h"
+#include "core/memory.h"
+#include "optimize/channels.h"
+#include "optimize/score.h"
+
+#include <stdlib.h>
+
+enum { LEAST_CHANNELS = 4 };
+
+typedef struct ranked {
+    double score;
+    int32_t channel;
+} ranked;
+
+typedef struct narrowing {
+    const cnn_model *model;
+    cnn_channel_map map;
+    ranked **order; /* [group]: its channels, the least first */
+    int32_t *kept;  /* [group] */
+} narrowing;
+
+static bool has_weights(const cnn_node *node)
+{
+    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const ranked *a = left, *b = right;
+    if (a->score != b->score)
+        return a->score < b->score ? -1 : 1;
+    return (a->channel < b->channel) - (a->channel > b->channel); /* of equal ones the last goes first */
+}
+
+static cnn_status rank(narrowing *n, const cnn_scores *scores)
+{
+    for (int i = 0; i < n->model->node_count; i++) {
+        cnn_channel_group *group = &n->map.groups[n->map.group[i]];
+        for (int32_t c = 0; !group->fixed && scores->of[i] && c < group->channels; c++)
+            group->score[c] += scores->of[i][c];
+    }
+    for (int g = 0; g < n->map.group_count; g++) {
+        const cnn_channel_group *group = &n->map.groups[g];
+        n->kept[g] = group->channels;
+        n->order[g] = cnn_calloc((size_t)group->channels, sizeof **n->order);
+        if (!n->order[g])
+            return CNN_ERR_MEMORY;
+        for (int32_t c = 0; c < group->channels; c++)
+            n->order[g][c] = (ranked){group->score[c], c};
+        qsort(n->order[g], (size_t)group->channels, sizeof **n->order, compare);
+    }
+    return CNN_OK;
+}
+
+/* Weights of a layer as widths stand. */
+static int64_t weights_of(const narrowing *n, int index)
+{
+    const cnn_node *node = &n->model->nodes[index];
+    const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
+    return (int64_t)n->kept[n->map.group[index]] * desc->h * desc->w * n->kept[n->map.group[node->input[0]]];
+}
+
+static int64_t count_weights(const narrowing *n)
+{
+    int64_t count = 0;
+    for (int i = 0; i < n->model->node_count; i++)
+        count += has_weights(&n->model->nodes[i]) ? weights_of(n, i) : 0;
+    return count;
+}
+
+/* Weights that go with one channel of a group. */
+static int64_t cost_of(narrowing *n, int group)
+{
+    const int64_t before = count_weights(n);
+    n->kept[group]--;
+    const int64_t after = count_weights(n);
+    n->kept[group]++;
+    return before - after;
+}
+
+/* The group that loses a channel next; -1: none can. */
+static int cheapest(narrowing *n)
+{
+    int best = -1;
+    double least = 0;
+    for (int g = 0; g < n->map.group_count; g++) {
+        const cnn_channel_group *group = &n->map.groups[g];
+        if (group->fixed || group->layers == 0 || n->kept[g] <= LEAST_CHANNELS)
+            continue;
+        const double score = n->order[g][group->channels - n->kept[g]].score / (double)cost_of(n, g);
+        if (best < 0 || score < least) {
+            best = g;
+            least = score;
+        }
+    }
+    return best;
+}
+
+static void close_narrowing(narrowing *n)
+{
+    for (int g = 0; n->order && g < n->map.group_count; g++)
+        free(n->order[g]);
+    free(n->order);
+    free(n->kept);
+    cnn_channel_map_free(&n->map);
+}
+
+cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const cnn_prune_options *options, int64_t *left)
+{
+    cnn_status status = CNN_OK;
+    narrowing n = {.model = model};
+    cnn_scores scores = {0};
+    cnn_model *copy = NULL;
+    CNN_TRY(cnn_channel_map_make(model, &n.map));
+    n.order = cnn_calloc((size_t)n.map.group_count, sizeof *n.order);
+    n.kept = cnn_calloc((size_t)n.map.group_count, sizeof *n.kept);
+    if (!n.order || !n.kept)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(cnn_scores_make(model, CNN_SCORE_CHANNELS, options, &scores));
+    CNN_TRY(rank(&n, &scores));
+    while (count_weights(&n) > weights) {
+        const int g = cheapest(&n);
+        if (g < 0)
+            break;
+        cnn_channel_group *group = &n.map.groups[g];
+        group->keep[n.order[g][group->channels - n.kept[g]].channel] = false;
+        n.kept[g]--;
+    }
+    CNN_TRY(cnn_model_clone(model, &copy));
+    CNN_TRY(cnn_channels_remove(copy, &n.map));
+    if (left)
+        *left = count_weights(&n);
+    cnn_model_swap(model, copy);
+out:
+    cnn_model_free(copy);
+    cnn_scores_free(&scores);
+    close_narrowing(&n);
+    return status;
+}
