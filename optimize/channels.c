@@ -186,9 +186,16 @@ static cnn_status slice_param(cnn_param *param, const bool *keep_n, const bool *
         slice(made.mask, param->mask, &from, 1, keep_n, keep_c);
     }
     made.desc.structure = from.structure == CNN_DENSE ? CNN_DENSE : CNN_SPARSE;
-    if (!param->grid) { /* a grid in training is the layer's; one with a step for each channel is given up */
-        made.levels = param->levels;
-        made.step = param->step;
+    made.levels = param->levels;
+    made.step = param->step;
+    if (param->grid) {
+        made.grid = cnn_aligned_alloc((size_t)to.n * sizeof *made.grid);
+        if (!made.grid) {
+            status = CNN_ERR_MEMORY;
+            goto out;
+        }
+        const cnn_tensor_desc steps = cnn_desc(CNN_F32, from.n, 1, 1, 1);
+        slice((uint8_t *)made.grid, (const uint8_t *)param->grid, &steps, sizeof *made.grid, keep_n, NULL);
     }
     cnn_param old = *param;
     *param = made;

@@ -41,6 +41,11 @@ cnn_status opt_save(opt_job *job);
 bool opt_has_goal(const opt_settings *settings);
 cnn_status opt_explore(opt_job *job);
 
+/* Makes a model whose file has at most target_size bytes out of single weights of few levels, and writes it
+ * (optimize/squeeze.c). */
+bool opt_squeezes(const opt_settings *settings);
+cnn_status opt_squeeze(opt_job *job);
+
 /* Prunes and fine-tunes for some epochs as the settings say, and measures. */
 cnn_status opt_shrink(opt_job *job, double epochs);
 

@@ -159,7 +159,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     if (cnn_model_is_quantized(job.model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "%s is already INT8; give the model that cnn-train wrote", settings->input);
     CNN_TRY(load_data(&job));
-    CNN_TRY(opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));
+    CNN_TRY(opt_squeezes(settings) ? opt_squeeze(&job) : opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));
     account->seconds = cnn_clock() - start;
 out:
     cnn_split_free(&job.split);

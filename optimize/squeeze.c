@@ -1,0 +1,237 @@
+/* --target-size with --structure weight: the smallest files there are.
+ *
+ * One run, from a dense model to a file of at most so many bytes:
+ *
+ *   narrow    channels go, by their Taylor scores for each weight that goes with them, in passes with training between,
+ * until the model has DENSITY times the weights that the file can hold repair    batch norms are put in, and all
+ * weights train prune     weights lie on a grid of few levels from here on; those with the least LAMP scores go, on a
+ * cubic schedule, and units that have none left with them settle    what is left trains while the rate falls to 0 along
+ * a cosine ship      batch norms fold away, activations become INT8, the file is packed
+ *
+ * How many bytes a weight takes is seen only then: while the file is too large, more weights go in proportion and the
+ * rest settles again, shorter. All training is Adam. */
+#include "optimize/facts.h"
+
+#include "cli/message.h"
+#include "cli/units.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
+#include "core/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    LEVELS = 3,         /* on either side of 0: 3 bits */
+    PRUNE_EVERY = 20,   /* training steps */
+    MOST_EDITS = 20000, /* of a run */
+    MOST_FITS = 6,      /* times that a file may turn out too large */
+    OVERHEAD_BYTES = 150,
+    WIDE_WEIGHTS = 1000000 /* a pass of narrowing above it trains for a part of an epoch */
+};
+static const double standard_epochs = 60, density = 4.5, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
+static const double repair_share = 0.1, prune_share = 0.4, settle_share = 0.5, refit_share = 0.2;
+static const double rate = 2e-3;
+static const double beta2 = 0.99; /* of Adam: short runs */
+
+typedef struct squeezer {
+    opt_job *job;
+    double epochs;
+    int64_t target;  /* bytes */
+    int64_t dense;   /* weights of the narrow model */
+    int64_t live;    /* weights other than 0 to keep, at the end of the pruning that runs */
+    int64_t started; /* where that pruning began */
+    int edits, trainings;
+} squeezer;
+
+bool opt_squeezes(const opt_settings *settings)
+{
+    return settings->target_size > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && settings->int8;
+}
+
+/* ---- Counting ---- */
+
+static int64_t count(const cnn_model *model, bool live_only)
+{
+    int64_t weights = 0;
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_param *weight = &model->nodes[i].param[CNN_PARAM_WEIGHT];
+        if (weight->desc.dtype == CNN_NONE)
+            continue;
+        for (int64_t e = 0; e < cnn_desc_elements(&weight->desc); e++)
+            weights += !live_only || (weight->mask ? weight->mask[e] != 0 : !cnn_param_is_zero(weight, e));
+    }
+    return weights;
+}
+
+/* "7-14-30", the outputs of the layers with weights but the last. */
+static void describe_widths(const cnn_model *model, char *text, size_t bytes)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < model->node_count - 1 && used < bytes; i++)
+        if (model->nodes[i].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE)
+            used += (size_t)snprintf(text + used, bytes - used, "%s%d", used ? "-" : "", model->nodes[i].out.c);
+}
+
+/* ---- Training ---- */
+
+static void options_of(squeezer *s, double epochs, cnn_schedule schedule, cnn_train_options *options)
+{
+    opt_train_options(s->job, epochs, options);
+    options->optimizer = CNN_OPTIMIZER_ADAM;
+    options->learning_rate = (float)rate;
+    options->beta2 = beta2;
+    options->schedule = schedule;
+    options->warmup = epochs < 0.1 ? 0 : 0.05;
+    options->seed = cnn_hash(options->seed, CNN_PURPOSE_PRUNE, (uint64_t)++s->trainings, 1); /* other images first */
+}
+
+static cnn_status train(squeezer *s, double epochs, cnn_schedule schedule, const char *label)
+{
+    cnn_train_options options;
+    options_of(s, epochs, schedule, &options);
+    return opt_train(s->job, &options, label);
+}
+
+/* ---- Narrow ---- */
+
+static cnn_status narrow(squeezer *s, int64_t weights)
+{
+    cnn_status status = CNN_OK;
+    cnn_model *model = s->job->model;
+    const cnn_prune_options options = {.criterion = CNN_CRITERION_TAYLOR,
+                                       .seed = (uint64_t)s->job->cli->common.seed,
+                                       .data = s->job->data,
+                                       .device = s->job->cli->common.device};
+    char widths[128];
+    for (int64_t now = count(model, false); now > weights;) {
+        const int64_t next = (int64_t)((double)now * narrow_to);
+        int64_t left;
+        CNN_TRY(cnn_prune_to_weights(model, next > weights ? next : weights, &options, &left));
+        if (left >= now)
+            break;
+        now = left;
+        describe_widths(model, widths, sizeof widths);
+        CNN_TRY(train(s, now > WIDE_WEIGHTS ? 0.25 : 1, CNN_SCHEDULE_COSINE, widths));
+    }
+    s->dense = count(model, false);
+    describe_widths(model, widths, sizeof widths);
+    CNN_TRY(opt_measure(s->job, "narrow to %s", widths));
+out:
+    return status;
+}
+
+/* ---- Prune ---- */
+
+static cnn_status prune_some(void *context, cnn_model *model, int edit)
+{
+    squeezer *s = context;
+    const double left = 1 - (double)(edit + 1) / s->edits;
+    const double live = (double)s->live + (double)(s->started - s->live) * left * left * left;
+    const cnn_prune_options options = {
+        .ratio = 1 - live / (double)s->dense, .global = true, .criterion = CNN_CRITERION_LAMP, .on_the_way = true};
+    if (!(options.ratio > 0))
+        return CNN_OK;
+    cnn_status status = cnn_prune_weights(model, &options, NULL);
+    return status == CNN_OK ? cnn_mask_dead(model, NULL) : status;
+}
+
+static cnn_status prune(squeezer *s, double epochs, const char *label)
+{
+    cnn_train_options options;
+    options_of(s, epochs, CNN_SCHEDULE_CONSTANT, &options);
+    const double steps = epochs * s->job->split.train_count / options.batch / PRUNE_EVERY;
+    s->edits = steps < 1 ? 1 : steps > MOST_EDITS ? MOST_EDITS : (int)steps;
+    s->started = count(s->job->model, true);
+    options.edit = prune_some;
+    options.edit_context = s;
+    options.edits = s->edits;
+    options.edit_span = 1;
+    return opt_train(s->job, &options, label);
+}
+
+/* ---- Ship ---- */
+
+/* Makes of the job's model what is shipped, and measures its file. */
+static cnn_status ship(opt_job *job, cnn_quantize_row **rows, int *row_count, int64_t *bytes)
+{
+    cnn_status status = CNN_OK;
+    bool folded;
+    size_t size;
+    CNN_TRY(cnn_qat_end(job->model));
+    CNN_TRY(opt_fold(job, &folded));
+    CNN_TRY(opt_remove_dead(job));
+    CNN_TRY(opt_quantize(job, rows, row_count));
+    CNN_TRY(cnn_model_save_packed(job->model, "/dev/null", (cnn_pack)job->settings->pack, &size));
+    *bytes = (int64_t)size;
+out:
+    return status;
+}
+
+/* Prunes, settles and ships until the file is small enough. */
+static cnn_status fit(squeezer *s, cnn_quantize_row **rows, int *row_count)
+{
+    cnn_status status = CNN_OK;
+    opt_job *job = s->job;
+    cnn_model *trained = NULL;
+    char size[CNN_UNIT_BYTES], wanted[CNN_UNIT_BYTES];
+    for (int turn = 0; turn < MOST_FITS; turn++) {
+        const double share = turn == 0 ? 1 : refit_share;
+        int64_t bytes;
+        CNN_TRY(prune(s, s->epochs * prune_share * share, "prune"));
+        CNN_TRY(train(s, s->epochs * settle_share * share, CNN_SCHEDULE_COSINE, "settle"));
+        cnn_model_free(trained);
+        trained = NULL;
+        CNN_TRY(cnn_model_clone(job->model, &trained));
+        CNN_TRY(ship(job, rows, row_count, &bytes));
+        const int64_t live = count(job->model, true);
+        cnn_message_notice(job->cli, "%lld weights take %s; at most %s are wanted", (long long)live,
+                           cnn_format_bytes(size, bytes), cnn_format_bytes(wanted, s->target));
+        if (bytes <= s->target)
+            goto out;
+        free(*rows);
+        *rows = NULL;
+        const double room = (double)(s->target - OVERHEAD_BYTES) / (double)(bytes - OVERHEAD_BYTES);
+        s->live = (int64_t)((double)live * (room > 0.5 ? room * 0.99 : 0.5));
+        cnn_model_free(job->model);
+        job->model = trained;
+        trained = NULL;
+    }
+    status = cnn_error(CNN_ERR_NUMERIC, "%lld bytes are too few for this model; ask for more", (long long)s->target);
+out:
+    cnn_model_free(trained);
+    return status;
+}
+
+cnn_status opt_squeeze(opt_job *job)
+{
+    cnn_status status = CNN_OK;
+    const opt_settings *settings = job->settings;
+    squeezer s = {.job = job, .target = settings->target_size};
+    cnn_quantize_row *rows = NULL;
+    int row_count = 0, added;
+    s.epochs = settings->finetune > 0 ? settings->finetune : standard_epochs;
+    s.live = (int64_t)((double)(s.target - OVERHEAD_BYTES) * 8 / bits_of_a_weight);
+    if (s.target <= OVERHEAD_BYTES)
+        CNN_FAIL(CNN_ERR_USAGE, "--target-size %lld leaves no room for weights; ask for more than %d bytes",
+                 (long long)s.target, OVERHEAD_BYTES);
+    CNN_TRY(opt_facts_begin(job));
+    CNN_TRY(opt_account_begin(job));
+    CNN_TRY(opt_measure(job, "as given"));
+    CNN_TRY(narrow(&s, (int64_t)(density * (double)s.live)));
+    CNN_TRY(cnn_add_batchnorm(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &added));
+    CNN_TRY(train(&s, s.epochs * repair_share, CNN_SCHEDULE_CONSTANT, "repair"));
+    CNN_TRY(opt_measure(job, "repair"));
+    CNN_TRY(cnn_qat_begin(job->model, LEVELS));
+    CNN_TRY(fit(&s, &rows, &row_count));
+    CNN_TRY(opt_measure(job, "prune, settle, INT8"));
+    opt_account_end(job, rows, row_count);
+    CNN_TRY(opt_save(job));
+    CNN_TRY(opt_facts_end(job));
+out:
+    free(rows);
+    return status;
+}
