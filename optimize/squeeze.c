@@ -195,7 +195,7 @@ static cnn_status fit(squeezer *s, cnn_quantize_row **rows, int *row_count)
         free(*rows);
         *rows = NULL;
         const double room = (double)(s->target - OVERHEAD_BYTES) / (double)(bytes - OVERHEAD_BYTES);
-        s->live = (int64_t)((double)live * (room > 0.5 ? room * 0.99 : 0.5));
+        s->live = (int64_t)((double)live * (room > 0.5 ? room * 0.98 : 0.5));
         cnn_model_free(job->model);
         job->model = trained;
         trained = NULL;
