@@ -25,7 +25,8 @@ enum {
     CNN_FILE_MAX_TEXT = 1 << 20,
     CNN_FILE_ALIGN = 64,        /* of the data area and of each section in it */
     CNN_FILE_INLINE_BYTES = 64, /* smaller payloads lie in the head */
-    CNN_FILE_SMALLEST_INLINE = 1 << 16
+    CNN_FILE_SMALLEST_INLINE = 1 << 16,
+    CNN_FILE_MAX_STREAM = CNN_FILE_MAX_HEAD - (1 << 22) /* leaves room for all other fields */
 };
 
 /* Fields of the head, in ascending order, each at most once. A reader skips those below CNN_TAG_REQUIRED that it
@@ -43,6 +44,8 @@ typedef enum cnn_file_tag {
     CNN_TAG_TENSORS = 65,
     CNN_TAG_OUT_SCALES = 66,
     CNN_TAG_NORMALIZATION = 67,
+    CNN_TAG_STREAM = 68, /* instead of CNN_TAG_TENSORS and CNN_TAG_OUT_SCALES */
+    CNN_TAG_LAST = 68,
     CNN_TAG_COUNT = 128
 } cnn_file_tag;
 
@@ -64,7 +67,7 @@ _Static_assert(CNN_F32 == 1 && CNN_F16 == 2 && CNN_BF16 == 3 && CNN_I8 == 4 && C
 _Static_assert(CNN_DENSE == 0 && CNN_BLOCK_16X4 == 1 && CNN_SPARSE_2_4 == 2 && CNN_SPARSE == 3, "format");
 
 typedef struct cnn_file_options {
-    cnn_pack pack; /* CNN_PACK_SMALLEST: also no dims, and payloads in the head where they fit */
+    cnn_pack pack; /* CNN_PACK_SMALLEST: also no dims, payloads in the head where they fit, or all in a stream */
 } cnn_file_options;
 
 /* Bytes that follow the head. */

@@ -101,9 +101,9 @@ static bool suits_i8(const cnn_tensor_desc *desc)
     return desc->dtype == CNN_I8;
 }
 
-static bool range_holds(const cnn_tensor_desc *desc, size_t bytes)
+bool cnn_range_holds(int64_t count, size_t bytes)
 {
-    return (uint64_t)cnn_desc_elements(desc) <= RANGE_FREE_VALUES + (uint64_t)bytes * RANGE_VALUES_A_BYTE;
+    return (uint64_t)count <= RANGE_FREE_VALUES + (uint64_t)bytes * RANGE_VALUES_A_BYTE;
 }
 
 static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, cnn_bytes *parameters, cnn_bytes *data)
@@ -114,9 +114,9 @@ static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, 
     if (status == CNN_OK) {
         cnn_mix_finish(coder);
         cnn_bytes_put(data, coder->out.data, coder->out.length);
-        status = coder->out.failed || data->failed      ? CNN_ERR_MEMORY
-                 : range_holds(desc, coder->out.length) ? CNN_OK
-                                                        : CNN_ERR_SHAPE;
+        status = coder->out.failed || data->failed                             ? CNN_ERR_MEMORY
+                 : cnn_range_holds(cnn_desc_elements(desc), coder->out.length) ? CNN_OK
+                                                                               : CNN_ERR_SHAPE;
     }
     cnn_mix_free(coder);
     return status;
@@ -124,7 +124,7 @@ static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, 
 
 static cnn_status decode_range(const cnn_tensor_desc *desc, const cnn_coded *coded, void *values, const char **wrong)
 {
-    if (!range_holds(desc, coded->bytes))
+    if (!cnn_range_holds(cnn_desc_elements(desc), coded->bytes))
         *wrong = "has too few bytes for so many values";
     else if (coded->bytes > 0 && coded->data[coded->bytes - 1] == 0)
         *wrong = "ends in a zero byte";

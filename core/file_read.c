@@ -7,6 +7,7 @@
 #include "core/class_names.h"
 #include "core/crc32c.h"
 #include "core/error.h"
+#include "core/file_stream.h"
 #include "core/input_file.h"
 #include "core/layers.h"
 #include "core/memory.h"
@@ -102,7 +103,7 @@ static cnn_status find_fields(cnn_reader *head, cnn_reader field[CNN_TAG_COUNT])
         if (!head->failed && tag <= last)
             cnn_reader_fail(head, "field %llu follows field %llu; fields must ascend", (unsigned long long)tag,
                             (unsigned long long)last);
-        if (!head->failed && tag > CNN_TAG_NORMALIZATION)
+        if (!head->failed && tag > CNN_TAG_LAST)
             cnn_reader_fail(head,
                             "holds a field %llu that must be understood and is not known to cnnkit %s; install a newer "
                             "cnnkit",
@@ -112,8 +113,11 @@ static cnn_status find_fields(cnn_reader *head, cnn_reader field[CNN_TAG_COUNT])
         field[tag] = (cnn_reader){.data = head->data, .at = start, .end = head->at, .path = head->path};
         last = tag;
     }
-    if (!head->failed && (!field[CNN_TAG_GRAPH].data || !field[CNN_TAG_TENSORS].data))
+    const bool stream = field[CNN_TAG_STREAM].data;
+    if (!head->failed && (!field[CNN_TAG_GRAPH].data || !(field[CNN_TAG_TENSORS].data || stream)))
         cnn_reader_fail(head, "the file has no %s", field[CNN_TAG_GRAPH].data ? "table of tensors" : "graph");
+    if (!head->failed && stream && (field[CNN_TAG_TENSORS].data || field[CNN_TAG_OUT_SCALES].data))
+        cnn_reader_fail(head, "the file has a stream of parameters, and tensors or scales beside it");
     return cnn_reader_status(head);
 }
 
@@ -395,7 +399,10 @@ static cnn_status decode(const uint8_t *data, size_t size, const char *path, boo
     for (size_t i = head_end; i < data_start && i < size; i++)
         if (data[i] != 0)
             CNN_FAIL(CNN_ERR_FORMAT, "%s: byte %zu: is not the zero that must fill the gap after the head", path, i);
-    CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, in_place, made, &file_end));
+    if (field[CNN_TAG_STREAM].data)
+        CNN_TRY(cnn_stream_decode(&field[CNN_TAG_STREAM], made));
+    else
+        CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, in_place, made, &file_end));
     CNN_TRY(check_end(size, file_end ? file_end : head_end, path));
     status = cnn_model_check(made);
     if (status != CNN_OK)

@@ -4,6 +4,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_encoding.h"
+#include "core/file_stream.h"
 #include "core/layers.h"
 #include "core/memory.h"
 #include "core/save.h"
@@ -341,6 +342,37 @@ static void put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_o
     put_field(head, CNN_TAG_TENSORS, &table);
 }
 
+/* ---- All parameters as one stream ---- */
+
+/* What the parameters take as they are, with their scales. */
+static size_t raw_bytes(const cnn_model *model)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < model->node_count; i++)
+        for (int role = 0; role < CNN_PARAM_COUNT; role++) {
+            const cnn_param *param = &model->nodes[i].param[role];
+            if (param->desc.dtype != CNN_NONE)
+                bytes += cnn_desc_bytes(&param->desc) + (param->scale ? (size_t)param->desc.n * sizeof(float) : 0);
+        }
+    return bytes;
+}
+
+/* Where every byte counts, and the stream can hold the model and makes it smaller. */
+static cnn_status make_stream(const cnn_file_options *options, const cnn_model *model, cnn_bytes *stream,
+                              size_t *node_bytes)
+{
+    cnn_status status = CNN_ERR_SHAPE;
+    if (options->pack == CNN_PACK_SMALLEST && cnn_stream_suits(model))
+        status = cnn_stream_encode(model, stream, node_bytes);
+    if (status == CNN_OK && (stream->length >= raw_bytes(model) || stream->length > CNN_FILE_MAX_STREAM))
+        status = CNN_ERR_SHAPE;
+    if (status == CNN_ERR_SHAPE) {
+        cnn_bytes_free(stream);
+        memset(node_bytes, 0, (size_t)model->node_count * sizeof *node_bytes);
+    }
+    return status;
+}
+
 /* ---- The file ---- */
 
 static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_options *options, const cnn_model *model)
@@ -360,10 +392,18 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
     if (model->preparation != CNN_PREPARE_UNKNOWN)
         put_varint_field(head, CNN_TAG_PREPARATION, model->preparation);
     put_graph(head, model);
-    put_tensors(image, head, options, model);
-    if (cnn_model_is_quantized(model))
+    cnn_bytes stream = {0};
+    const cnn_status streamed = make_stream(options, model, &stream, image->node_bytes);
+    if (streamed == CNN_ERR_MEMORY)
+        head->failed = true;
+    if (streamed != CNN_OK)
+        put_tensors(image, head, options, model);
+    if (streamed != CNN_OK && cnn_model_is_quantized(model))
         put_out_scales(head, model);
     put_normalization(head, &model->normalization);
+    if (streamed == CNN_OK)
+        put_field(head, CNN_TAG_STREAM, &stream);
+    cnn_bytes_free(&stream);
 }
 
 cnn_status cnn_file_encode(const cnn_model *model, const cnn_file_options *options, cnn_file_image *image)

@@ -226,11 +226,11 @@ static void code_value(walk *k, int32_t n, int32_t c, const spot *at, row_state 
     const int nonzero = code_zero(k, *v != 0, at, row, c);
     row->seen++;
     k->channel_seen[c]++;
-    if (!nonzero) {
-        *v = 0;
+    const int value = nonzero ? code_nonzero(k, *v, at, row) : 0;
+    if (k->coder->decoding)
+        *v = (int8_t)value;
+    if (!nonzero)
         return;
-    }
-    *v = (int8_t)code_nonzero(k, *v, at, row);
     row->ones++;
     row->kernel_ones++;
     k->channel_ones[c]++;
@@ -268,7 +268,7 @@ static void code_row(walk *k, int32_t n)
                 const spot at = look_around(k, n, y, x, c);
                 if (k->live[at.column])
                     code_value(k, n, c, &at, &row);
-                else
+                else if (k->coder->decoding)
                     k->values[n * k->row + at.column] = 0;
             }
     }

@@ -6,7 +6,8 @@
 #include "cnn/tensor.h"
 #include "core/mix_coder.h"
 
-/* Codes the values [n,h,w,c], -127 to 127, or decodes into them. CNN_ERR_MEMORY is the only failure. */
+/* Codes the values [n,h,w,c], -127 to 127, or decodes into them (coding does not write to them). CNN_ERR_MEMORY is the
+ * only failure. */
 cnn_status cnn_weights_code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, int8_t *values);
 
 #endif
