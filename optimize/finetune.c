@@ -2,6 +2,7 @@
 #include "optimize/job.h"
 
 #include "cli/progress.h"
+#include "core/model.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -32,20 +33,46 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
     options->autotune = job->cli->common.autotune;
     options->batch = job->settings->batch;
     options->epochs = epochs;
-    options->learning_rate = (float)job->settings->learning_rate;
+    options->optimizer = (cnn_optimizer)job->settings->optimizer;
+    if (job->settings->learning_rate > 0)
+        options->learning_rate = (float)job->settings->learning_rate;
+    else if (options->optimizer != CNN_OPTIMIZER_SGD)
+        options->learning_rate = 0.001f;
     options->schedule = CNN_SCHEDULE_COSINE;
     options->storage = storage_of(job->settings->amp);
     options->augment = job->settings->augment;
     options->seed = (uint64_t)job->cli->common.seed;
 }
 
+int opt_levels(const opt_settings *settings)
+{
+    return (1 << ((settings->bits ? settings->bits : 8) - 1)) - 1;
+}
+
+static bool on_grid(const cnn_model *model)
+{
+    bool found = false;
+    for (int i = 0; i < model->node_count; i++)
+        found = found || model->nodes[i].param[CNN_PARAM_STEP].data;
+    return found;
+}
+
+/* With --bits the first training puts the weights on their grid, where later ones go on. */
+static cnn_status begin_grid(opt_job *job)
+{
+    return job->settings->bits && !on_grid(job->model) ? cnn_qat_begin(job->model, opt_levels(job->settings)) : CNN_OK;
+}
+
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label)
 {
     finetune_watch watch;
+    cnn_status status = begin_grid(job);
+    if (status != CNN_OK)
+        return status;
     options->progress = show_finetuning;
     options->progress_context = &watch;
     cnn_progress_begin(&watch.progress, job->cli, label, options->epochs * job->split.train_count, "images");
-    cnn_status status = cnn_train(job->model, job->data, options, NULL);
+    status = cnn_train(job->model, job->data, options, NULL);
     cnn_progress_end(&watch.progress);
     return status;
 }

@@ -61,4 +61,7 @@ cnn_status opt_finetune(opt_job *job, double epochs);
 void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options);
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label);
 
+/* Levels of the weights on either side of 0, as --bits says. */
+int opt_levels(const opt_settings *settings);
+
 #endif

@@ -2,6 +2,7 @@
 #include "optimize/job.h"
 
 #include "core/error.h"
+#include "core/optimizers.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -77,6 +78,13 @@ static const cnn_option options[] = {
      .basic = true,
      .help = "train the model for N epochs after pruning; fractions are allowed, 0 is none",
      .standard = "1 with --prune, else 0"},
+    {.name = "optimizer",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = cnn_optimizer_names,
+     .offset = offsetof(opt_settings, optimizer),
+     .help = "how weights follow their gradients: sgd, adam or adamw, as in cnn-train",
+     .standard = "sgd"},
     {.name = "lr",
      .argument = "RATE",
      .kind = CNN_OPTION_DOUBLE,
@@ -85,7 +93,7 @@ static const cnn_option options[] = {
      .max = 1e6,
      .open = CNN_OPEN_MIN,
      .help = "learning rate at the start; it falls to 0 along a cosine",
-     .standard = "0.01"},
+     .standard = "0.01, or 0.001 with adam and adamw"},
     {.letter = 'b',
      .name = "batch",
      .argument = "N",
@@ -117,6 +125,16 @@ static const cnn_option options[] = {
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, int8),
      .help = "quantize weights and activations to 8-bit integers"},
+    {.name = "bits",
+     .argument = "B",
+     .kind = CNN_OPTION_INT,
+     .offset = offsetof(opt_settings, bits),
+     .int_min = 2,
+     .int_max = 8,
+     .help = "with --int8: weights of B bits, 2 to 8 (2: -1, 0 and 1 times a step), which make small files and run as "
+             "fast as those of 8. Fine-tuning then trains the weights on that grid, and its step with them; without "
+             "--finetune they are only rounded, which costs accuracy below 4 bits",
+     .standard = "8"},
     {.name = "observer",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -218,6 +236,8 @@ static const cnn_example examples[] = {
     {"cnn-opt --prune 0.5 --int8", "halve every layer of model.cnn, repair it with an epoch of training, go to INT8"},
     {"cnn-opt --int8 -o small.cnn big.cnn", "only quantize: no training, done in seconds"},
     {"cnn-opt --prune 0.7 --global --finetune 3 --amp", "prune hard and train longer in mixed precision"},
+    {"cnn-opt --prune 0.9 --structure weight --finetune 5 --int8 --bits 3",
+     "a small file: few weights, and each of them -3 to 3 times a step"},
     {"cnn-opt --max-drop 0.3 --int8", "as small as it gets without losing more than 0.3 points of accuracy"},
     {"cnn-opt --prune 0.75 --structure block --int8", "keep all channels, and a quarter of the weights in blocks"},
     {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
@@ -235,6 +255,12 @@ static const cnn_tool tool = {
     .max_operands = 1,
     .complete = CNN_COMPLETE_MODEL,
     .operand = "one model"};
+
+/* Whether there is any. */
+static bool fine_tunes(const opt_settings *settings)
+{
+    return settings->finetune > 0 || (settings->finetune < 0 && (settings->prune > 0 || opt_has_goal(settings)));
+}
 
 /* What single options cannot tell. */
 static cnn_status check(const opt_settings *settings)
@@ -273,10 +299,16 @@ static cnn_status check(const opt_settings *settings)
     if (settings->schedule > OPT_SCHEDULE_ONE_SHOT && settings->finetune == 0.0)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-schedule %s fine-tunes between its steps: leave out --finetune 0",
                  schedules[settings->schedule]);
-    if (settings->augment > 0 &&
-        (settings->finetune == 0.0 || (settings->finetune < 0 && settings->prune <= 0 && !goal)))
+    if (settings->augment > 0 && !fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE,
                  "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
+    if (settings->optimizer != CNN_OPTIMIZER_SGD && !fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->bits && !settings->int8)
+        CNN_FAIL(CNN_ERR_USAGE, "--bits says how many the weights of an INT8 model have: give --int8 with it");
+    if (settings->bits && goal)
+        CNN_FAIL(CNN_ERR_USAGE, "--bits is not for a search, which keeps float models: leave it out, or give --prune R "
+                                "instead of a goal");
     if (settings->structure > OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_BN)
         CNN_FAIL(CNN_ERR_USAGE, "--criterion bn scores whole channels; with --structure %s take l1, taylor or random",
                  structures[settings->structure]);
@@ -317,7 +349,6 @@ int main(int argc, char **argv)
                              .criterion = -1,
                              .finetune = -1,
                              .amp = OPT_AMP_OFF,
-                             .learning_rate = 0.01,
                              .batch = 64,
                              .observer = -1,
                              .bias_correction = -1,

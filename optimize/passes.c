@@ -95,6 +95,7 @@ cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
         options.percentile = job->settings->percentile;
     if (job->settings->bias_correction >= 0)
         options.bias_correction = job->settings->bias_correction;
+    options.levels = opt_levels(job->settings);
     options.seed = (uint64_t)job->cli->common.seed;
     options.device = job->cli->common.device;
     options.progress = show_quantizing;
@@ -131,13 +132,15 @@ static cnn_status run_passes(opt_job *job)
         CNN_TRY(opt_shrink(job, epochs));
     else if (epochs > 0)
         CNN_TRY(opt_finetune(job, epochs));
+    CNN_TRY(cnn_qat_end(job->model));
     CNN_TRY(opt_fold(job, &folded));
     CNN_TRY(opt_remove_dead(job));
     if (folded)
         CNN_TRY(opt_measure(job, "fold batch norms"));
     if (settings->int8) {
         CNN_TRY(opt_quantize(job, &rows, &row_count));
-        CNN_TRY(opt_measure(job, "INT8"));
+        CNN_TRY(settings->bits ? opt_measure(job, "INT8, weights of %d bits", settings->bits)
+                               : opt_measure(job, "INT8"));
     }
     opt_account_end(job, rows, row_count);
     CNN_TRY(opt_save(job));

@@ -14,16 +14,18 @@ typedef enum opt_structure { OPT_STRUCTURE_CHANNEL, OPT_STRUCTURE_BLOCK, OPT_STR
 typedef struct opt_settings {
     double prune; /* 0: not given */
     bool global, int8;
-    int pack;        /* cnn_pack */
-    int structure;   /* opt_structure; -1: not given */
-    int schedule;    /* opt_schedule; -1: not given */
-    int prune_steps; /* 0: not given */
-    double augment;  /* share of images in fine-tuning */
-    int criterion;   /* cnn_criterion; -1: not given */
-    double finetune; /* epochs; -1: not given */
-    int amp;         /* opt_amp */
-    double learning_rate;
+    int pack;             /* cnn_pack */
+    int structure;        /* opt_structure; -1: not given */
+    int schedule;         /* opt_schedule; -1: not given */
+    int prune_steps;      /* 0: not given */
+    double augment;       /* share of images in fine-tuning */
+    int criterion;        /* cnn_criterion; -1: not given */
+    double finetune;      /* epochs; -1: not given */
+    int amp;              /* opt_amp */
+    int optimizer;        /* cnn_optimizer */
+    double learning_rate; /* 0: not given */
     int batch;
+    int bits;            /* of weights; 0: not given */
     int observer;        /* -1: not given */
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */

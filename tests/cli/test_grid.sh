@@ -1,0 +1,64 @@
+# cnn-opt --bits: weights of few bits, trained on their grid or rounded to it, with every way to prune.
+. "$2/tests/cli/lib.sh"
+
+cat >tiny.cfg <<'CFG'
+image = input(height=28, width=28, channels=1)
+conv1 = conv(image, out=16, kernel=5, stride=2)
+bn1 = bn(conv1)
+relu1 = relu(bn1)
+pool1 = maxpool(relu1, kernel=2)
+fc1 = linear(pool1, out=32)
+relu2 = relu(fc1)
+fc2 = linear(relu2, out=10)
+CFG
+succeeds "$train" --data synth --model tiny.cfg --epochs 0.5 --quiet
+
+# Rounded alone, and trained: both run, and give the same answers on every device.
+for bits in 2 3 5 8; do
+    succeeds "$opt" --int8 --bits $bits --observer max -o rounded.cnn
+    says "INT8, weights of $bits bits"
+    succeeds "$opt" --int8 --bits $bits --observer max --finetune 0.2 --optimizer adam --lr 0.002 --quiet -o trained.cnn
+    succeeds "$infer" -m rounded.cnn --compare ref
+    succeeds "$infer" -m trained.cnn --compare ref
+done
+succeeds "$opt" --int8 --bits 2 --observer max --json --quiet -o rounded.cnn
+cp "$logs/out" rounded.json
+succeeds "$opt" --int8 --bits 2 --observer max --finetune 1 --augment 0.2 --amp --json --quiet -o trained.cnn
+checks=$((checks + 1))
+python3 -c 'import json, sys
+rounded, trained = (json.load(open(f)) for f in sys.argv[1:])
+sys.exit(not trained["after"]["accuracy"] > rounded["after"]["accuracy"])' rounded.json "$logs/out" ||
+    fail "training on a grid of three levels is no better than rounding to one"
+
+# Zeros stay zero through training on a grid, folding, INT8 and the file.
+for schedule in one-shot iterative cubic; do
+    succeeds "$opt" --prune 0.9 --structure weight --prune-schedule $schedule --finetune 0.3 --int8 --bits 3 \
+        --observer max --json --quiet -o sparse.cnn
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+weights = {"conv1": 16 * 25, "fc1": 32 * 16 * 36, "fc2": 320}
+sys.exit(any(not 0 < l["nonzeros"] <= weights[l["name"]] - int(weights[l["name"]] * 0.9 + 0.5)
+             for l in json.load(sys.stdin)["layers"]))' <"$logs/out" || fail "$schedule: pruned weights came back"
+    succeeds "$infer" -m sparse.cnn --compare ref
+done
+succeeds "$opt" --prune 0.5 --structure block --finetune 0.1 --int8 --bits 4 --observer max --quiet -o block.cnn
+succeeds "$infer" -m block.cnn --compare ref
+succeeds "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 2 --finetune 0.2 --int8 --bits 4 --observer max \
+    --optimizer adamw --quiet -o channels.cnn
+succeeds "$infer" -m channels.cnn --compare ref
+
+# The same file whatever the thread count.
+for threads in 1 2; do
+    succeeds "$opt" --prune 0.8 --structure weight --prune-schedule cubic --finetune 0.2 --int8 --bits 3 \
+        --optimizer adam --threads $threads --quiet -o threads$threads.cnn
+done
+same threads1.cnn threads2.cnn
+
+for bits in 1 9 0 three; do
+    refuses 2 "--bits|'$bits'" "$opt" --int8 --bits $bits
+done
+refuses 2 "--bits|--int8" "$opt" --prune 0.5 --bits 3
+refuses 2 "--bits|search" "$opt" --int8 --bits 3 --max-drop 1
+refuses 2 "--optimizer|--finetune" "$opt" --int8 --optimizer adam
+refuses 2 "--optimizer|'lion'|adamw" "$opt" --int8 --finetune 1 --optimizer lion
+finish
