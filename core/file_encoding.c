@@ -1,5 +1,6 @@
 #include "core/file_encoding.h"
 
+#include "core/rans.h"
 #include "core/weight_coder.h"
 
 #include <string.h>
@@ -93,17 +94,17 @@ static cnn_status decode_bitmap(const cnn_tensor_desc *desc, const cnn_coded *co
 
 /* ---- Range-coded ---- */
 
-/* Each decision costs something, so that few bytes cannot ask for many values and hours of work. */
-enum { RANGE_FREE_VALUES = 1 << 20, RANGE_VALUES_A_BYTE = 1 << 16 };
+/* Few bytes must not ask for gigabytes and minutes. */
+enum { FREE_VALUES = 1 << 20, VALUES_A_BYTE = 1 << 16 };
 
 static bool suits_i8(const cnn_tensor_desc *desc)
 {
     return desc->dtype == CNN_I8;
 }
 
-bool cnn_range_holds(int64_t count, size_t bytes)
+bool cnn_coded_holds(int64_t count, size_t bytes)
 {
-    return (uint64_t)count <= RANGE_FREE_VALUES + (uint64_t)bytes * RANGE_VALUES_A_BYTE;
+    return (uint64_t)count <= FREE_VALUES + (uint64_t)bytes * VALUES_A_BYTE;
 }
 
 static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, cnn_bytes *parameters, cnn_bytes *data)
@@ -115,7 +116,7 @@ static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, 
         cnn_mix_finish(coder);
         cnn_bytes_put(data, coder->out.data, coder->out.length);
         status = coder->out.failed || data->failed                             ? CNN_ERR_MEMORY
-                 : cnn_range_holds(cnn_desc_elements(desc), coder->out.length) ? CNN_OK
+                 : cnn_coded_holds(cnn_desc_elements(desc), coder->out.length) ? CNN_OK
                                                                                : CNN_ERR_SHAPE;
     }
     cnn_mix_free(coder);
@@ -124,7 +125,7 @@ static cnn_status encode_range(const cnn_tensor_desc *desc, const void *values, 
 
 static cnn_status decode_range(const cnn_tensor_desc *desc, const cnn_coded *coded, void *values, const char **wrong)
 {
-    if (!cnn_range_holds(cnn_desc_elements(desc), coded->bytes))
+    if (!cnn_coded_holds(cnn_desc_elements(desc), coded->bytes))
         *wrong = "has too few bytes for so many values";
     else if (coded->bytes > 0 && coded->data[coded->bytes - 1] == 0)
         *wrong = "ends in a zero byte";
@@ -138,11 +139,31 @@ static cnn_status decode_range(const cnn_tensor_desc *desc, const cnn_coded *cod
     return status;
 }
 
+/* ---- rANS ---- */
+
+static cnn_status encode_rans(const cnn_tensor_desc *desc, const void *values, cnn_bytes *parameters, cnn_bytes *data)
+{
+    cnn_rans_encode(values, cnn_desc_elements(desc), parameters, data);
+    if (parameters->failed || data->failed)
+        return CNN_ERR_MEMORY;
+    return cnn_coded_holds(cnn_desc_elements(desc), data->length) ? CNN_OK : CNN_ERR_SHAPE;
+}
+
+static cnn_status decode_rans(const cnn_tensor_desc *desc, const cnn_coded *coded, void *values, const char **wrong)
+{
+    if (!cnn_coded_holds(cnn_desc_elements(desc), coded->bytes)) {
+        *wrong = "has too few bytes for so many values";
+        return CNN_OK;
+    }
+    return cnn_rans_decode(coded->parameters, coded->parameter_bytes, coded->data, coded->bytes,
+                           cnn_desc_elements(desc), values, wrong);
+}
+
 const cnn_tensor_coding cnn_tensor_codings[CNN_ENCODING_COUNT] = {
     [CNN_ENCODING_RAW] = {.name = "raw", .fast = true},
     [CNN_ENCODING_BITMAP] = {"bitmap and nonzeros", true, 0, suits_all, bitmap_size, encode_bitmap, decode_bitmap},
     [CNN_ENCODING_RANGE] = {"range-coded", false, 0, suits_i8, NULL, encode_range, decode_range},
-    [CNN_ENCODING_RANS] = {.name = "rANS"},
+    [CNN_ENCODING_RANS] = {"rANS", true, CNN_RANS_MOST_PARAMETERS, suits_i8, NULL, encode_rans, decode_rans},
     [CNN_ENCODING_LOW_BIT] = {.name = "low-bit"},
     [CNN_ENCODING_CODEBOOK] = {.name = "codebook"},
     [CNN_ENCODING_VARINT] = {.name = "varint"},

@@ -39,8 +39,8 @@ typedef struct cnn_tensor_coding {
 
 extern const cnn_tensor_coding cnn_tensor_codings[CNN_ENCODING_COUNT];
 
-/* Whether so few bytes may stand for so many range-coded values. */
-bool cnn_range_holds(int64_t count, size_t bytes);
+/* Whether so few bytes may stand for so many values of a form that takes next to nothing for a zero. */
+bool cnn_coded_holds(int64_t count, size_t bytes);
 
 /* Bitmap and nonzeros: a bit for each element, lowest bit first, 1 where any of the element's bits is set; bits beyond
  * the end are 0. Then those elements, in order. (A float of -0 has a bit set, so decoding gives the bits that were

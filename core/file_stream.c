@@ -310,7 +310,7 @@ static bool has_room(const cnn_model *model, size_t bytes)
     for (int i = 0; i < model->node_count; i++)
         if (model->nodes[i].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE)
             count += cnn_desc_elements(&model->nodes[i].param[CNN_PARAM_WEIGHT].desc);
-    return cnn_range_holds(count, bytes);
+    return cnn_coded_holds(count, bytes);
 }
 
 cnn_status cnn_stream_encode(const cnn_model *model, cnn_bytes *out, size_t *node_bytes)

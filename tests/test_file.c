@@ -434,7 +434,7 @@ START_TEST(test_table_entries)
         {4, 7, "structure 7"},
         {5, 1, "parameters"},
         {5, 2, "parameters"},
-        {5, 3, "rANS"},
+        {5, 4, "low-bit"},
         {5, 77, "77 (unknown)"},
         {6, 3, "[3,3,3,1]"},
         {10, 34, "conv1.weight takes 17"},

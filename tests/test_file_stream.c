@@ -246,7 +246,7 @@ START_TEST(corpus_file)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/tests/fuzz/corpus/cnn/tiny-stream.cnn", CNN_SOURCE_DIR);
-    cnn_model *model = lenet(), *again = NULL;
+    cnn_model *model = case_tiny_int8(), *again = NULL;
     make_compact(model, true);
     if (getenv("CNN_WRITE_GOLDEN"))
         CHECK_OK(cnn_model_save_packed(model, path, CNN_PACK_SMALLEST, NULL));

@@ -42,9 +42,9 @@ CNN_API cnn_status cnn_model_open(const char *path, cnn_model **model);
 
 /* How a file is packed. */
 typedef enum cnn_pack {
-    CNN_PACK_AUTO,    /* a tensor is coded when that takes less than 75 % of its raw bytes */
+    CNN_PACK_AUTO,    /* a tensor is coded, in a form that is fast to read, when that takes less than 75 % of raw */
     CNN_PACK_RAW,     /* every tensor as it is, so that it can be mapped and read in place */
-    CNN_PACK_SMALLEST /* the smallest form of each tensor, and no names or free text */
+    CNN_PACK_SMALLEST /* the smallest form of each tensor or of all, and no names or free text */
 } cnn_pack;
 
 /* Writes a .cnn file: to a temporary file beside it, synced, renamed. On failure a file that existed stays whole.
