@@ -127,6 +127,9 @@ typedef struct cnn_parts {
 cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts);
 void cnn_parts_free(cnn_parts *parts);
 
+/* How many there are. */
+cnn_status cnn_parts_count(const uint8_t *mask, int32_t height, int32_t width, int32_t *count);
+
 /* The box around all parts; empty when there are none. */
 cnn_box cnn_parts_box(const cnn_parts *parts);
 

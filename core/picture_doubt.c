@@ -68,8 +68,10 @@ static float step_at(const cnn_parts *parts, const float *ink, int32_t x, int32_
 /* The step that the faintest edges of what is kept have; 1 when nothing has an edge. */
 static cnn_status faintest_step(const cnn_parts *parts, const float *ink, double *step)
 {
-    size_t width = (size_t)parts->width, edges = 0;
-    float *steps = cnn_calloc(width * (size_t)parts->height, sizeof *steps);
+    size_t width = (size_t)parts->width, edges = 0, kept = 0;
+    for (int32_t i = 0; i < parts->count; i++)
+        kept += parts->part[i].kept ? (size_t)parts->part[i].size : 0;
+    float *steps = cnn_calloc(kept, sizeof *steps);
     if (!steps)
         return CNN_ERR_MEMORY;
     const cnn_box all = cnn_parts_box(parts);

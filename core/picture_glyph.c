@@ -212,17 +212,6 @@ static cnn_status grow(cnn_glyph *glyph, double reach)
     return status;
 }
 
-static cnn_status count_parts(const cnn_glyph *glyph, int32_t *count)
-{
-    cnn_parts parts;
-    cnn_status status = cnn_parts_find(glyph->mask, glyph->height, glyph->width, &parts);
-    if (status == CNN_OK) {
-        *count = parts.count;
-        cnn_parts_free(&parts);
-    }
-    return status;
-}
-
 /* Moves the outline inwards by `reach` pixels, or by less where that would break the drawing into more parts or leave
  * nothing of it. distance: from the paper */
 static cnn_status shrink(cnn_glyph *glyph, double reach, const float *distance)
@@ -230,12 +219,12 @@ static cnn_status shrink(cnn_glyph *glyph, double reach, const float *distance)
     enum { TRIES = 3 };
     size_t count = (size_t)glyph->height * (size_t)glyph->width;
     int32_t before, after = 0;
-    cnn_status status = count_parts(glyph, &before);
+    cnn_status status = cnn_parts_count(glyph->mask, glyph->height, glyph->width, &before);
     for (int try = 0; status == CNN_OK && try < TRIES && (after == 0 || after > before); try++, reach /= 2) {
         for (size_t i = 0; i < count; i++)
             glyph->ink[i] = within((double)distance[i] - reach);
         mask_ink(glyph);
-        status = count_parts(glyph, &after);
+        status = cnn_parts_count(glyph->mask, glyph->height, glyph->width, &after);
     }
     return status;
 }

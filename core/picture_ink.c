@@ -72,6 +72,8 @@ CNN_WIDE_BODY bool is_paper(const float *rgb, const float *papers)
     return !differ;
 }
 
+typedef double four_doubles __attribute__((vector_size(4 * sizeof(double))));
+
 /* Differences of up to BLOCK pixels from the paper, channel by channel. */
 typedef struct differences {
     double of[3][BLOCK];
@@ -97,28 +99,23 @@ CNN_WIDE_BODY const float *block_at(const float *rgb, size_t first, size_t count
 /* sums = rr, rg, rb, gg, gb, bb of sum over pixels of |d|^2 d d', d = pixel - paper. Paper adds nothing. */
 CNN_WIDE_BODY void weigh_body(const float *rgb, size_t count, const float *papers, double sums[6])
 {
-    double product[6][BLOCK], total[6] = {0};
+    four_doubles first_sums = {0}, last_sums = {0}; /* rr, rg, rb, gg; gb, bb */
     float room[3 * BLOCK];
-    differences d;
     for (size_t first = 0; first < count; first += BLOCK) {
         const float *block = block_at(rgb, first, count, papers, room);
         if (is_paper(block, papers))
             continue;
-        take_apart(block, papers, &d);
         for (int p = 0; p < BLOCK; p++) {
-            const double r = d.of[0][p], g = d.of[1][p], b = d.of[2][p], weight = r * r + g * g + b * b;
-            product[0][p] = weight * r * r;
-            product[1][p] = weight * r * g;
-            product[2][p] = weight * r * b;
-            product[3][p] = weight * g * g;
-            product[4][p] = weight * g * b;
-            product[5][p] = weight * b * b;
+            const double r = (double)block[3 * p] - (double)papers[0];
+            const double g = (double)block[3 * p + 1] - (double)papers[1];
+            const double b = (double)block[3 * p + 2] - (double)papers[2], weight = r * r + g * g + b * b;
+            const double of_r = weight * r, of_g = weight * g, of_b = weight * b;
+            first_sums += (four_doubles){of_r, of_r, of_r, of_g} * (four_doubles){r, g, b, g};
+            last_sums += (four_doubles){of_g, of_b, 0, 0} * (four_doubles){b, b, 0, 0};
         }
-        for (int p = 0; p < BLOCK; p++)
-            for (int i = 0; i < 6; i++)
-                total[i] += product[i][p];
     }
-    memcpy(sums, total, sizeof total);
+    memcpy(sums, &first_sums, 4 * sizeof *sums);
+    memcpy(sums + 4, &last_sums, 2 * sizeof *sums);
 }
 
 CNN_WIDE(static, weigh_directions, weigh_body, (const float *rgb, size_t count, const float *papers, double *sums),

@@ -140,7 +140,8 @@ static void include(cnn_parts *parts, cnn_part *part, const run *row)
     part->box.y1 = y + 1;
 }
 
-/* Parts are numbered by their first pixels. */
+/* Finds the parts that runs make, numbered by their first pixels, and labels their pixels where there is a plane for
+ * it. */
 static cnn_status label_runs(run_list *runs, cnn_parts *parts)
 {
     int32_t capacity = 0;
@@ -150,7 +151,7 @@ static cnn_status label_runs(run_list *runs, cnn_parts *parts)
         if (root == i && add_part(parts, here->first, &capacity) != CNN_OK)
             return CNN_ERR_MEMORY;
         here->label = root == i ? parts->count : runs->of[root].label;
-        for (int32_t at = here->first; at < here->end; at++)
+        for (int32_t at = here->first; parts->label && at < here->end; at++)
             parts->label[at] = here->label;
         include(parts, &parts->part[here->label - 1], here);
     }
@@ -168,6 +169,17 @@ cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cn
     free(runs.of);
     if (status != CNN_OK)
         cnn_parts_free(parts);
+    return status;
+}
+
+cnn_status cnn_parts_count(const uint8_t *mask, int32_t height, int32_t width, int32_t *count)
+{
+    run_list runs = {0};
+    cnn_status status = list_runs(mask, height, width, &runs);
+    *count = 0;
+    for (int32_t i = 0; i < runs.count; i++)
+        *count += root_of(&runs, i) == i;
+    free(runs.of);
     return status;
 }
 
@@ -270,9 +282,24 @@ void cnn_parts_select(cnn_parts *parts)
     }
 }
 
+/* The label of the run that holds a pixel. */
+static int32_t label_at(const run_list *runs, int32_t pixel)
+{
+    int32_t low = 0, high = runs->count - 1;
+    while (low < high) {
+        const int32_t middle = low + (high - low + 1) / 2;
+        if (runs->of[middle].first <= pixel)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return runs->of[low].label;
+}
+
 cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch)
 {
-    cnn_parts soft;
+    run_list runs = {0};
+    cnn_parts soft = {.height = parts->height, .width = parts->width}; /* no plane of labels */
     const cnn_box all = cnn_parts_box(parts);
     cnn_ink_mask(ink, (size_t)parts->height * (size_t)parts->width, soft_ink, scratch);
     for (int32_t y = all.y0; y < all.y1; y++)
@@ -281,12 +308,13 @@ cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch)
             if (parts->label[i] && parts->part[parts->label[i] - 1].kept)
                 scratch[i] = 1;
         }
-    cnn_status status = cnn_parts_find(scratch, parts->height, parts->width, &soft);
-    if (status != CNN_OK)
-        return status;
-    for (int32_t i = 0; i < parts->count; i++)
+    cnn_status status = list_runs(scratch, parts->height, parts->width, &runs);
+    if (status == CNN_OK)
+        status = label_runs(&runs, &soft);
+    for (int32_t i = 0; status == CNN_OK && i < parts->count; i++)
         if (parts->part[i].kept)
-            parts->part[i].bridge = soft.label[parts->part[i].first];
+            parts->part[i].bridge = label_at(&runs, parts->part[i].first);
+    free(runs.of);
     cnn_parts_free(&soft);
-    return CNN_OK;
+    return status;
 }
