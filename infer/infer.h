@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 
+#include "cnn/picture.h"
 #include "cnn/session.h"
 
 /* The options of cnn-infer. */
@@ -32,6 +33,7 @@ typedef struct infer_run {
     cnn_session *session;  /* on the first device */
     cnn_tensor_desc input; /* [1,H,W,C] */
     int classes, batch;
+    cnn_picture first; /* the first one, when it was read while the model was opened; rgba is NULL if it was not */
 } infer_run;
 
 /* Bytes of one image. */
@@ -39,6 +41,10 @@ static inline size_t infer_image_bytes(const infer_run *run)
 {
     return (size_t)cnn_desc_elements(&run->input);
 }
+
+/* Opens the model with `open` and, where another thread can, reads the first picture meanwhile. One that cannot be read
+ * is reported when its turn comes. */
+cnn_status infer_open_beside_picture(infer_run *run, cnn_status (*open)(infer_run *run));
 
 /* Reads the pictures named on the command line and prints a label for each. A picture that cannot be read is reported
  * and left out. */

@@ -241,7 +241,7 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     cnn_status status = CNN_OK;
     CNN_TRY(check_settings(cli, settings));
     CNN_TRY(split_devices(&run));
-    CNN_TRY(open_model(&run));
+    CNN_TRY(infer_open_beside_picture(&run, open_model));
     if (settings->test)
         status = infer_evaluate(&run);
     else if (settings->bench)
@@ -253,19 +253,21 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     else
         status = infer_pictures(&run);
 out:
+    cnn_picture_free(&run.first);
     cnn_session_close(run.session);
     cnn_model_free(run.model);
     return status;
 }
 
-/* Planes of pictures come and go. What was freed is used again: memory from the system costs more than the work on it.
- */
+/* Planes of pictures come and go, some in one thread and some in another. What was freed is used again, by any of them:
+ * memory from the system costs more than the work on it. */
 static void keep_memory(void)
 {
 #ifdef __GLIBC__
     enum { LARGEST_KEPT = 4 << 20, MOST_KEPT = 16 << 20 };
     mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT);
     mallopt(M_TRIM_THRESHOLD, MOST_KEPT);
+    mallopt(M_ARENA_MAX, 1);
 #endif
 }
 

@@ -3,6 +3,8 @@
 
 #include "cli/message.h"
 #include "cnn/picture.h"
+#include "core/backends.h"
+#include "core/error.h"
 #include "core/memory.h"
 #include "core/pool.h"
 
@@ -61,12 +63,17 @@ static cnn_status add_image(const infer_run *run, const cnn_picture *picture, co
                                batch->pixels + (size_t)batch->images * infer_image_bytes(run));
 }
 
-/* Adds a picture and its images to the batch, or leaves both out. */
-static cnn_status add_picture(const infer_run *run, const char *path, picture_batch *batch)
+/* Adds picture number `number` and its images to the batch, or leaves both out. */
+static cnn_status add_picture(infer_run *run, int number, picture_batch *batch)
 {
-    cnn_picture picture;
+    const char *path = run->cli->operands.list[number];
+    cnn_picture picture = {0};
     picture_entry entry = {.file = path, .first = batch->images};
-    cnn_status status = cnn_picture_read(path, &picture);
+    if (number == 0) {
+        picture = run->first;
+        run->first = (cnn_picture){0};
+    }
+    cnn_status status = picture.rgba ? CNN_OK : cnn_picture_read(path, &picture);
     if (status != CNN_OK)
         return status;
     const cnn_image_form form = cnn_model_form(run->model);
@@ -78,6 +85,48 @@ static cnn_status add_picture(const infer_run *run, const char *path, picture_ba
     batch->entry[batch->count++] = entry;
     batch->images += entry.count;
     return CNN_OK;
+}
+
+/* ---- The model and the first picture, side by side ---- */
+
+typedef struct opening {
+    infer_run *run;
+    cnn_status (*open)(infer_run *run);
+    cnn_status status;
+    char *problem; /* why the model cannot be opened: errors are kept for each thread */
+} opening;
+
+static void open_task(void *context, int task, int worker)
+{
+    opening *both = context;
+    (void)worker;
+    if (task > 0) {
+        (void)cnn_picture_read(both->run->cli->operands.list[0], &both->run->first); /* what fails will fail again */
+        return;
+    }
+    both->status = both->open(both->run);
+    if (both->status != CNN_OK)
+        both->problem = cnn_strdup(cnn_last_error());
+}
+
+/* Whether what one thread opens on this device another one may use. */
+static bool may_open_elsewhere(const infer_run *run)
+{
+    const cnn_backend *backend;
+    const char *variant;
+    return cnn_backend_find(run->device[0], &backend, &variant) == CNN_OK && backend->host_memory;
+}
+
+cnn_status infer_open_beside_picture(infer_run *run, cnn_status (*open)(infer_run *run))
+{
+    opening both = {.run = run, .open = open};
+    if (run->cli->operands.count == 0 || cnn_get_threads() < 2 || !may_open_elsewhere(run))
+        return open(run);
+    cnn_parallel(2, open_task, &both);
+    if (both.problem)
+        cnn_error(both.status, "%s", both.problem);
+    free(both.problem);
+    return both.status;
 }
 
 /* ---- All pictures, side by side ---- */
@@ -107,7 +156,7 @@ static void do_task(void *context, int task, int worker)
     }
     picture_result *result = &work->result[task];
     result->batch.entry = &result->entry;
-    result->failed = add_picture(work->run, operands->list[task], &result->batch) != CNN_OK;
+    result->failed = add_picture(work->run, task, &result->batch) != CNN_OK;
     if (result->failed)
         result->problem = cnn_strdup(cnn_last_error()); /* errors are kept for each thread */
 }
