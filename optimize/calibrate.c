@@ -11,6 +11,7 @@
 #include "core/layers.h"
 #include "core/memory.h"
 #include "core/quantized.h"
+#include "core/round_scale.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -245,12 +246,14 @@ cnn_status cnn_calibration_set_scales(const cnn_model *model, cnn_calibration *c
             break;
         case SOURCE_TABLE:
             CNN_TRY(scale_of_input(model, scale));
+            *scale = calibration->round ? cnn_round_scale_above(*scale) : *scale;
             break;
         case SOURCE_INPUT:
             *scale = calibration->scale[model->nodes[i].input[0]];
             break;
         case SOURCE_OBSERVED:
             CNN_TRY(scale_of_observed(model, i, calibration));
+            *scale = calibration->round ? cnn_round_scale_above(*scale) : *scale;
             break;
         }
     }

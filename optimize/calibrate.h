@@ -25,6 +25,7 @@ typedef struct cnn_calibration {
     cnn_observer *observer;            /* the one that sets the scale */
     double **mean;                     /* [channels] of a convolution's or linear layer's values; else NULL */
     float *scale;                      /* of the node's int8 value; 0 for the output, which stays f32 */
+    bool round;                        /* scales are rounded up to powers of 2^(1/16) */
 } cnn_calibration;
 
 /* Runs the model in f32 on the images and fills everything but observer and scale. Free with cnn_calibration_free. */

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "core/round_scale.h"
 #include "kernels/cpu/exp_log.h"
 #include "optimize/channels.h"
 
@@ -165,6 +166,55 @@ cnn_status cnn_qat_end(cnn_model *model)
     for (int i = 0; i < copy->node_count; i++)
         if (copy->nodes[i].param[CNN_PARAM_STEP].desc.dtype != CNN_NONE)
             CNN_TRY(end_node(&copy->nodes[i]));
+    cnn_model_swap(model, copy);
+out:
+    cnn_model_free(copy);
+    return status;
+}
+
+/* ---- Round steps ---- */
+
+/* The nearest scale of the grid of powers of 2^(1/16). */
+static float nearest_round(float step)
+{
+    const float above = cnn_round_scale_above(step);
+    int number;
+    if (!cnn_round_scale_find(above, &number) || number == CNN_ROUND_LEAST)
+        return above;
+    const float below = cnn_round_scale(number - 1);
+    return above / step <= step / below ? above : below;
+}
+
+static bool is_even(const cnn_param *weight)
+{
+    for (int32_t k = 1; k < weight->desc.n; k++)
+        if (weight->grid[k] != weight->grid[0])
+            return false;
+    return true;
+}
+
+static void round_weights(cnn_param *weight)
+{
+    const int64_t row = cnn_desc_elements(&weight->desc) / weight->desc.n;
+    for (int32_t k = 0; k < weight->desc.n; k++) {
+        float *w = (float *)weight->data + (int64_t)k * row;
+        const float old = weight->grid[k], step = nearest_round(old);
+        for (int64_t i = 0; i < row; i++)
+            w[i] = number_of(w[i], old, (float)weight->levels) * step;
+        weight->grid[k] = step;
+    }
+}
+
+cnn_status cnn_qat_round(cnn_model *model)
+{
+    cnn_status status = CNN_OK;
+    cnn_model *copy = NULL;
+    CNN_TRY(cnn_model_clone(model, &copy));
+    for (int i = 0; i < copy->node_count; i++) {
+        cnn_param *weight = &copy->nodes[i].param[CNN_PARAM_WEIGHT];
+        if (weight->grid && !is_even(weight))
+            round_weights(weight);
+    }
     cnn_model_swap(model, copy);
 out:
     cnn_model_free(copy);

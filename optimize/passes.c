@@ -98,6 +98,7 @@ cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
     options.levels = opt_levels(job->settings);
     options.seed = (uint64_t)job->cli->common.seed;
     options.device = job->cli->common.device;
+    options.compact = job->settings->pack == CNN_PACK_SMALLEST;
     options.progress = show_quantizing;
     options.progress_context = &watch;
     cnn_status status = cnn_quantize(job->model, job->data, &options, rows, row_count);

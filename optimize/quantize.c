@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { COMPACT_BIAS = 31 }; /* levels on either side of 0 */
+
 void cnn_quantize_options_init(cnn_quantize_options *options)
 {
     *options = (cnn_quantize_options){.observer = CNN_OBSERVER_AUTO,
@@ -347,6 +349,25 @@ static int64_t count_work(const cnn_quantize_job *job, bool rows)
            tries * job->validation.count;
 }
 
+/* Rounds the biases of a layer to multiples of a power of 2, so that COMPACT_BIAS of them reach the largest. */
+static void round_biases(cnn_node *node)
+{
+    const int32_t count = node->param[CNN_PARAM_BIAS].desc.c;
+    int32_t *bias = node->param[CNN_PARAM_BIAS].data;
+    int64_t most = 0, step = 1;
+    for (int32_t k = 0; k < count; k++) {
+        const int64_t magnitude = bias[k] < 0 ? -(int64_t)bias[k] : bias[k];
+        most = magnitude > most ? magnitude : most;
+    }
+    while (most > COMPACT_BIAS * step)
+        step *= 2;
+    for (int32_t k = 0; k < count; k++) {
+        const int64_t magnitude = bias[k] < 0 ? -(int64_t)bias[k] : bias[k];
+        const int64_t rounded = (magnitude + step / 2) / step * step;
+        bias[k] = (int32_t)(bias[k] < 0 ? -rounded : rounded);
+    }
+}
+
 cnn_status cnn_quantize_build(cnn_quantize_job *job)
 {
     cnn_status status = CNN_OK;
@@ -356,6 +377,9 @@ cnn_status cnn_quantize_build(cnn_quantize_job *job)
     CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options->levels, &job->int8));
     if (job->options->bias_correction)
         CNN_TRY(cnn_quantize_correct_bias(job));
+    for (int i = 0; job->options->compact && i < job->int8->node_count; i++)
+        if (cnn_quantize_has_weights(&job->int8->nodes[i]))
+            round_biases(&job->int8->nodes[i]);
 out:
     return status;
 }
@@ -366,6 +390,7 @@ static cnn_status run(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_c
     const cnn_quantize_options *options = job->options;
     CNN_TRY(check_images(&job->images));
     CNN_TRY(cnn_calibrate(job->model, &job->images, options->percentile, options->device, &job->calibration));
+    job->calibration.round = options->compact;
     job->all = count_work(job, rows != NULL);
     CNN_TRY(cnn_quantize_advance(job, job->images.count));
     for (int i = 0; i < job->model->node_count; i++)

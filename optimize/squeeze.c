@@ -164,6 +164,7 @@ static cnn_status ship(opt_job *job, cnn_quantize_row **rows, int *row_count, in
     CNN_TRY(cnn_qat_end(job->model));
     CNN_TRY(opt_fold(job, &folded));
     CNN_TRY(opt_remove_dead(job));
+    CNN_TRY(cnn_qat_round(job->model));
     CNN_TRY(opt_quantize(job, rows, row_count));
     CNN_TRY(cnn_model_save_packed(job->model, "/dev/null", (cnn_pack)job->settings->pack, &size));
     *bytes = (int64_t)size;

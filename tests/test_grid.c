@@ -3,6 +3,7 @@
 #include "tests/optimize_common.h"
 #include "tests/train_case.h"
 
+#include "core/round_scale.h"
 #include "optimize/grid.h"
 
 #include <math.h>
@@ -299,6 +300,61 @@ START_TEST(test_zeros_and_numbers_come_through)
 }
 END_TEST
 
+static bool is_round(float scale)
+{
+    int number;
+    return cnn_round_scale_find(scale, &number);
+}
+
+/* Levels of a layer's biases: the largest as a multiple of the power of 2 that divides all. */
+static int bias_levels(const cnn_node *node)
+{
+    const int32_t *bias = node->param[CNN_PARAM_BIAS].data;
+    int32_t all = 0, most = 0;
+    for (int32_t k = 0; k < node->param[CNN_PARAM_BIAS].desc.c; k++) {
+        all |= abs(bias[k]);
+        most = abs(bias[k]) > most ? abs(bias[k]) : most;
+    }
+    return all ? most / (all & -all) : 0;
+}
+
+/* Steps that folding made different become round ones nearby, whole numbers stay, and so does the step that a layer
+ * has for all channels; compact INT8 has round scales and few levels of biases. */
+START_TEST(test_round_steps_and_compact_int8)
+{
+    cnn_model *model = case_model(), *exact;
+    cnn_quantize_options options;
+    cnn_train_options training = adam(0.5);
+    CHECK_OK(cnn_qat_begin(model, 3));
+    CHECK_OK(cnn_train(model, case_synth, &training, NULL));
+    CHECK_OK(cnn_qat_end(model));
+    CHECK_OK(cnn_fold_batchnorm(model));
+    CHECK_OK(cnn_model_clone(model, &exact));
+    CHECK_OK(cnn_qat_round(model));
+    for (int l = 0; l < LAYERS; l++) {
+        const cnn_param *was = weight_of(exact, layers[l]), *weight = weight_of(model, layers[l]);
+        for (int32_t k = 0; k < weight->desc.n; k++) {
+            ck_assert(l == 0 ? is_round(weight->grid[k]) : weight->grid[k] == was->grid[k]);
+            ck_assert_float_eq_tol(weight->grid[k] / was->grid[k], 1, 0.023f); /* 2^(1/32) */
+        }
+        for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
+            ck_assert_int_eq(number_of(weight, i), number_of(was, i));
+    }
+    cnn_quantize_options_init(&options);
+    options.compact = true;
+    options.device = "cpu";
+    CHECK_OK(cnn_quantize(model, case_synth, &options, NULL, NULL));
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        ck_assert(node->out_scale == 0 || is_round(node->out_scale));
+        if (node->param[CNN_PARAM_BIAS].data)
+            ck_assert_int_le(bias_levels(node), 32); /* 31.5 rounds up */
+    }
+    cnn_model_free(exact);
+    cnn_model_free(model);
+}
+END_TEST
+
 /* Removing channels keeps the grid of a layer, and training goes on with it. */
 START_TEST(test_channels_leave_a_grid)
 {
@@ -421,6 +477,7 @@ int main(void)
     tcase_add_test(tests, test_training_on_a_grid_goes_on);
     tcase_add_test(tests, test_a_frozen_grid_stays);
     tcase_add_loop_test(tests, test_zeros_and_numbers_come_through, 0, 3);
+    tcase_add_test(tests, test_round_steps_and_compact_int8);
     tcase_add_test(tests, test_channels_leave_a_grid);
     tcase_add_test(tests, test_rounding_keeps_within_levels);
     tcase_add_test(tests, test_a_large_bias_wins);

@@ -96,6 +96,10 @@ CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
 CNN_API cnn_status cnn_qat_begin(cnn_model *model, int levels);
 CNN_API cnn_status cnn_qat_end(cnn_model *model);
 
+/* Rounds the steps of grids that cnn_qat_end left and folding made different from channel to channel to the nearest
+ * powers of 2^(1/16), and the weights with them: files then hold each in a few bits. Others stay. */
+CNN_API cnn_status cnn_qat_round(cnn_model *model);
+
 /* How calibration finds the range of a tensor's values, from a histogram of their magnitudes. */
 typedef enum cnn_observer {
     CNN_OBSERVER_MAX,        /* the largest value */
@@ -112,11 +116,13 @@ typedef bool (*cnn_quantize_fn)(void *context, int64_t done, int64_t all);
 
 typedef struct cnn_quantize_options {
     cnn_observer observer;
-    double percentile;    /* of |x|, for the percentile observer */
-    int images;           /* calibration images, drawn by seed from the training part */
-    int search_images;    /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
-    int levels;           /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
-                             below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it */
+    double percentile; /* of |x|, for the percentile observer */
+    int images;        /* calibration images, drawn by seed from the training part */
+    int search_images; /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
+    int levels;        /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
+                          below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it */
+    bool compact;      /* what files then hold in a byte: scales of values are rounded up to powers of 2^(1/16), biases
+                          of a layer to at most 31 levels on either side of 0 */
     bool bias_correction; /* shift each layer's bias so that its sums have the float model's means per channel */
     uint64_t seed;
     const char *device;
