@@ -57,10 +57,12 @@ static bool on_grid(const cnn_model *model)
     return found;
 }
 
-/* With --bits the first training puts the weights on their grid, where later ones go on. */
+/* With --bits the first training puts the weights on their grid, where later ones go on. The recipe of the smallest
+ * files does that in its own time. */
 static cnn_status begin_grid(opt_job *job)
 {
-    return job->settings->bits && !on_grid(job->model) ? cnn_qat_begin(job->model, opt_levels(job->settings)) : CNN_OK;
+    const bool wanted = job->settings->bits && !opt_squeezes(job->settings);
+    return wanted && !on_grid(job->model) ? cnn_qat_begin(job->model, opt_levels(job->settings)) : CNN_OK;
 }
 
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label)

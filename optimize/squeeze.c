@@ -24,7 +24,7 @@
 #include <stdlib.h>
 
 enum {
-    LEVELS = 3,         /* on either side of 0: 3 bits */
+    STANDARD_BITS = 3,  /* of a weight: 3 levels on either side of 0 */
     PRUNE_EVERY = 20,   /* training steps */
     MOST_EDITS = 20000, /* of a run */
     MOST_FITS = 6,      /* times that a file may turn out too large */
@@ -226,7 +226,7 @@ cnn_status opt_squeeze(opt_job *job)
     CNN_TRY(cnn_add_batchnorm(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &added));
     CNN_TRY(train(&s, s.epochs * repair_share, CNN_SCHEDULE_CONSTANT, "repair"));
     CNN_TRY(opt_measure(job, "repair"));
-    CNN_TRY(cnn_qat_begin(job->model, LEVELS));
+    CNN_TRY(cnn_qat_begin(job->model, (1 << ((settings->bits ? settings->bits : STANDARD_BITS) - 1)) - 1));
     CNN_TRY(fit(&s, &rows, &row_count));
     CNN_TRY(opt_measure(job, "prune, settle, INT8"));
     opt_account_end(job, rows, row_count);

@@ -54,6 +54,18 @@ says '"drop_at_most"'
 refuses 1 "no model met the goals|--pick" "$opt" --target-size 100 --int8 --finetune 0 --search drop --quiet
 succeeds "$opt" --target-ms 1000 --finetune 0 --quiet --search time
 
+# The smallest file of single weights: a number of bytes is met, with one thread and with two, and the file runs.
+succeeds "$opt" --target-size 700 --structure weight --int8 --pack smallest --finetune 3 --threads 1 -o small.cnn
+says "weights take"
+checks=$((checks + 1))
+[ "$(bytes small.cnn)" -le 700 ] || fail "the file has $(bytes small.cnn) bytes"
+succeeds "$opt" --target-size 700 --structure weight --int8 --pack smallest --finetune 3 --threads 2 -o small2.cnn \
+    --bits 3 --quiet
+same small.cnn small2.cnn
+succeeds "$infer" -m small.cnn --test --json
+succeeds "$infer" -m small.cnn --compare ref
+refuses 2 "--target-size 100|150" "$opt" --target-size 100 --structure weight --int8
+
 # What goes with a search, and what does not.
 refuses 2 "model-opt-search|--search" "$opt" --target-size 9000 --finetune 0.1
 refuses 2 "--prune" "$opt" --target-size 9000 --prune 0.5
