@@ -126,6 +126,12 @@ void cnn_param_free(cnn_param *param);
 /* True when a parameter has a mask. */
 bool cnn_model_has_masks(const cnn_model *model);
 
+/* Whether it is a convolution or linear layer, which has weights. */
+static inline bool cnn_node_has_weights(const cnn_node *node)
+{
+    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
+}
+
 /* Whether a node has weights or other parameters. */
 bool cnn_node_has_params(const cnn_node *node);
 int64_t cnn_node_weight_count(const cnn_node *node); /* stored values, as cnn_model_weight_count */

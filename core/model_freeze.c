@@ -6,11 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool has_weights(const cnn_node *node)
-{
-    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
-}
-
 /* Whether a part of a list, text[0..length), is `name`. */
 static bool is_name(const char *text, size_t length, const char *name)
 {
@@ -21,7 +16,7 @@ static bool is_name(const char *text, size_t length, const char *name)
 static void mark_all(const cnn_model *model, bool *frozen)
 {
     int last = model->node_count - 1;
-    while (last > 0 && !has_weights(&model->nodes[last]))
+    while (last > 0 && !cnn_node_has_weights(&model->nodes[last]))
         last--;
     for (int i = 0; i < model->node_count; i++)
         frozen[i] |= i != last && cnn_node_has_params(&model->nodes[i]);

@@ -37,11 +37,6 @@ static bool shares_channels(const cnn_node *node)
     return (node->type->flags & CNN_LAYER_KEEPS_CHANNELS) != 0;
 }
 
-static bool has_weights(const cnn_node *node)
-{
-    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
-}
-
 static void unite_all(const cnn_model *model, int *parent)
 {
     for (int i = 0; i < model->node_count; i++)
@@ -91,7 +86,7 @@ static void mark_fixed(const cnn_model *model, cnn_channel_map *map)
             own->layers++;
         else
             own->fixed = true;
-        for (int j = 0; !has_weights(node) && j < node->input_count; j++)
+        for (int j = 0; !cnn_node_has_weights(node) && j < node->input_count; j++)
             map->groups[map->group[node->input[j]]].fixed = true;
     }
     map->groups[map->group[model->node_count - 1]].fixed = true;

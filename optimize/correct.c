@@ -61,7 +61,7 @@ cnn_status cnn_quantize_correct_bias(cnn_quantize_job *job)
 {
     cnn_status status = CNN_OK;
     for (int i = 0; i < job->int8->node_count && status == CNN_OK; i++) {
-        if (!cnn_quantize_has_weights(&job->int8->nodes[i]))
+        if (!cnn_node_has_weights(&job->int8->nodes[i]))
             continue;
         double *sum = cnn_calloc((size_t)job->int8->nodes[i].out.c, sizeof *sum);
         status = sum ? correct_layer(job, i, sum) : CNN_ERR_MEMORY;

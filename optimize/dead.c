@@ -27,11 +27,6 @@ typedef struct life {
 
 /* ---- Who lives ---- */
 
-static bool has_weights(const cnn_node *node)
-{
-    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
-}
-
 /* Notes which outputs of a layer have a weight, and which inputs. */
 static void look_at(life *l, int index)
 {
@@ -53,7 +48,7 @@ static void look_around(life *l)
         memset(l->read[g], group->fixed, (size_t)group->channels * sizeof(bool));
     }
     for (int i = 0; i < l->model->node_count; i++)
-        if (has_weights(&l->model->nodes[i]))
+        if (cnn_node_has_weights(&l->model->nodes[i]))
             look_at(l, i);
 }
 
@@ -137,7 +132,7 @@ cnn_status cnn_mask_dead(cnn_model *model, int64_t *units)
     for (bool again = true; again;) {
         again = false;
         for (int i = 0; i < model->node_count; i++)
-            if (has_weights(&model->nodes[i]))
+            if (cnn_node_has_weights(&model->nodes[i]))
                 again |= prune_node(&l, i);
         look_around(&l);
     }
@@ -166,7 +161,7 @@ static bool constant_of(const life *l, int group, int32_t c, float *value)
         const cnn_node *node = &l->model->nodes[i];
         if (l->map.group[i] != group)
             continue;
-        if (!has_weights(node)) {
+        if (!cnn_node_has_weights(node)) {
             if (!pass_on(node, value))
                 return false;
             continue;
@@ -191,7 +186,8 @@ static bool readers_take(const life *l, int group)
     for (int i = 0; i < l->model->node_count; i++) {
         const cnn_node *node = &l->model->nodes[i];
         const cnn_param *bias = &node->param[CNN_PARAM_BIAS];
-        if (has_weights(node) && l->map.group[node->input[0]] == group && (pads(node) || bias->desc.dtype != CNN_F32))
+        if (cnn_node_has_weights(node) && l->map.group[node->input[0]] == group &&
+            (pads(node) || bias->desc.dtype != CNN_F32))
             return false;
     }
     return true;
@@ -201,7 +197,7 @@ static void give_to_readers(life *l, int group, int32_t c, float value)
 {
     for (int i = 0; i < l->model->node_count; i++) {
         cnn_node *node = &l->model->nodes[i];
-        if (!has_weights(node) || l->map.group[node->input[0]] != group)
+        if (!cnn_node_has_weights(node) || l->map.group[node->input[0]] != group)
             continue;
         const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
         const float *w = node->param[CNN_PARAM_WEIGHT].data;

@@ -45,7 +45,7 @@ static cnn_status make_room(const cnn_model *model, comparison *c)
     if (!c->exact)
         return CNN_ERR_MEMORY;
     for (int i = 0; i < model->node_count; i++) {
-        if (!cnn_quantize_has_weights(&model->nodes[i]))
+        if (!cnn_node_has_weights(&model->nodes[i]))
             continue;
         int node = cnn_calibration_target(model, i);
         c->exact[node] = cnn_calloc((size_t)(BATCH * cnn_desc_elements(&model->nodes[node].out)), sizeof(float));

@@ -125,7 +125,7 @@ cnn_status cnn_qat_begin(cnn_model *model, int levels)
                  model->name);
     CNN_TRY(cnn_model_clone(model, &copy));
     for (int i = 0; i < copy->node_count; i++)
-        if (copy->nodes[i].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE)
+        if (cnn_node_has_weights(&copy->nodes[i]))
             CNN_TRY(begin_node(&copy->nodes[i], levels));
     cnn_model_swap(model, copy);
 out:

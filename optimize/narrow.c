@@ -26,11 +26,6 @@ typedef struct narrowing {
     int32_t *kept;  /* [group] */
 } narrowing;
 
-static bool has_weights(const cnn_node *node)
-{
-    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
-}
-
 static int compare(const void *left, const void *right)
 {
     const ranked *a = left, *b = right;
@@ -71,7 +66,7 @@ static int64_t count_weights(const narrowing *n)
 {
     int64_t count = 0;
     for (int i = 0; i < n->model->node_count; i++)
-        count += has_weights(&n->model->nodes[i]) ? weights_of(n, i) : 0;
+        count += cnn_node_has_weights(&n->model->nodes[i]) ? weights_of(n, i) : 0;
     return count;
 }
 

@@ -91,7 +91,7 @@ static cnn_status check_model(const cnn_model *model)
         CNN_TRY(check_finite(node));
     }
     const cnn_node *last = &model->nodes[model->node_count - 1];
-    if (!cnn_quantize_has_weights(last))
+    if (!cnn_node_has_weights(last))
         CNN_FAIL(
             CNN_ERR_UNSUPPORTED,
             "the last layer, '%s', is a %s; INT8 needs a convolution or linear layer there, which makes the scores",
@@ -229,7 +229,7 @@ cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *cali
     CNN_TRY(cnn_model_clone(model, &copy));
     for (int i = 0; i < copy->node_count; i++) {
         copy->nodes[i].out_scale = calibration->scale[i];
-        if (cnn_quantize_has_weights(&copy->nodes[i]))
+        if (cnn_node_has_weights(&copy->nodes[i]))
             CNN_TRY(quantize_layer(copy, i, calibration, levels));
     }
     *made = copy;
@@ -302,7 +302,7 @@ static cnn_status list_rows(cnn_quantize_job *job, cnn_quantize_row **rows, int 
         CNN_TRY(CNN_ERR_MEMORY);
     CNN_TRY(cnn_quantize_measure(job, distortion));
     for (int i = 0; i < model->node_count; i++) {
-        if (!cnn_quantize_has_weights(&model->nodes[i]))
+        if (!cnn_node_has_weights(&model->nodes[i]))
             continue;
         int node = cnn_calibration_target(model, i);
         const cnn_distortion *sums = &distortion[node];
@@ -340,7 +340,7 @@ static int64_t count_work(const cnn_quantize_job *job, bool rows)
 {
     int64_t layers = 0, observed = 0;
     for (int i = 0; i < job->model->node_count; i++) {
-        layers += cnn_quantize_has_weights(&job->model->nodes[i]);
+        layers += cnn_node_has_weights(&job->model->nodes[i]);
         observed += job->calibration.range[i] != NULL;
     }
     int64_t tries = job->validation.count > 0 ? 1 + CNN_OBSERVER_AUTO : 0;
@@ -378,7 +378,7 @@ cnn_status cnn_quantize_build(cnn_quantize_job *job)
     if (job->options->bias_correction)
         CNN_TRY(cnn_quantize_correct_bias(job));
     for (int i = 0; job->options->compact && i < job->int8->node_count; i++)
-        if (cnn_quantize_has_weights(&job->int8->nodes[i]))
+        if (cnn_node_has_weights(&job->int8->nodes[i]))
             round_biases(&job->int8->nodes[i]);
 out:
     return status;

@@ -19,11 +19,6 @@ typedef struct cnn_quantize_job {
 /* Counts images for the progress callback; CNN_ERR_CANCELLED when it asks to stop. */
 cnn_status cnn_quantize_advance(cnn_quantize_job *job, int64_t images);
 
-static inline bool cnn_quantize_has_weights(const cnn_node *node)
-{
-    return node->param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE;
-}
-
 /* An INT8 copy of the float model with the scales of the calibration, and weights within -levels..levels. */
 cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, int32_t levels,
                              cnn_model **made);

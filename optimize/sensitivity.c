@@ -199,7 +199,7 @@ cnn_status cnn_sensitivity(const cnn_model *model, const cnn_image_list *images,
         for (int t = 0; t < trial_count; t++) {
             cnn_effect *effect = &effects[i * trial_count + t];
             *effect = (cnn_effect){0};
-            if (cnn_quantize_has_weights(&model->nodes[i]))
+            if (cnn_node_has_weights(&model->nodes[i]))
                 CNN_TRY(try_on(&s, model, i, &trials[t], effect));
         }
 out:

@@ -72,7 +72,7 @@ static void describe_widths(const cnn_model *model, char *text, size_t bytes)
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < model->node_count - 1 && used < bytes; i++)
-        if (model->nodes[i].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE)
+        if (cnn_node_has_weights(&model->nodes[i]))
             used += (size_t)snprintf(text + used, bytes - used, "%s%d", used ? "-" : "", model->nodes[i].out.c);
 }
 
