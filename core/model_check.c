@@ -74,19 +74,19 @@ static cnn_status check_blocks(const char *name, const cnn_node *node)
     return CNN_OK;
 }
 
-/* 2:4: in every 4 consecutive inputs of one filter position at most 2 are not zero. */
-static cnn_status check_two_of_four(const char *name, const cnn_param *param)
+static cnn_status check_two_of_four(const char *name, const cnn_node *node)
 {
-    int64_t rows = cnn_desc_pixels(&param->desc);
-    int32_t c = param->desc.c;
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    const cnn_block_grid grid = cnn_block_grid_of(node, 1, CNN_GROUP_INPUTS);
+    const int64_t rows = (int64_t)grid.outputs * grid.taps;
     for (int64_t row = 0; row < rows; row++)
-        for (int32_t first = 0; first < c; first += 4) {
+        for (int32_t first = 0; first < grid.inputs; first += CNN_GROUP_INPUTS) {
             int nonzeros = 0;
-            for (int32_t i = first; i < c && i < first + 4; i++)
-                nonzeros += !cnn_param_is_zero(param, row * c + i);
-            if (nonzeros > 2)
+            for (int32_t i = first; i < grid.inputs && i < first + CNN_GROUP_INPUTS; i++)
+                nonzeros += !cnn_param_is_zero(weight, row * grid.inputs + i);
+            if (nonzeros > CNN_GROUP_NONZEROS)
                 return cnn_error(CNN_ERR_NUMERIC, "%s is marked 2:4 but has %d nonzeros in 4 inputs at element %lld",
-                                 name, nonzeros, (long long)(row * c + first));
+                                 name, nonzeros, (long long)(row * grid.inputs + first));
         }
     return CNN_OK;
 }
@@ -94,13 +94,13 @@ static cnn_status check_two_of_four(const char *name, const cnn_param *param)
 static cnn_status check_structure(const char *name, const cnn_node *node, cnn_param_role role)
 {
     const cnn_param *param = &node->param[role];
-    if (param->desc.structure == CNN_SPARSE_2_4)
-        return check_two_of_four(name, param);
-    if (param->desc.structure != CNN_BLOCK_16X4)
+    const bool blocks = param->desc.structure == CNN_BLOCK_16X4;
+    if (!blocks && param->desc.structure != CNN_SPARSE_2_4)
         return CNN_OK;
-    return role == CNN_PARAM_WEIGHT
-               ? check_blocks(name, node)
-               : cnn_error(CNN_ERR_FORMAT, "%s is marked as block-sparse; only weights can be", name);
+    if (role != CNN_PARAM_WEIGHT)
+        return cnn_error(CNN_ERR_FORMAT, "%s is marked as %s; only weights can be", name,
+                         blocks ? "block-sparse" : "2:4");
+    return blocks ? check_blocks(name, node) : check_two_of_four(name, node);
 }
 
 static bool any_lowest(const int8_t *values, int64_t count)

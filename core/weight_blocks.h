@@ -7,6 +7,10 @@
 
 #include "core/model.h"
 
+/* A group of CNN_SPARSE_2_4: one output's inputs [4j, 4j+4) at a filter position, less where a tensor ends, and how
+ * many of them may be other than 0. */
+enum { CNN_GROUP_INPUTS = 4, CNN_GROUP_NONZEROS = 2 };
+
 typedef struct cnn_block_grid {
     int32_t outputs, taps, inputs; /* of the weights: K, R*S, C; or K, 1, R*S*C */
     int32_t high, wide;            /* of a block */

@@ -294,7 +294,10 @@ static void repair_pruning(teller *t)
     } else if (advise(t)) {
         cnn_text_append(t->text, "raise --finetune to %g", ceil(3 * epochs));
     }
-    if (!settings->global && sensitive >= 0 && over > much_more) {
+    if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR) {
+        if (advise(t))
+            cnn_text_append(t->text, "take --prune 0.5 --structure weight --global, which chooses freely");
+    } else if (!settings->global && sensitive >= 0 && over > much_more) {
         if (advise(t))
             cnn_text_append(t->text, "take --global, which prunes less where it hurts, as in %s",
                             t->account->layers[sensitive].name);
@@ -324,6 +327,8 @@ static void go_on(teller *t)
         cnn_text_append(t->text, "add --int8, which makes a byte of each weight and the CPU faster");
     if (settings->prune <= 0 && advise(t))
         cnn_text_append(t->text, "add --prune 0.5, which takes half of the channels");
+    else if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR && advise(t))
+        cnn_text_append(t->text, "remove more than 2:4 does, with --prune 0.75 --structure weight");
     else if (settings->prune < enough_pruned && advise(t))
         cnn_text_append(t->text, "prune more, with --prune %.2g", settings->prune + (1 - settings->prune) / 2);
 }
@@ -350,7 +355,7 @@ static void tell_next(teller *t)
         repair(t);
     else if (t->facts->images > 0)
         go_on(t);
-    if (t->share > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && advise(t))
+    if (t->share > 0 && settings->structure >= OPT_STRUCTURE_WEIGHT && advise(t))
         cnn_text_append(t->text,
                         "for speed take --structure block or channel: single zeros are computed like other numbers");
     if (t->share > 0 && settings->structure > OPT_STRUCTURE_CHANNEL && settings->pack != CNN_PACK_SMALLEST && advise(t))

@@ -7,10 +7,10 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *const amp_types[] = {"fp16", "bf16", NULL};                   /* in the order of opt_amp */
-static const char *const packs[] = {"auto", "raw", "smallest", NULL};            /* in the order of cnn_pack */
-static const char *const structures[] = {"channel", "block", "weight", NULL};    /* in the order of opt_structure */
-static const char *const schedules[] = {"one-shot", "iterative", "cubic", NULL}; /* in the order of opt_schedule */
+static const char *const amp_types[] = {"fp16", "bf16", NULL};                       /* in the order of opt_amp */
+static const char *const packs[] = {"auto", "raw", "smallest", NULL};                /* in the order of cnn_pack */
+static const char *const structures[] = {"channel", "block", "weight", "2:4", NULL}; /* in the order of opt_structure */
+static const char *const schedules[] = {"one-shot", "iterative", "cubic", NULL};     /* in the order of opt_schedule */
 static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", "lamp", NULL};   /* as cnn_criterion */
 static const char *const observers[] = {"max", "percentile", "entropy", "mse", "auto", NULL}; /* as cnn_observer */
 static const char *const switches[] = {"off", "on", NULL};
@@ -36,7 +36,8 @@ static const cnn_option options[] = {
      .help =
          "what to remove: channel, whole output channels, which makes the model smaller and faster everywhere; "
          "block, blocks of 16 outputs x 4 inputs, which the CPU skips in INT8 (layers with fewer stay whole); weight, "
-         "single weights of every layer, which makes the smallest file and no speed",
+         "single weights of every layer, which makes the smallest file and no speed; 2:4, 2 of every 4 inputs of each "
+         "output, half of the weights without --prune, from which only sparse tensor cores gain speed",
      .standard = "channel"},
     {.name = "global",
      .kind = CNN_OPTION_FLAG,
@@ -243,6 +244,7 @@ static const cnn_example examples[] = {
     {"cnn-opt --max-drop 0.3 --int8", "as small as it gets without losing more than 0.3 points of accuracy"},
     {"cnn-opt --target-size 2100 --structure weight --int8 --pack smallest", "a network of hundreds of kB in 2.1 kB"},
     {"cnn-opt --prune 0.75 --structure block --int8", "keep all channels, and a quarter of the weights in blocks"},
+    {"cnn-opt --structure 2:4 --int8", "zero 2 of every 4 weights, the pattern of sparse tensor cores"},
     {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
     {NULL, NULL}};
 
@@ -258,6 +260,27 @@ static const cnn_tool tool = {
     .max_operands = 1,
     .complete = CNN_COMPLETE_MODEL,
     .operand = "one model"};
+
+/* 2:4 knows one share and one step. Sets that share. */
+static cnn_status check_two_of_four(opt_settings *settings)
+{
+    cnn_status status = CNN_OK;
+    if (settings->structure != OPT_STRUCTURE_TWO_OF_FOUR)
+        return CNN_OK;
+    if (opt_has_goal(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "a search removes more and more, and 2:4 is always half of the weights: take "
+                                "--structure channel, block or weight");
+    if (settings->prune > 0 && settings->prune != OPT_TWO_OF_FOUR_SHARE)
+        CNN_FAIL(CNN_ERR_USAGE, "--structure 2:4 always takes half of the weights: leave out --prune %g",
+                 settings->prune);
+    if (settings->global || settings->schedule > OPT_SCHEDULE_ONE_SHOT)
+        CNN_FAIL(CNN_ERR_USAGE, "--structure 2:4 takes 2 of every 4 weights at once: leave out %s%s",
+                 settings->global ? "--global" : "--prune-schedule ",
+                 settings->global ? "" : schedules[settings->schedule]);
+    settings->prune = OPT_TWO_OF_FOUR_SHARE;
+out:
+    return status;
+}
 
 /* Whether there is any. */
 static bool fine_tunes(const opt_settings *settings)
@@ -316,8 +339,9 @@ static cnn_status check(const opt_settings *settings)
         CNN_FAIL(CNN_ERR_USAGE, "--criterion bn scores whole channels; with --structure %s take l1, taylor or random",
                  structures[settings->structure]);
     if (settings->structure <= OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_LAMP)
-        CNN_FAIL(CNN_ERR_USAGE, "--criterion lamp scores weights: give --structure weight or block with it, or take "
-                                "another criterion for channels");
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--criterion lamp scores weights: give --structure weight, block or 2:4 with it, or take "
+                 "another criterion for channels");
     if ((settings->observer >= 0 || settings->percentile > 0 || settings->bias_correction >= 0) && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE,
                  "--observer, --percentile and --bias-correction say how to quantize: give --int8 with them");
@@ -335,6 +359,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     opt_account account = {0};
     if (cli->operands.count > 0)
         settings->input = cli->operands.list[0];
+    CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
     CNN_TRY(opt_run(cli, settings, &account));
     CNN_TRY(opt_report(cli, settings, &account));

@@ -255,6 +255,18 @@ static void compete(layer_list *list, double ratio)
 
 /* ---- Masks ---- */
 
+cnn_status cnn_prune_add_mask(cnn_param *weight)
+{
+    const size_t count = (size_t)cnn_desc_elements(&weight->desc);
+    if (weight->mask)
+        return CNN_OK;
+    weight->mask = cnn_aligned_alloc(count);
+    if (!weight->mask)
+        return CNN_ERR_MEMORY;
+    memset(weight->mask, 1, count);
+    return CNN_OK;
+}
+
 static void clear_block(cnn_param *weight, const cnn_weight_block *block)
 {
     float *w = weight->data;
@@ -269,6 +281,7 @@ static void clear_block(cnn_param *weight, const cnn_weight_block *block)
 /* Prunes l->remove weights in all and sets it to what came of it; of blocks with equal scores the last go first. */
 static cnn_status mask_layer(layer *l, double *score, uint8_t *size)
 {
+    cnn_status status = CNN_OK;
     int64_t pooled = 0, need = l->remove - l->gone;
     l->remove = l->gone;
     if (need <= 0)
@@ -279,12 +292,7 @@ static cnn_status mask_layer(layer *l, double *score, uint8_t *size)
             size[pooled++] = l->size[i];
         }
     score_cut cut = make_cut(score, size, pooled, need);
-    if (!l->weight->mask) {
-        l->weight->mask = cnn_aligned_alloc((size_t)l->count);
-        if (!l->weight->mask)
-            return CNN_ERR_MEMORY;
-        memset(l->weight->mask, 1, (size_t)l->count);
-    }
+    CNN_TRY(cnn_prune_add_mask(l->weight));
     for (int64_t i = l->blocks - 1; i >= 0; i--) {
         if (!is_cut(&cut, l->score[i], l->size[i]))
             continue;
@@ -293,7 +301,8 @@ static cnn_status mask_layer(layer *l, double *score, uint8_t *size)
         l->remove += l->size[i];
         l->zeros++;
     }
-    return CNN_OK;
+out:
+    return status;
 }
 
 /* More zeros break no promise that was given before; block structure asks for enough zero blocks. */

@@ -31,6 +31,9 @@ void cnn_scores_free(cnn_scores *scores);
 /* What all pruning refuses: shares outside of (0,1), quantized models. what: "channels". */
 cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *options, const char *what);
 
+/* Gives weights without a mask one that calls all of them live. */
+cnn_status cnn_prune_add_mask(cnn_param *weight);
+
 /* The batch norm that reads nothing but what node `node` makes, or -1. */
 int cnn_batchnorm_behind(const cnn_model *model, int node);
 

@@ -30,13 +30,21 @@ typedef struct shrinker {
 /* In the order of opt_structure. */
 static const struct {
     cnn_status (*prune)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
-    const char *of;   /* "prune 50 %" of what */
-    const char *unit; /* a share of its ... */
-    bool masks;       /* the model keeps its shapes and gets masks */
+    const char *of;    /* "prune 50 %" of what */
+    const char *unit;  /* a share of its ... */
+    bool masks;        /* the model keeps its shapes and gets masks, */
+    const char *use;   /* this is what its zeros are good for, */
+    const char *least; /* and this is what keeps a layer whole */
 } structures[] = {
-    {cnn_prune_channels, "", "channels", false},
-    {cnn_prune_blocks, " in blocks", "weights in blocks", true},
-    {cnn_prune_weights, " of weights", "weights", true},
+    {cnn_prune_channels, "", "channels", false, NULL, NULL},
+    {cnn_prune_blocks, " in blocks", "weights in blocks", true, ", in whole blocks: the CPU skips those in INT8",
+     "a block has 16 outputs and 4 inputs"},
+    {cnn_prune_weights, " of weights", "weights", true,
+     ": that gives the smallest file and no speed, for zeros are computed like other numbers", NULL},
+    {cnn_prune_two_of_four, " as 2:4", "weights as 2:4", true,
+     ", 2 of every 4: the file gets smaller, but only sparse tensor cores gain speed from that, and no kernel here "
+     "uses them",
+     "a group has 4 inputs"},
 };
 
 static int structure_in(const opt_settings *settings)
@@ -84,16 +92,13 @@ static void explain(const shrinker *s)
                            result->fallback, result->fallbacks == 1 ? " has" : " and other layers have",
                            result->fallbacks == 1 ? "it" : "them");
     if (result->narrow > 0)
-        cnn_message_notice(s->job->cli, "%s%s whole: a block has %d outputs and %d inputs, and %s narrower",
-                           result->narrow_name, result->narrow == 1 ? " stays" : " and other layers stay",
-                           CNN_BLOCK_OUTPUTS, CNN_BLOCK_INPUTS, result->narrow == 1 ? "it is" : "they are");
+        cnn_message_notice(s->job->cli, "%s%s whole: %s, and %s narrower", result->narrow_name,
+                           result->narrow == 1 ? " stays" : " and other layers stay",
+                           structures[structure_of(s->job)].least, result->narrow == 1 ? "it is" : "they are");
     if (!structures[structure_of(s->job)].masks)
         return;
     cnn_message_notice(s->job->cli, "%s of %s weights are 0 now%s", cnn_format_count(removed, result->removed),
-                       cnn_format_count(candidates, result->candidates),
-                       structure_of(s->job) == OPT_STRUCTURE_BLOCK
-                           ? ", in whole blocks: the CPU skips those in INT8"
-                           : ": that gives the smallest file and no speed, for zeros are computed like other numbers");
+                       cnn_format_count(candidates, result->candidates), structures[structure_of(s->job)].use);
 }
 
 /* ---- Schedules ---- */

@@ -9,7 +9,15 @@
 typedef enum opt_amp { OPT_AMP_OFF = -1, OPT_AMP_FP16, OPT_AMP_BF16 } opt_amp;
 
 typedef enum opt_schedule { OPT_SCHEDULE_ONE_SHOT, OPT_SCHEDULE_ITERATIVE, OPT_SCHEDULE_CUBIC } opt_schedule;
-typedef enum opt_structure { OPT_STRUCTURE_CHANNEL, OPT_STRUCTURE_BLOCK, OPT_STRUCTURE_WEIGHT } opt_structure;
+typedef enum opt_structure {
+    OPT_STRUCTURE_CHANNEL,
+    OPT_STRUCTURE_BLOCK,
+    OPT_STRUCTURE_WEIGHT,
+    OPT_STRUCTURE_TWO_OF_FOUR
+} opt_structure;
+
+/* The share of weights that 2:4 takes. */
+#define OPT_TWO_OF_FOUR_SHARE 0.5
 
 typedef struct opt_settings {
     double prune; /* 0: not given */

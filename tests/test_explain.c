@@ -259,6 +259,21 @@ START_TEST(single_weights)
 }
 END_TEST
 
+START_TEST(two_of_four)
+{
+    settings.structure = OPT_STRUCTURE_TWO_OF_FOUR;
+    for (int i = 0; i < LAYERS; i++)
+        layers[i].nonzeros = layers[i].elements / 2;
+    explain();
+    says("Of the weights 50 % are 0 now; what is left became 8-bit integers.");
+    says("remove more than 2:4 does, with --prune 0.75 --structure weight");
+    lose(1, 0.95, 160, 10);
+    explain();
+    says("take --prune 0.5 --structure weight --global, which chooses freely");
+    says_not("lower --prune");
+}
+END_TEST
+
 START_TEST(dead_and_exact_layers)
 {
     layers[1].int8 = (cnn_quantize_row){.layer = "fc1", .dead = true, .sqnr_db = (double)NAN};
@@ -343,6 +358,7 @@ int main(void)
     tcase_add_test(tests, int8_breaks_a_layer);
     tcase_add_test(tests, int8_alone_costs);
     tcase_add_test(tests, single_weights);
+    tcase_add_test(tests, two_of_four);
     tcase_add_test(tests, dead_and_exact_layers);
     tcase_add_test(tests, a_search);
     tcase_add_test(tests, no_images_held_out);

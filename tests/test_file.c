@@ -514,9 +514,10 @@ START_TEST(test_more_values)
     CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
     cnn_file_image_free(&image);
     cnn_param *linear = &model->nodes[4].param[CNN_PARAM_WEIGHT]; /* [3,2,2,2] */
-    linear->desc.structure = CNN_SPARSE_2_4;
-    CHECK_OK(cnn_file_encode(model, &(cnn_file_options){0}, &image));
-    cnn_file_image_free(&image);
+    linear->desc.structure = CNN_SPARSE_2_4;                      /* groups go on over positions */
+    CHECK_FAILS(cnn_file_encode(model, &(cnn_file_options){0}, &image), CNN_ERR_NUMERIC, "fc1.weight is marked 2:4",
+                "4 nonzeros in 4 inputs at element 0");
+    linear->desc.structure = CNN_DENSE;
     linear->mask = cnn_aligned_alloc(24);
     memset(linear->mask, 1, 24);
     linear->mask[23] = 0;

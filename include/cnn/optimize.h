@@ -42,7 +42,7 @@ typedef struct cnn_prune_result {
     int64_t removed;      /* of them; weights that were pruned before included */
     int fallbacks;        /* layers that criterion bn scored by l2 ... */
     char fallback[64];    /* ... and the first of them */
-    int narrow;           /* layers that blocks left whole, being narrower than one ... */
+    int narrow;           /* layers that blocks and 2:4 left whole, being narrower than a block or group ... */
     char narrow_name[64]; /* ... and the first of them */
 } cnn_prune_result;
 
@@ -66,6 +66,11 @@ CNN_API cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *
  * to the nearest block. Layers with fewer than 16 outputs or fewer than 4 inputs (channels; of a linear layer all
  * values) keep their weights. A layer in which a quarter of the blocks or more is zero gets that structure. */
 CNN_API cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
+
+/* The same with all but the best 2 of every 4 consecutive inputs (CNN_SPARSE_2_4, cnn/tensor.h): zeros in this pattern
+ * are those that sparse tensor cores skip. Half of the weights go whatever `ratio` says; what was pruned before stays
+ * pruned. `global` is refused. Layers with fewer than 4 inputs keep their weights; the others get the structure. */
+CNN_API cnn_status cnn_prune_two_of_four(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
 /* Units, which are channels of convolutions and outputs of linear layers, that no weight other than 0 makes or reads
  * carry nothing. The first prunes, in weights that have masks, all that makes or reads such units, and what falls with

@@ -85,6 +85,22 @@ succeeds "$infer" -m block.cnn --compare ref
 succeeds "$opt" --prune 0.5 --structure block --global --criterion taylor --finetune 0 --verbose -o block.cnn
 says "structure"
 says "block, 5"
+# 2:4: half of the weights without being asked, in groups; the same file whatever the thread count.
+for threads in 1 2; do
+    succeeds "$opt" --structure 2:4 --criterion l2 --finetune 0.2 --int8 --pack auto --threads $threads --json -o 2of4-$threads.cnn
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+layers = {l["name"]: l for l in json.load(sys.stdin)["layers"]}
+sys.exit(not (layers["fc1"]["structure"] == layers["fc2"]["structure"] == "2:4" and layers["conv1"]["structure"] == "dense"
+              and layers["fc1"]["nonzeros"] <= 32 * 16 * 36 / 2 and layers["fc2"]["nonzeros"] <= 160))' <"$logs/out" ||
+        fail "not 2:4"
+    says "9,376 of 18,752 weights are 0 now, 2 of every 4: the file gets smaller, but only sparse tensor cores gain speed"
+    says "conv1 stays whole: a group has 4 inputs, and it is narrower"
+done
+same 2of4-1.cnn 2of4-2.cnn
+checks=$((checks + 1))
+[ "$(wc -c <2of4-1.cnn)" -lt "$(wc -c <int8.cnn)" ] || fail "2:4 makes no smaller file"
+succeeds "$infer" -m 2of4-1.cnn --compare ref
 # In steps, with training between them or while it goes on: the share at the end is the one that was asked for.
 succeeds "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 2 --finetune 0.4 --augment 0.5 --json --quiet
 checks=$((checks + 1))
@@ -129,6 +145,11 @@ refuses 2 "--structure|'filter'|channel|block" "$opt" --prune 0.5 --structure fi
 refuses 2 "--structure|--prune" "$opt" --int8 --structure weight
 refuses 2 "bn|weight" "$opt" --prune 0.5 --structure weight --criterion bn
 refuses 2 "bn|block" "$opt" --prune 0.5 --structure block --criterion bn
+refuses 2 "2:4|--prune 0.7" "$opt" --prune 0.7 --structure 2:4
+refuses 2 "2:4|--global" "$opt" --structure 2:4 --global
+refuses 2 "2:4|--prune-schedule cubic" "$opt" --structure 2:4 --prune-schedule cubic
+refuses 2 "2:4|search" "$opt" --structure 2:4 --max-drop 1
+refuses 2 "bn|2:4" "$opt" --structure 2:4 --criterion bn
 refuses 2 "--pack|'zip'|smallest" "$opt" --int8 --pack zip
 refuses 2 "--criterion|'l3'|taylor" "$opt" --prune 0.5 --criterion l3
 refuses 2 "--criterion|--prune" "$opt" --int8 --criterion l1
