@@ -252,7 +252,7 @@ static bool advise(teller *t)
 
 static double epochs_of(const opt_settings *settings)
 {
-    return settings->finetune >= 0 ? settings->finetune : settings->prune > 0 ? 1 : 0;
+    return settings->finetune >= 0 ? settings->finetune : opt_prunes(settings) ? 1 : 0;
 }
 
 /* Points that the last pass cost, when that was INT8. */
@@ -294,7 +294,10 @@ static void repair_pruning(teller *t)
     } else if (advise(t)) {
         cnn_text_append(t->text, "raise --finetune to %g", ceil(3 * epochs));
     }
-    if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR) {
+    if (settings->keep) {
+        if (advise(t))
+            cnn_text_append(t->text, "keep more channels");
+    } else if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR) {
         if (advise(t))
             cnn_text_append(t->text, "take --prune 0.5 --structure weight --global, which chooses freely");
     } else if (!settings->global && sensitive >= 0 && over > much_more) {
@@ -313,7 +316,7 @@ static void repair(teller *t)
 {
     if (t->settings->int8 && int8_cost(t) > -points(t) / 2)
         repair_int8(t);
-    if (t->settings->prune > 0)
+    if (opt_prunes(t->settings))
         repair_pruning(t);
     else if (epochs_of(t->settings) == 0 && advise(t))
         cnn_text_append(t->text, "train a little before quantizing, with --finetune 1");
@@ -325,11 +328,13 @@ static void go_on(teller *t)
     const opt_settings *settings = t->settings;
     if (!settings->int8 && advise(t))
         cnn_text_append(t->text, "add --int8, which makes a byte of each weight and the CPU faster");
-    if (settings->prune <= 0 && advise(t))
+    if (settings->keep && advise(t))
+        cnn_text_append(t->text, "keep fewer channels");
+    else if (!opt_prunes(settings) && advise(t))
         cnn_text_append(t->text, "add --prune 0.5, which takes half of the channels");
     else if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR && advise(t))
         cnn_text_append(t->text, "remove more than 2:4 does, with --prune 0.75 --structure weight");
-    else if (settings->prune < enough_pruned && advise(t))
+    else if (settings->prune > 0 && settings->prune < enough_pruned && advise(t))
         cnn_text_append(t->text, "prune more, with --prune %.2g", settings->prune + (1 - settings->prune) / 2);
 }
 

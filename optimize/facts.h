@@ -82,9 +82,19 @@ typedef struct opt_facts {
     cnn_text explanation;
 } opt_facts;
 
-/* The share that the model was pruned by, by --prune or by the search that chose it; 0: not at all. */
+/* The share that the model was pruned by, by --prune, by the search that chose it, or as --keep came out; 0: not at
+ * all.
+ */
 static inline double opt_pruned_share(const opt_settings *settings, const opt_account *account)
 {
+    if (settings->keep) {
+        double before = 0, after = 0;
+        for (int i = 0; i + 1 < account->layer_count; i++) {
+            before += account->layers[i].channels_before;
+            after += account->layers[i].channels;
+        }
+        return before > 0 ? 1 - after / before : 0;
+    }
     return account->front ? account->front->visits[account->chosen].share : settings->prune;
 }
 

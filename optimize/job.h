@@ -46,6 +46,9 @@ cnn_status opt_explore(opt_job *job);
 bool opt_squeezes(const opt_settings *settings);
 cnn_status opt_squeeze(opt_job *job);
 
+/* Refuses exact widths that cannot be, before anything takes time. */
+cnn_status opt_check_keep(const opt_job *job);
+
 /* Prunes and fine-tunes for some epochs as the settings say, and measures. */
 cnn_status opt_shrink(opt_job *job, double epochs);
 

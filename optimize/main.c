@@ -28,6 +28,12 @@ static const cnn_option options[] = {
      .basic = true,
      .help = "remove this share of the output channels of every layer but the last, or with --structure block or "
              "weight of the weights of every layer, those that matter least"},
+    {.name = "keep",
+     .argument = "LIST",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, keep),
+     .help = "instead of --prune: exact numbers of output channels, as in conv1=7,conv2=14,fc1=30; other layers stay "
+             "whole. The criterion is taylor unless it is given"},
     {.name = "structure",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -78,7 +84,7 @@ static const cnn_option options[] = {
      .max = 1e6,
      .basic = true,
      .help = "train the model for N epochs after pruning; fractions are allowed, 0 is none",
-     .standard = "1 with --prune, else 0"},
+     .standard = "1 with --prune or --keep, else 0"},
     {.name = "optimizer",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -244,6 +250,7 @@ static const cnn_example examples[] = {
     {"cnn-opt --max-drop 0.3 --int8", "as small as it gets without losing more than 0.3 points of accuracy"},
     {"cnn-opt --target-size 2100 --structure weight --int8 --pack smallest", "a network of hundreds of kB in 2.1 kB"},
     {"cnn-opt --prune 0.75 --structure block --int8", "keep all channels, and a quarter of the weights in blocks"},
+    {"cnn-opt --keep conv1=24,fc1=100 --int8", "as narrow as you say, the channels that matter least gone"},
     {"cnn-opt --structure 2:4 --int8", "zero 2 of every 4 weights, the pattern of sparse tensor cores"},
     {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
     {NULL, NULL}};
@@ -282,10 +289,34 @@ out:
     return status;
 }
 
+/* Exact widths are of channels, in one step. Sets the criterion. */
+static cnn_status check_keep(opt_settings *settings)
+{
+    cnn_status status = CNN_OK;
+    if (!settings->keep)
+        return CNN_OK;
+    const char *other = settings->prune > 0                           ? "--prune"
+                        : settings->global                            ? "--global"
+                        : settings->structure > OPT_STRUCTURE_CHANNEL ? "--structure"
+                        : settings->schedule > OPT_SCHEDULE_ONE_SHOT  ? "--prune-schedule"
+                        : settings->prune_steps > 0                   ? "--prune-steps"
+                        : settings->max_drop >= 0                     ? "--max-drop"
+                        : settings->target_size > 0                   ? "--target-size"
+                        : settings->target_ms > 0                     ? "--target-ms"
+                        : settings->pick >= 0                         ? "--pick"
+                                                                      : NULL;
+    if (other)
+        CNN_FAIL(CNN_ERR_USAGE, "--keep says which layers keep how many channels: leave out %s", other);
+    if (settings->criterion < 0)
+        settings->criterion = CNN_CRITERION_TAYLOR;
+out:
+    return status;
+}
+
 /* Whether there is any. */
 static bool fine_tunes(const opt_settings *settings)
 {
-    return settings->finetune > 0 || (settings->finetune < 0 && (settings->prune > 0 || opt_has_goal(settings)));
+    return settings->finetune > 0 || (settings->finetune < 0 && (opt_prunes(settings) || opt_has_goal(settings)));
 }
 
 /* What single options cannot tell. */
@@ -293,7 +324,7 @@ static cnn_status check(const opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     const bool goal = opt_has_goal(settings);
-    if (settings->prune <= 0 && !settings->int8 && !goal)
+    if (!opt_prunes(settings) && !settings->int8 && !goal)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
     if (settings->prune > 0 && goal)
         CNN_FAIL(CNN_ERR_USAGE, "--prune says how much to remove, and a search finds that out: leave one of them out");
@@ -315,7 +346,7 @@ static cnn_status check(const opt_settings *settings)
                       : settings->structure >= 0  ? "--structure"
                       : settings->criterion >= 0  ? "--criterion"
                                                   : NULL;
-    if (how && settings->prune <= 0 && !goal)
+    if (how && !opt_prunes(settings) && !goal)
         CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it", how);
     if (settings->prune_steps > 0 && settings->schedule <= OPT_SCHEDULE_ONE_SHOT)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-steps needs --prune-schedule iterative or cubic: one-shot has one step");
@@ -359,6 +390,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     opt_account account = {0};
     if (cli->operands.count > 0)
         settings->input = cli->operands.list[0];
+    CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
     CNN_TRY(opt_run(cli, settings, &account));

@@ -124,12 +124,12 @@ static cnn_status run_passes(opt_job *job)
     const opt_settings *settings = job->settings;
     cnn_quantize_row *rows = NULL;
     int row_count = 0;
-    double epochs = settings->finetune >= 0 ? settings->finetune : settings->prune > 0 ? 1 : 0;
+    double epochs = settings->finetune >= 0 ? settings->finetune : opt_prunes(settings) ? 1 : 0;
     bool folded;
     CNN_TRY(opt_facts_begin(job));
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
-    if (settings->prune > 0)
+    if (opt_prunes(settings))
         CNN_TRY(opt_shrink(job, epochs));
     else if (epochs > 0)
         CNN_TRY(opt_finetune(job, epochs));
@@ -162,6 +162,8 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
         CNN_TRY(cnn_cli_check_output(settings->report));
     if (cnn_model_is_quantized(job.model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "%s is already INT8; give the model that cnn-train wrote", settings->input);
+    if (settings->keep)
+        CNN_TRY(opt_check_keep(&job));
     CNN_TRY(load_data(&job));
     CNN_TRY(opt_squeezes(settings) ? opt_squeeze(&job) : opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));
     account->seconds = cnn_clock() - start;

@@ -5,6 +5,8 @@
  * for 6 channels, 2 for 16, 4 for 50): whole vectors and INT8 tiles where it matters, R where the layer is small.
  * The floor is 1/8 of the channels and 4 of them, all where there are fewer.
  *
+ * Exact widths are not rounded and know no floor.
+ *
  * With `global`, channels of all layers compete by score / mean score of their layer until the share R of all is
  * gone; then each layer is rounded by the same rule. */
 #include "cnn/optimize.h"
@@ -18,6 +20,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { LARGEST_STEP = 8, PARTS_OF_A_LAYER = 8, LEAST_CHANNELS = 4 };
 
@@ -184,6 +187,14 @@ cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *opti
     if (!(options->ratio > 0 && options->ratio < 1))
         CNN_FAIL(CNN_ERR_USAGE, "the share of %s to remove is %g; it must lie between 0 and 1, both excluded", what,
                  options->ratio);
+    CNN_TRY(cnn_prune_check_float(model));
+out:
+    return status;
+}
+
+cnn_status cnn_prune_check_float(const cnn_model *model)
+{
+    cnn_status status = CNN_OK;
     if (cnn_model_is_quantized(model))
         CNN_FAIL(CNN_ERR_UNSUPPORTED,
                  "the model is already INT8, and only float models can be pruned; start from the model that cnn-train "
@@ -245,5 +256,137 @@ cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options
 out:
     cnn_model_free(copy);
     cnn_channel_map_free(&map);
+    return status;
+}
+
+/* ---- Exact widths ---- */
+
+/* What a list of widths asks for. */
+typedef struct width_list {
+    const cnn_model *model;
+    cnn_channel_map map;
+    int32_t *kept;   /* [group]; 0: it stays whole */
+    const char **by; /* [group] the layer that was named for it */
+} width_list;
+
+/* The layer of this name; NULL unless it can lose channels. */
+static const cnn_node *find_width_layer(const width_list *list, const char *name, int *group)
+{
+    const int node = cnn_model_find(list->model, name);
+    if (node < 0 || !(list->model->nodes[node].type->flags & CNN_LAYER_PRUNABLE))
+        return NULL;
+    *group = list->map.group[node];
+    return prunable(&list->map.groups[*group]) ? &list->model->nodes[node] : NULL;
+}
+
+/* The refusal of a name, with those that there are. */
+static cnn_status refuse_width_name(const width_list *list, const char *name)
+{
+    cnn_status status = CNN_OK;
+    cnn_text names = {0};
+    int group;
+    for (int i = 0; i < list->model->node_count; i++)
+        if (find_width_layer(list, list->model->nodes[i].name, &group))
+            cnn_text_append(&names, "%s%s", names.length > 0 ? ", " : "", list->model->nodes[i].name);
+    if (names.failed)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_FAIL(CNN_ERR_USAGE, "%s has no layer '%s' that can lose channels; those that can are %s", list->model->name,
+             name, names.length > 0 ? names.data : "none: only its last layer has weights");
+out:
+    cnn_text_free(&names);
+    return status;
+}
+
+static cnn_status set_width(width_list *list, const char *name, long width)
+{
+    cnn_status status = CNN_OK;
+    int g = 0;
+    const cnn_node *node = find_width_layer(list, name, &g);
+    if (!node)
+        return refuse_width_name(list, name);
+    if (width < 1 || width > list->map.groups[g].channels)
+        CNN_FAIL(CNN_ERR_USAGE, "%s is to keep %ld channels, and has %d: it can keep 1 to %d", name, width,
+                 (int)list->map.groups[g].channels, (int)list->map.groups[g].channels);
+    if (list->kept[g] > 0 && list->kept[g] != width)
+        CNN_FAIL(CNN_ERR_USAGE, "%s is to keep %ld channels and %s %d, but %s", name, width, list->by[g],
+                 (int)list->kept[g],
+                 strcmp(list->by[g], node->name) == 0 ? "it is one layer" : "they can only lose channels together");
+    list->kept[g] = (int32_t)width;
+    list->by[g] = node->name;
+out:
+    return status;
+}
+
+/* Reads "LAYER=N,LAYER=N". */
+static cnn_status read_widths(width_list *list, const char *text)
+{
+    cnn_status status = CNN_OK;
+    for (const char *at = text; at;) {
+        char name[CNN_NAME_BYTES], *end = NULL;
+        const size_t length = strcspn(at, ","), before = strcspn(at, ",=");
+        const bool digits = before + 1 < length && strspn(at + before + 1, "0123456789") == length - before - 1;
+        if (before == 0 || before >= sizeof name || !digits || length - before > 9)
+            CNN_FAIL(CNN_ERR_USAGE, "'%.*s' is no width: write LAYER=N, as in conv1=7,conv2=14",
+                     (int)(length < CNN_NAME_BYTES ? length : CNN_NAME_BYTES), at);
+        memcpy(name, at, before);
+        name[before] = '\0';
+        CNN_TRY(set_width(list, name, strtol(at + before + 1, &end, 10)));
+        at = at[length] ? at + length + 1 : NULL;
+    }
+out:
+    return status;
+}
+
+/* Clears `keep` of what goes, and counts it. */
+static cnn_status keep_widths(width_list *list, cnn_prune_result *result)
+{
+    cnn_status status = CNN_OK;
+    size_t total = 0;
+    for (int g = 0; g < list->map.group_count; g++)
+        total += (size_t)list->map.groups[g].channels;
+    candidate *scratch = cnn_calloc(total, sizeof *scratch);
+    if (!scratch)
+        return CNN_ERR_MEMORY;
+    for (int g = 0; g < list->map.group_count; g++) {
+        cnn_channel_group *group = &list->map.groups[g];
+        result->candidates += prunable(group) ? group->channels : 0;
+        if (list->kept[g] == 0)
+            continue;
+        keep_best(group, list->kept[g], scratch);
+        result->removed += group->channels - list->kept[g];
+    }
+    if (result->removed == 0)
+        CNN_FAIL(CNN_ERR_USAGE, "%s has these numbers of channels already; keep fewer", list->model->name);
+out:
+    free(scratch);
+    return status;
+}
+
+cnn_status cnn_prune_to_widths(cnn_model *model, const char *widths, const cnn_prune_options *options,
+                               cnn_prune_result *result)
+{
+    cnn_status status = CNN_OK;
+    width_list list = {.model = model};
+    cnn_prune_result made = {0};
+    cnn_model *copy = NULL;
+    CNN_TRY(cnn_prune_check_float(model));
+    CNN_TRY(cnn_channel_map_make(model, &list.map));
+    list.kept = cnn_calloc((size_t)list.map.group_count, sizeof *list.kept);
+    list.by = cnn_calloc((size_t)list.map.group_count, sizeof *list.by);
+    if (!list.kept || !list.by)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(read_widths(&list, widths));
+    CNN_TRY(score_groups(model, options, &list.map, &made));
+    CNN_TRY(keep_widths(&list, &made));
+    CNN_TRY(cnn_model_clone(model, &copy));
+    CNN_TRY(cnn_channels_remove(copy, &list.map));
+    cnn_model_swap(model, copy);
+    if (result)
+        *result = made;
+out:
+    cnn_model_free(copy);
+    cnn_channel_map_free(&list.map);
+    free(list.kept);
+    free(list.by);
     return status;
 }

@@ -113,8 +113,8 @@ static const char *advice(const opt_settings *settings, const cnn_quantize_row *
         return "try --bias-correction on";
     if (row->clipped > 0.01)
         return "try --observer max, which clips nothing";
-    return settings->prune > 0 ? "prune less, or fine-tune longer with --finetune"
-                               : "its channels may differ too much in range: train it again, with weight decay";
+    return opt_prunes(settings) ? "prune less, or fine-tune longer with --finetune"
+                                : "its channels may differ too much in range: train it again, with weight decay";
 }
 
 /* Which layers INT8 changes most, in plain words. */
@@ -158,6 +158,8 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
         return; /* the explanation has better advice */
     if (points < -1 && settings->prune > 0)
         printf("That is a lot to lose: train longer with --finetune, or remove less with --prune.\n");
+    else if (points < -1 && settings->keep)
+        printf("That is a lot to lose: train longer with --finetune, or keep more channels.\n");
     else if (points < -1)
         printf("That is a lot to lose: try %s.\n",
                settings->observer < 0 || settings->observer == CNN_OBSERVER_AUTO ? "--finetune 1" : "--observer auto");

@@ -28,8 +28,9 @@ typedef struct cnn_scores {
 cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, cnn_scores *scores);
 void cnn_scores_free(cnn_scores *scores);
 
-/* What all pruning refuses: shares outside of (0,1), quantized models. what: "channels". */
+/* What all pruning refuses: shares outside of (0,1), quantized models. what: "channels". The second only the latter. */
 cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *options, const char *what);
+cnn_status cnn_prune_check_float(const cnn_model *model);
 
 /* Gives weights without a mask one that calls all of them live. */
 cnn_status cnn_prune_add_mask(cnn_param *weight);

@@ -67,18 +67,25 @@ const char *opt_prune_unit(const opt_settings *settings)
     return structures[structure_in(settings)].unit;
 }
 
+static cnn_prune_options options_of(const opt_job *job)
+{
+    const opt_settings *settings = job->settings;
+    cnn_prune_options options = {.global = settings->global,
+                                 .seed = (uint64_t)job->cli->common.seed,
+                                 .data = job->data,
+                                 .device = job->cli->common.device};
+    if (settings->criterion >= 0)
+        options.criterion = (cnn_criterion)settings->criterion;
+    return options;
+}
+
 /* Prunes to this share of what the model was before the first step. */
 static cnn_status prune_to(shrinker *s, double share, bool last)
 {
-    const opt_settings *settings = s->job->settings;
-    cnn_prune_options options = {.ratio = share, .global = settings->global};
-    if (settings->criterion >= 0)
-        options.criterion = (cnn_criterion)settings->criterion;
+    cnn_prune_options options = options_of(s->job);
+    options.ratio = share;
     options.original = s->original;
     options.on_the_way = !last;
-    options.seed = (uint64_t)s->job->cli->common.seed;
-    options.data = s->job->data;
-    options.device = s->job->cli->common.device;
     return structures[structure_of(s->job)].prune(s->job->model, &options, &s->result);
 }
 
@@ -109,6 +116,31 @@ static cnn_status one_shot(shrinker *s, double epochs)
     CNN_TRY(prune_to(s, s->job->settings->prune, true));
     explain(s);
     CNN_TRY(opt_measure(s->job, "prune %g %%%s", 100 * s->job->settings->prune, structures[structure_of(s->job)].of));
+    if (epochs > 0)
+        CNN_TRY(opt_finetune(s->job, epochs));
+out:
+    return status;
+}
+
+cnn_status opt_check_keep(const opt_job *job)
+{
+    cnn_status status = CNN_OK;
+    cnn_model *copy = NULL;
+    CNN_TRY(cnn_model_clone(job->model, &copy));
+    CNN_TRY(cnn_prune_to_widths(copy, job->settings->keep, &(cnn_prune_options){.criterion = CNN_CRITERION_L1}, NULL));
+out:
+    cnn_model_free(copy);
+    return status;
+}
+
+/* Exact widths. */
+static cnn_status keep(shrinker *s, double epochs)
+{
+    cnn_status status = CNN_OK;
+    const cnn_prune_options options = options_of(s->job);
+    CNN_TRY(cnn_prune_to_widths(s->job->model, s->job->settings->keep, &options, &s->result));
+    explain(s);
+    CNN_TRY(opt_measure(s->job, "keep %.50s", s->job->settings->keep));
     if (epochs > 0)
         CNN_TRY(opt_finetune(s->job, epochs));
 out:
@@ -178,7 +210,7 @@ cnn_status opt_shrink(opt_job *job, double epochs)
         s.steps = job->settings->prune_steps;
     if (schedule == OPT_SCHEDULE_ITERATIVE && !structures[structure_of(job)].masks)
         CNN_TRY(cnn_model_clone(job->model, &s.original));
-    CNN_TRY(schedules[schedule].run(&s, epochs));
+    CNN_TRY(job->settings->keep ? keep(&s, epochs) : schedules[schedule].run(&s, epochs));
 out:
     cnn_model_free(s.original);
     return status;

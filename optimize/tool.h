@@ -20,7 +20,8 @@ typedef enum opt_structure {
 #define OPT_TWO_OF_FOUR_SHARE 0.5
 
 typedef struct opt_settings {
-    double prune; /* 0: not given */
+    double prune;     /* 0: not given */
+    const char *keep; /* exact widths; NULL: not given */
     bool global, int8;
     int pack;             /* cnn_pack */
     int structure;        /* opt_structure; -1: not given */
@@ -47,6 +48,11 @@ typedef struct opt_settings {
     bool explain;
     const char *input; /* of the operands */
 } opt_settings;
+
+static inline bool opt_prunes(const opt_settings *settings)
+{
+    return settings->prune > 0 || settings->keep;
+}
 
 /* The model after a pass; the first row is the model as it was given. */
 typedef struct opt_stage {

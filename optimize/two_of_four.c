@@ -71,13 +71,11 @@ cnn_status cnn_prune_two_of_four(cnn_model *model, const cnn_prune_options *opti
     cnn_scores scores = {0};
     cnn_model *copy = NULL;
     cnn_prune_result made = {0};
-    cnn_prune_options half = *options;
-    half.ratio = 0.5;
-    CNN_TRY(cnn_prune_check(model, &half, "weights"));
+    CNN_TRY(cnn_prune_check_float(model));
     if (options->global)
         CNN_FAIL(CNN_ERR_USAGE, "2:4 takes 2 of every 4 weights, so layers have no shares to compete for; prune single "
                                 "weights or blocks of all layers together");
-    CNN_TRY(cnn_scores_make(model, CNN_SCORE_WEIGHTS, &half, &scores));
+    CNN_TRY(cnn_scores_make(model, CNN_SCORE_WEIGHTS, options, &scores));
     CNN_TRY(cnn_model_clone(model, &copy));
     for (int i = 0; i < copy->node_count; i++) {
         cnn_node *node = &copy->nodes[i];

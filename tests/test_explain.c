@@ -259,6 +259,24 @@ START_TEST(single_weights)
 }
 END_TEST
 
+START_TEST(exact_widths)
+{
+    settings.prune = 0;
+    settings.keep = "conv1=7";
+    for (int i = 0; i < LAYERS - 1; i++) {
+        layers[i].channels_before = 10;
+        layers[i].channels = 7;
+    }
+    explain();
+    says("Pruning took 75 % of the weights");
+    says("Next, keep fewer channels");
+    lose(1, 0.95, 160, 10);
+    explain();
+    says("raise --finetune to 3; or keep more channels");
+    says_not("--prune");
+}
+END_TEST
+
 START_TEST(two_of_four)
 {
     settings.structure = OPT_STRUCTURE_TWO_OF_FOUR;
@@ -358,6 +376,7 @@ int main(void)
     tcase_add_test(tests, int8_breaks_a_layer);
     tcase_add_test(tests, int8_alone_costs);
     tcase_add_test(tests, single_weights);
+    tcase_add_test(tests, exact_widths);
     tcase_add_test(tests, two_of_four);
     tcase_add_test(tests, dead_and_exact_layers);
     tcase_add_test(tests, a_search);

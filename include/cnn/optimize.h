@@ -51,6 +51,13 @@ typedef struct cnn_prune_result {
  * NULL. */
 CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
+/* Leaves layers with exact numbers of output channels, those with the largest scores: "conv1=7,conv2=14,fc1=30". The
+ * others stay whole. Layers whose channels can only go together (an add reads both) lose them together; each may be
+ * named. Of the options it reads criterion, seed, data and device. Refused with one sentence: names that no layer with
+ * channels to lose has, 0 channels, more than there are, two numbers for one layer, lists that remove nothing. */
+CNN_API cnn_status cnn_prune_to_widths(cnn_model *model, const char *widths, const cnn_prune_options *options,
+                                       cnn_prune_result *result);
+
 /* Removes channels one by one until the model has at most so many weights of conv and linear layers (biases and BN do
  * not count), each time the channel whose score is least for the weights that go with it; layers keep 4. Of the options
  * it reads criterion, seed, data and device. *left (or NULL): the weights that stay. */

@@ -1,5 +1,5 @@
-# cnn-opt: every structure with every criterion and every schedule, one-shot, in steps and while training goes on. What is
-# accepted is checked by verify_pruned, from the float model to INT8; what makes no sense is refused in one sentence.
+# cnn-opt: every structure with every criterion and every schedule, and weights of few bits with them. What is accepted is
+# checked by verify_pruned, from the float model to INT8; what makes no sense is refused in one sentence.
 . "$2/tests/cli/lib.sh"
 
 verify=$bin/verify_pruned
@@ -50,6 +50,29 @@ for structure in channel block weight 2:4; do
     for criterion in $criteria; do
         for schedule in $schedules; do
             try "$structure" "$criterion" "$schedule"
+        done
+    done
+done
+
+# Exact widths, by every criterion of channels.
+for criterion in l1 l2 bn taylor random; do
+    succeeds "$opt" --data png:shapes --keep conv1=5,conv3=9,fc1=11 --criterion $criterion --batch 8 --quiet -o float.cnn given.cnn
+    succeeds "$opt" --data png:shapes --int8 --quiet -o int8.cnn float.cnn
+    succeeds "$verify" given.cnn float.cnn int8.cnn channel 0
+done
+
+# Weights of few bits, trained on their grid, pruned before and in the same run.
+for structure in channel block weight 2:4; do
+    for schedule in $schedules; do
+        accepted $structure l1 $schedule || continue
+        for bits in 2 5; do
+            how="--structure $structure --prune-schedule $schedule --batch 8"
+            [ $structure = 2:4 ] || how="$how --prune 0.6"
+            succeeds "$opt" --data png:shapes $how --finetune 1 --quiet -o float.cnn given.cnn
+            succeeds "$opt" --data png:shapes --int8 --bits $bits --finetune 1 --batch 8 --quiet -o int8.cnn float.cnn
+            succeeds "$verify" given.cnn float.cnn int8.cnn $structure 0.6
+            succeeds "$opt" --data png:shapes $how --finetune 1 --int8 --bits $bits --quiet -o int8.cnn given.cnn
+            succeeds "$verify" given.cnn int8.cnn int8.cnn $structure 0.6
         done
     done
 done

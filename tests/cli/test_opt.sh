@@ -85,6 +85,19 @@ succeeds "$infer" -m block.cnn --compare ref
 succeeds "$opt" --prune 0.5 --structure block --global --criterion taylor --finetune 0 --verbose -o block.cnn
 says "structure"
 says "block, 5"
+# Exact widths, in any order, fine-tuned like a share; the same file whatever the thread count.
+for threads in 1 2; do
+    succeeds "$opt" --keep fc1=13,conv1=5 --int8 --threads $threads --json --quiet -o keep-$threads.cnn
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+r = json.load(sys.stdin)
+sys.exit(not ([l["channels"] for l in r["layers"]] == [5, 13, 10] and
+              [s["name"] for s in r["passes"]][1:3] == ["keep fc1=13,conv1=5", "fine-tune 1 epoch"]))' <"$logs/out" ||
+        fail "not the widths that were asked for"
+done
+same keep-1.cnn keep-2.cnn
+succeeds "$opt" --keep conv1=5 --criterion l1 --finetune 0 --explain -o keep.cnn
+says "Pruning took"
 # 2:4: half of the weights without being asked, in groups; the same file whatever the thread count.
 for threads in 1 2; do
     succeeds "$opt" --structure 2:4 --criterion l2 --finetune 0.2 --int8 --pack auto --threads $threads --json -o 2of4-$threads.cnn
@@ -145,6 +158,13 @@ refuses 2 "--structure|'filter'|channel|block" "$opt" --prune 0.5 --structure fi
 refuses 2 "--structure|--prune" "$opt" --int8 --structure weight
 refuses 2 "bn|weight" "$opt" --prune 0.5 --structure weight --criterion bn
 refuses 2 "bn|block" "$opt" --prune 0.5 --structure block --criterion bn
+refuses 2 "no layer 'relu1'|conv1, fc1" "$opt" --keep relu1=3
+refuses 2 "conv1|17|16" "$opt" --keep conv1=17
+refuses 2 "'conv1:3' is no width" "$opt" --keep conv1:3
+for option in "--prune 0.5" --global "--structure weight" "--prune-schedule iterative" "--max-drop 1" "--pick 0"; do
+    refuses 2 "--keep|${option%% *}" "$opt" --keep conv1=3 $option
+done
+refuses 2 "lamp|channels" "$opt" --keep conv1=3 --criterion lamp
 refuses 2 "2:4|--prune 0.7" "$opt" --prune 0.7 --structure 2:4
 refuses 2 "2:4|--global" "$opt" --structure 2:4 --global
 refuses 2 "2:4|--prune-schedule cubic" "$opt" --structure 2:4 --prune-schedule cubic
