@@ -74,6 +74,16 @@ static const cnn_option options[] = {
      .int_max = 1000,
      .help = "how many steps an iterative or cubic schedule has",
      .standard = "3 iterative, 10 cubic"},
+    {.name = "regrow",
+     .argument = "R",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, regrow),
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_BOTH,
+     .help = "with --prune-schedule cubic: at each step this share of what goes comes back elsewhere, among what went "
+             "before where the gradient is largest, and as much more goes",
+     .standard = "none comes back"},
     {.group = "Fine-tuning",
      .letter = 'f',
      .name = "finetune",
@@ -350,6 +360,9 @@ static cnn_status check(const opt_settings *settings)
         CNN_FAIL(CNN_ERR_USAGE, "%s says how to prune: give --prune R with it", how);
     if (settings->prune_steps > 0 && settings->schedule <= OPT_SCHEDULE_ONE_SHOT)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-steps needs --prune-schedule iterative or cubic: one-shot has one step");
+    if (settings->regrow > 0 && settings->schedule != OPT_SCHEDULE_CUBIC)
+        CNN_FAIL(CNN_ERR_USAGE, "--regrow brings weights back while training goes on: give --prune-schedule cubic with "
+                                "it, and --structure weight or block");
     if (settings->schedule == OPT_SCHEDULE_CUBIC && settings->structure <= OPT_STRUCTURE_CHANNEL)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-schedule cubic prunes while training goes on, which channels cannot: give "
                                 "--structure block or weight with it, or take iterative");

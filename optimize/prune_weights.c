@@ -2,7 +2,8 @@
  * them there. A single weight is a block of 1 x 1.
  *
  * A layer of n weights loses n*R of them, rounded to the nearest number, halves up, and keeps at least one block.
- * Blocks that are pruned already count as lost, so a larger share later only adds to a smaller one.
+ * Blocks that are pruned already count as lost, so a larger share later only adds to a smaller one. With regrowth a
+ * layer that is to lose n in a step loses n + m, and m of those that were pruned before the step come back, at 0.
  *
  * With `global`, blocks of all layers compete by score / mean score of their layer, by lamp as they are, until the
  * share R of all weights is gone. No layer keeps fewer weights than an eighth of what each would keep without `global`:
@@ -15,6 +16,7 @@
 #include "optimize/channels.h"
 #include "optimize/score.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +34,8 @@ typedef struct layer {
     int64_t count;         /* weights */
     int64_t gone;          /* weights pruned before */
     int64_t remove;        /* weights to be pruned in all */
+    int64_t back;          /* of those that are gone come back, while as many others go */
+    const double *slope;   /* [count] gradients; NULL: nothing comes back */
     int64_t most;          /* that may be pruned in all */
     double mean;           /* of the scores */
     bool full;             /* global: at its limit */
@@ -101,8 +105,8 @@ static cnn_status measure_layer(layer *l, const cnn_prune_options *options)
 }
 
 /* Lists the layers that are no narrower than a block, with scratch memory for all of them. */
-static cnn_status list_layers(cnn_model *model, const cnn_scores *scores, cnn_score_unit unit,
-                              const cnn_prune_options *options, layer_list *list)
+static cnn_status list_layers(cnn_model *model, const cnn_scores *scores, const cnn_scores *gradients,
+                              cnn_score_unit unit, const cnn_prune_options *options, layer_list *list)
 {
     cnn_status status = CNN_OK;
     size_t blocks = 0;
@@ -120,6 +124,7 @@ static cnn_status list_layers(cnn_model *model, const cnn_scores *scores, cnn_sc
         }
         layer *l = &list->of[list->count++];
         *l = (layer){.weight = &model->nodes[i].param[CNN_PARAM_WEIGHT], .grid = grid, .score = scores->of[i]};
+        l->slope = gradients->of ? gradients->of[i] : NULL;
         CNN_TRY(measure_layer(l, options));
         if (options->criterion == CNN_CRITERION_LAMP)
             l->mean = 1; /* the scores of different layers compare as they are */
@@ -282,7 +287,7 @@ static void clear_block(cnn_param *weight, const cnn_weight_block *block)
 static cnn_status mask_layer(layer *l, double *score, uint8_t *size)
 {
     cnn_status status = CNN_OK;
-    int64_t pooled = 0, need = l->remove - l->gone;
+    int64_t pooled = 0, need = l->remove - l->gone + l->back;
     l->remove = l->gone;
     if (need <= 0)
         return CNN_OK;
@@ -305,11 +310,71 @@ out:
     return status;
 }
 
+/* ---- Regrowth ---- */
+
+/* Mean gradient of a block. */
+static double slope_of(const layer *l, const cnn_weight_block *block)
+{
+    double sum = 0;
+    for (int32_t row = 0; row < block->rows; row++)
+        for (int32_t column = 0; column < block->columns; column++)
+            sum += l->slope[block->first + row * block->stride + column];
+    return sum / (block->rows * block->columns);
+}
+
+/* Orders doubles that are not negative the other way round. */
+static double reversed(double value)
+{
+    const double largest = DBL_MAX;
+    uint64_t bits, top;
+    memcpy(&bits, &value, sizeof bits);
+    memcpy(&top, &largest, sizeof top);
+    bits = top - bits;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Brings back l->back weights of blocks that were pruned before this step; of equal gradients the first. */
+static void regrow_layer(layer *l, double *score, uint8_t *size)
+{
+    int64_t pooled = 0;
+    for (int64_t i = 0; i < l->blocks; i++)
+        if (!l->size[i]) {
+            const cnn_weight_block block = cnn_block_get(&l->grid, i);
+            score[pooled] = reversed(slope_of(l, &block));
+            size[pooled++] = (uint8_t)(block.rows * block.columns);
+        }
+    score_cut cut = make_cut(score, size, pooled, l->back);
+    pooled = 0;
+    for (int64_t i = 0; i < l->blocks; i++) {
+        if (l->size[i])
+            continue;
+        const uint8_t weights = size[pooled];
+        if (!is_cut(&cut, score[pooled++], weights))
+            continue;
+        const cnn_weight_block block = cnn_block_get(&l->grid, i);
+        for (int32_t row = 0; row < block.rows; row++)
+            memset(l->weight->mask + block.first + row * block.stride, 1, (size_t)block.columns);
+        l->remove -= weights;
+        l->zeros--;
+    }
+}
+
+/* How much of a layer comes back. */
+static int64_t share_back(const layer *l, double share)
+{
+    const int64_t goes = l->remove - l->gone;
+    const int64_t back = goes > 0 ? (int64_t)floor((double)goes * share + 0.5) : 0;
+    return back < l->gone ? back : l->gone;
+}
+
 /* More zeros break no promise that was given before; block structure asks for enough zero blocks. */
 static void set_structure(layer *l, cnn_score_unit unit)
 {
     cnn_structure *structure = &l->weight->desc.structure;
     if (l->remove > l->gone && *structure == CNN_DENSE)
+        *structure = CNN_SPARSE;
+    if (l->back > 0 && *structure != CNN_DENSE) /* some zeros are none any more */
         *structure = CNN_SPARSE;
     if (unit == CNN_SCORE_BLOCKS && l->zeros * CNN_BLOCK_SHARE >= l->blocks)
         *structure = CNN_BLOCK_16X4;
@@ -328,7 +393,10 @@ static cnn_status mask_layers(layer_list *list, cnn_score_unit unit, const cnn_p
         compete(list, options->ratio);
     for (int n = 0; n < list->count; n++) {
         layer *l = &list->of[n];
+        l->back = l->slope ? share_back(l, options->regrow) : 0;
         CNN_TRY(mask_layer(l, list->score, list->size));
+        if (l->back > 0)
+            regrow_layer(l, list->score, list->size);
         set_structure(l, unit);
         result->removed += l->remove;
     }
@@ -361,14 +429,19 @@ static cnn_status prune(cnn_model *model, cnn_score_unit unit, const char *what,
                         cnn_prune_result *result)
 {
     cnn_status status = CNN_OK;
-    cnn_scores scores = {0};
+    cnn_scores scores = {0}, gradients = {0};
     cnn_model *copy = NULL;
     layer_list list = {0};
     cnn_prune_result made = {0};
     CNN_TRY(cnn_prune_check(model, options, "weights"));
+    if (!(options->regrow >= 0 && options->regrow < 1))
+        CNN_FAIL(CNN_ERR_USAGE, "the share of weights that come back is %g; it must be at least 0 and less than 1",
+                 options->regrow);
     CNN_TRY(cnn_scores_make(model, unit, options, &scores));
+    if (options->regrow > 0 && cnn_model_has_masks(model))
+        CNN_TRY(cnn_gradients_make(model, options, &gradients));
     CNN_TRY(cnn_model_clone(model, &copy));
-    CNN_TRY(list_layers(copy, &scores, unit, options, &list));
+    CNN_TRY(list_layers(copy, &scores, &gradients, unit, options, &list));
     CNN_TRY(mask_layers(&list, unit, options, &made));
     CNN_TRY(check_removed(model, &list, options, &made, what));
     made.narrow = list.narrow;
@@ -380,6 +453,7 @@ static cnn_status prune(cnn_model *model, cnn_score_unit unit, const char *what,
 out:
     free_layers(&list);
     cnn_model_free(copy);
+    cnn_scores_free(&gradients);
     cnn_scores_free(&scores);
     return status;
 }

@@ -246,6 +246,20 @@ out:
     return status;
 }
 
+cnn_status cnn_gradients_make(cnn_model *model, const cnn_prune_options *options, cnn_scores *gradients)
+{
+    cnn_status status = CNN_OK;
+    cnn_scores made = {0};
+    CNN_TRY(allocate(model, CNN_SCORE_WEIGHTS, &made));
+    CNN_TRY(cnn_score_gradient(model, options, made.of));
+    CNN_TRY(check_scores(model, CNN_SCORE_WEIGHTS, &made));
+    *gradients = made;
+    made = (cnn_scores){0};
+out:
+    cnn_scores_free(&made);
+    return status;
+}
+
 void cnn_scores_free(cnn_scores *scores)
 {
     for (int i = 0; i < scores->node_count; i++)

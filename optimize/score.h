@@ -28,6 +28,9 @@ typedef struct cnn_scores {
 cnn_status cnn_scores_make(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, cnn_scores *scores);
 void cnn_scores_free(cnn_scores *scores);
 
+/* The magnitude of the gradient of each single weight, pruned or not. Of the options it reads data, seed and device. */
+cnn_status cnn_gradients_make(cnn_model *model, const cnn_prune_options *options, cnn_scores *gradients);
+
 /* What all pruning refuses: shares outside of (0,1), quantized models. what: "channels". The second only the latter. */
 cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *options, const char *what);
 cnn_status cnn_prune_check_float(const cnn_model *model);
@@ -41,6 +44,9 @@ int cnn_batchnorm_behind(const cnn_model *model, int node);
 /* Adds to score[node], for every node with weights, the first-order Taylor importance of its units
  * (optimize/taylor.c). */
 cnn_status cnn_score_taylor(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score);
+
+/* Adds to score[node], for every node with weights, the magnitude of each weight's gradient, of pruned ones as well. */
+cnn_status cnn_score_gradient(cnn_model *model, const cnn_prune_options *options, double **score);
 
 /* The LAMP score of weights and blocks (optimize/lamp.c). */
 cnn_status cnn_score_lamp(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score);

@@ -86,6 +86,7 @@ static cnn_status prune_to(shrinker *s, double share, bool last)
     options.ratio = share;
     options.original = s->original;
     options.on_the_way = !last;
+    options.regrow = s->job->settings->regrow;
     return structures[structure_of(s->job)].prune(s->job->model, &options, &s->result);
 }
 

@@ -8,7 +8,10 @@
  *
  * In front of a batch norm the second sum would be 0 for every channel, since the norm undoes any scaling. A block
  * of n weights scores (sum w * dL/dw)^2 / n, a single weight (w * dL/dw)^2. Gradients come from the backward pass of a
- * training session; nothing is updated. */
+ * training session; nothing is updated.
+ *
+ * Pruned weights come back where the magnitude of the gradient itself is largest (Evci et al., "Rigging the lottery",
+ * 2020), averaged over the same images. */
 #include "optimize/score.h"
 
 #include "core/error.h"
@@ -16,17 +19,21 @@
 #include "core/session.h"
 #include "optimize/calibrate.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { TAYLOR_IMAGES = 1024, TAYLOR_BATCH = 64 };
 
-typedef struct taylor {
+typedef struct taylor taylor;
+
+struct taylor {
     cnn_model *model;
     cnn_session *session;
     cnn_score_unit unit;
     double **score;
-    float *gradient[CNN_PARAM_COUNT]; /* [largest parameter] scratch for one parameter of each role */
-} taylor;
+    cnn_status (*add)(taylor *t, int node); /* what the gradients of a batch say of a node's units */
+    float *gradient[CNN_PARAM_COUNT];       /* [largest parameter] scratch for one parameter of each role */
+};
 
 static int64_t largest_param(const cnn_model *model)
 {
@@ -114,6 +121,17 @@ out:
     return status;
 }
 
+static cnn_status add_gradients(taylor *t, int node)
+{
+    cnn_status status = CNN_OK;
+    const int64_t count = cnn_desc_elements(&t->model->nodes[node].param[CNN_PARAM_WEIGHT].desc);
+    CNN_TRY(fetch(t, node, CNN_PARAM_WEIGHT));
+    for (int64_t i = 0; i < count; i++)
+        t->score[node][i] += (double)t->gradient[CNN_PARAM_WEIGHT][i];
+out:
+    return status;
+}
+
 /* Batch b of `batches` takes every `batches`-th image, so that data sorted by class is mixed. */
 static cnn_status add_batch(taylor *t, const int32_t *index, int32_t count, int batch, int batches)
 {
@@ -126,27 +144,57 @@ static cnn_status add_batch(taylor *t, const int32_t *index, int32_t count, int 
     CNN_TRY(cnn_session_backward(t->session, images, taken, result));
     for (int node = 0; node < t->model->node_count; node++)
         if (t->score[node])
-            CNN_TRY(t->unit == CNN_SCORE_CHANNELS ? add_channels(t, node) : add_blocks(t, node));
+            CNN_TRY(t->add(t, node));
 out:
+    return status;
+}
+
+/* Adds up what all batches say. */
+static cnn_status follow(taylor *t, const cnn_prune_options *options)
+{
+    cnn_status status = CNN_OK;
+    int32_t *index = NULL, count = 0;
+    CNN_TRY(open(t, options));
+    CNN_TRY(cnn_calibration_pick(t->model, options->data, 0, TAYLOR_IMAGES, options->seed, &index, &count));
+    int batches = (count + TAYLOR_BATCH - 1) / TAYLOR_BATCH;
+    for (int batch = 0; batch < batches; batch++)
+        CNN_TRY(add_batch(t, index, count, batch, batches));
+out:
+    for (int role = 0; role < CNN_PARAM_COUNT; role++)
+        free(t->gradient[role]);
+    free(index);
+    cnn_session_close(t->session);
     return status;
 }
 
 cnn_status cnn_score_taylor(cnn_model *model, cnn_score_unit unit, const cnn_prune_options *options, double **score)
 {
-    cnn_status status = CNN_OK;
     taylor t = {.model = model, .unit = unit, .score = score};
-    int32_t *index = NULL, count = 0;
+    t.add = unit == CNN_SCORE_CHANNELS ? add_channels : add_blocks;
     if (!options->data)
-        CNN_FAIL(CNN_ERR_USAGE, "criterion taylor needs training images: it follows their gradients");
-    CNN_TRY(open(&t, options));
-    CNN_TRY(cnn_calibration_pick(model, options->data, 0, TAYLOR_IMAGES, options->seed, &index, &count));
-    int batches = (count + TAYLOR_BATCH - 1) / TAYLOR_BATCH;
-    for (int batch = 0; batch < batches; batch++)
-        CNN_TRY(add_batch(&t, index, count, batch, batches));
+        return cnn_error(CNN_ERR_USAGE, "criterion taylor needs training images: it follows their gradients");
+    return follow(&t, options);
+}
+
+cnn_status cnn_score_gradient(cnn_model *model, const cnn_prune_options *options, double **score)
+{
+    cnn_status status = CNN_OK;
+    taylor t = {.unit = CNN_SCORE_WEIGHTS, .score = score, .add = add_gradients};
+    if (!options->data)
+        CNN_FAIL(CNN_ERR_USAGE, "weights come back where gradients are largest: regrowth needs training images");
+    CNN_TRY(cnn_model_clone(model, &t.model));
+    for (int i = 0; i < t.model->node_count; i++) { /* masks would hold back what is asked for */
+        cnn_param *weight = &t.model->nodes[i].param[CNN_PARAM_WEIGHT];
+        cnn_aligned_free(weight->mask);
+        weight->mask = NULL;
+    }
+    CNN_TRY(follow(&t, options));
+    for (int i = 0; i < model->node_count; i++) {
+        const int64_t count = score[i] ? cnn_desc_elements(&model->nodes[i].param[CNN_PARAM_WEIGHT].desc) : 0;
+        for (int64_t j = 0; j < count; j++)
+            score[i][j] = fabs(score[i][j]);
+    }
 out:
-    for (int role = 0; role < CNN_PARAM_COUNT; role++)
-        free(t.gradient[role]);
-    free(index);
-    cnn_session_close(t.session);
+    cnn_model_free(t.model);
     return status;
 }

@@ -27,6 +27,7 @@ typedef struct opt_settings {
     int structure;        /* opt_structure; -1: not given */
     int schedule;         /* opt_schedule; -1: not given */
     int prune_steps;      /* 0: not given */
+    double regrow;        /* share of what goes in a step that comes back; 0: not given */
     double augment;       /* share of images in fine-tuning */
     int criterion;        /* cnn_criterion; -1: not given */
     double finetune;      /* epochs; -1: not given */

@@ -28,11 +28,13 @@ typedef struct cnn_prune_options {
     cnn_criterion criterion;
     const cnn_model *original; /* channels: the model before the first of several steps, whose channels `ratio` is of
                                   and whose widths count for rounding; NULL: the model itself */
-    bool on_the_way;           /* a step before the last: to remove nothing is no failure */
-    const char *only;          /* the one layer that is pruned, with those that share its channels; NULL: all are */
-    uint64_t seed;             /* of random, and of taylor's images */
-    const cnn_dataset *data;   /* taylor: images to train on (those held out are not used) */
-    const char *device;        /* taylor: where its gradients are computed; NULL: automatic */
+    double regrow;           /* weights and blocks, a further step: of what goes in this step, the share that comes back
+                                from earlier ones, 0 <= regrow < 1 */
+    bool on_the_way;         /* a step before the last: to remove nothing is no failure */
+    const char *only;        /* the one layer that is pruned, with those that share its channels; NULL: all are */
+    uint64_t seed;           /* of random, and of taylor's images */
+    const cnn_dataset *data; /* taylor, regrow: images to train on (those held out are not used) */
+    const char *device;      /* taylor, regrow: where their gradients are computed; NULL: automatic */
 } cnn_prune_options;
 
 /* What was done. */
@@ -66,7 +68,8 @@ CNN_API cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const
 
 /* Sets single weights of conv and linear layers, the last one included, to 0 and gives them masks that hold them there
  * in training, folding, quantization and files. R is the share of each layer's weights; biases and BN stay. Each layer
- * keeps at least one weight. `result` may be NULL. */
+ * keeps at least one weight. With `regrow` so many more go, and as many of those that went in steps before come back,
+ * where the gradient of the loss is largest; they begin at 0. `result` may be NULL. */
 CNN_API cnn_status cnn_prune_weights(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
 /* The same with whole blocks of CNN_BLOCK_16X4 (cnn/tensor.h), which kernels can skip. R is still a share of weights,

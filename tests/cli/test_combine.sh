@@ -61,6 +61,25 @@ for criterion in l1 l2 bn taylor random; do
     succeeds "$verify" given.cnn float.cnn int8.cnn channel 0
 done
 
+# Weights that come back: the share at the end is the same, by every criterion; other schedules know no such thing.
+for structure in block weight; do
+    for criterion in $criteria; do
+        accepted $structure $criterion cubic || continue
+        for threads in 1 2; do
+            succeeds "$opt" --data png:shapes --structure $structure --criterion $criterion --prune-schedule cubic --batch 8 \
+                --prune 0.6 --regrow 0.4 --finetune 1 --threads $threads --quiet -o regrown$threads.cnn given.cnn
+        done
+        same regrown1.cnn regrown2.cnn
+        succeeds "$opt" --data png:shapes --int8 --quiet -o int8.cnn regrown1.cnn
+        succeeds "$verify" given.cnn regrown1.cnn int8.cnn $structure 0.6
+    done
+done
+for schedule in one-shot iterative; do
+    refuses 2 "--regrow|cubic" "$opt" --structure weight --prune 0.6 --regrow 0.4 --prune-schedule $schedule given.cnn
+done
+refuses 2 "--regrow|cubic" "$opt" --structure 2:4 --regrow 0.4 given.cnn
+refuses 2 "--regrow|cubic" "$opt" --int8 --regrow 0.4 given.cnn
+
 # Weights of few bits, trained on their grid, pruned before and in the same run.
 for structure in channel block weight 2:4; do
     for schedule in $schedules; do
