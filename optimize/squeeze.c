@@ -28,11 +28,11 @@ enum {
     PRUNE_EVERY = 20,   /* training steps */
     MOST_EDITS = 20000, /* of a run */
     MOST_FITS = 6,      /* times that a file may turn out too large */
-    OVERHEAD_BYTES = 150,
-    WIDE_WEIGHTS = 1000000 /* a pass of narrowing above it trains for a part of an epoch */
+    OVERHEAD_BYTES = 150
 };
 static const double standard_epochs = 60, density = 4.5, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
 static const double repair_share = 0.1, prune_share = 0.4, settle_share = 0.5, refit_share = 0.2;
+static const double between_passes = 0.25; /* epochs of training between passes of narrowing */
 static const double rate = 2e-3;
 static const double beta2 = 0.99; /* of Adam: short runs */
 
@@ -115,7 +115,7 @@ static cnn_status narrow(squeezer *s, int64_t weights)
             break;
         now = left;
         describe_widths(model, widths, sizeof widths);
-        CNN_TRY(train(s, now > WIDE_WEIGHTS ? 0.25 : 1, CNN_SCHEDULE_COSINE, widths));
+        CNN_TRY(train(s, now > weights ? between_passes : 1, CNN_SCHEDULE_COSINE, widths));
     }
     s->dense = count(model, false);
     describe_widths(model, widths, sizeof widths);
