@@ -237,7 +237,15 @@ static void lower_loss(cnn_lowering *lowering)
     args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
     args.buffer[CNN_ARG_DST] = cnn_lower_gradient_begin(lowering, last);
     args.buffer[CNN_ARG_DST2] = whole(lowering, CNN_PLACE_RESULT, CNN_F32, 2);
-    cnn_lower_op(lowering, CNN_OP_LOSS, last, &args)->desc.smoothing = lowering->step.label_smoothing;
+    if (lowering->step.distill > 0) {
+        const cnn_tensor_desc answers =
+            cnn_desc(CNN_F32, lowering->data_count, 1, 1, lowering->model->nodes[last].out.c);
+        args.buffer[CNN_ARG_SRC2] = shared_buffer(lowering, answers, CNN_PLACE_TEACHER, -1, CNN_PARAM_COUNT);
+    }
+    cnn_instruction *loss = cnn_lower_op(lowering, CNN_OP_LOSS, last, &args);
+    loss->desc.smoothing = lowering->step.label_smoothing;
+    loss->desc.mix = lowering->step.distill;
+    loss->desc.temperature = lowering->step.temperature;
     cnn_lower_gradient_done(lowering, last, args.buffer[CNN_ARG_DST]);
 }
 

@@ -86,7 +86,7 @@ static const char *place_name(cnn_place place)
         [CNN_PLACE_INDEX] = "index",         [CNN_PLACE_LABELS] = "labels",     [CNN_PLACE_STATE] = "state",
         [CNN_PLACE_RATES] = "rates",         [CNN_PLACE_SEGMENTS] = "segments", [CNN_PLACE_FLAGS] = "flags",
         [CNN_PLACE_LOGITS] = "logits",       [CNN_PLACE_RESULT] = "result",     [CNN_PLACE_REPORTS] = "reports",
-        [CNN_PLACE_AUGMENT] = "augment",     [CNN_PLACE_MASK] = "mask"};
+        [CNN_PLACE_AUGMENT] = "augment",     [CNN_PLACE_MASK] = "mask",         [CNN_PLACE_TEACHER] = "teacher"};
     return names[place];
 }
 

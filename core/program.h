@@ -28,6 +28,7 @@ typedef enum cnn_place {
     CNN_PLACE_IMAGES,      /* bound at run: u8 images */
     CNN_PLACE_INDEX,       /* i32 which images, in order; a batch begins at the state's cursor */
     CNN_PLACE_LABELS,      /* u8 */
+    CNN_PLACE_TEACHER,     /* f32 [images,1,1,K] what a teacher answers to each */
     CNN_PLACE_STATE,       /* cnn_train_state */
     CNN_PLACE_RATES,       /* f32 learning rates */
     CNN_PLACE_SEGMENTS,    /* i32 offsets of the segments */

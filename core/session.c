@@ -181,6 +181,11 @@ static cnn_status check_options(const cnn_model *model, const cnn_session_option
         return cnn_error(CNN_ERR_UNSUPPORTED,
                          "model %s is quantized to INT8 and cannot be trained; take the model it was made from",
                          model->name);
+    if (options->train && options->step.distill != 0 &&
+        !(options->step.distill > 0 && options->step.distill <= 1 && options->step.temperature > 0))
+        return cnn_error(CNN_ERR_USAGE,
+                         "distillation takes a share in [0, 1] and a positive temperature, not %g and %g",
+                         (double)options->step.distill, (double)options->step.temperature);
     for (int i = 0; options->train && i < model->node_count; i++)
         if (model->nodes[i].param[CNN_PARAM_WEIGHT].grid)
             return cnn_error(CNN_ERR_UNSUPPORTED,

@@ -16,6 +16,8 @@ static cnn_status check_ready(const cnn_session *session)
 {
     if (!session->train || !session->data || !session->rate_count)
         return cnn_error(CNN_ERR_USAGE, "a training step needs a training session with data and a schedule");
+    if (session->step.distill > 0 && !session->memory[CNN_PLACE_TEACHER])
+        return cnn_error(CNN_ERR_USAGE, "a step that distills needs a teacher");
     return CNN_OK;
 }
 

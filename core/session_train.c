@@ -236,6 +236,19 @@ out:
     return status;
 }
 
+cnn_status cnn_session_set_teacher(cnn_session *session, const float *logits)
+{
+    cnn_status status = CNN_OK;
+    CNN_TRY(check_training(session));
+    if (!session->data || !(session->step.distill > 0))
+        CNN_FAIL(CNN_ERR_USAGE, "a teacher is for sessions with data whose steps distill");
+    const size_t bytes = (size_t)session->data->count * (size_t)cnn_session_classes(session) * sizeof *logits;
+    CNN_TRY(cnn_session_alloc(session, CNN_PLACE_TEACHER, bytes));
+    CNN_TRY(cnn_session_upload(session, session->memory[CNN_PLACE_TEACHER], logits, bytes));
+out:
+    return status;
+}
+
 cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps)
 {
     cnn_status status = CNN_OK;

@@ -91,6 +91,7 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_LOSS] = {CNN_OP_LOSS,
                      "loss",
                      {[CNN_ARG_SRC] = R,
+                      [CNN_ARG_SRC2] = R,
                       [CNN_ARG_LABELS] = R,
                       [CNN_ARG_INDEX] = R,
                       [CNN_ARG_STATE] = R,
@@ -198,6 +199,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
     if (desc->mirror)
         append(text, text_bytes, &length, " mirror");
+    if (desc->mix != 0)
+        append(text, text_bytes, &length, " mix=%g temperature=%g", (double)desc->mix, (double)desc->temperature);
     if (desc->levels)
         append(text, text_bytes, &length, " levels=%d step=%g", desc->levels, (double)desc->step);
     if (desc->advance)

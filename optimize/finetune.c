@@ -42,6 +42,12 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
     options->storage = storage_of(job->settings->amp);
     options->augment = job->settings->augment;
     options->seed = (uint64_t)job->cli->common.seed;
+    if (job->settings->distill > 0) {
+        options->teacher = job->teacher;
+        options->distill = (float)job->settings->distill;
+    }
+    if (job->settings->temperature > 0)
+        options->temperature = (float)job->settings->temperature;
 }
 
 int opt_levels(const opt_settings *settings)

@@ -13,7 +13,8 @@ typedef struct opt_job {
     cnn_dataset *data; /* the training images; the split is of these */
     cnn_split split;
     opt_account *account;
-    cnn_model *given; /* as it was before any pass; NULL unless facts are wanted */
+    cnn_model *teacher; /* the model as it was given, for --distill; else NULL */
+    cnn_model *given;   /* as it was before any pass; NULL unless facts are wanted */
 } opt_job;
 
 /* Notes the layers as they are before any pass. */

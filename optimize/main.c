@@ -136,6 +136,27 @@ static const cnn_option options[] = {
      .max = 1,
      .help = "share of the images that fine-tuning changes a little, as cnn-train --augment does",
      .standard = "0"},
+    {.name = "distill",
+     .argument = "MIX",
+     .kind = CNN_OPTION_DOUBLE,
+     .bare = "0.5",
+     .offset = offsetof(opt_settings, distill),
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .help = "let fine-tuning learn what the model as given answers, too: MIX is the share of the loss that compares "
+             "with it, the rest is that of the labels",
+     .standard = "off; --distill alone: 0.5"},
+    {.name = "temperature",
+     .argument = "T",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, temperature),
+     .min = 0,
+     .max = 1000,
+     .open = CNN_OPEN_MIN,
+     .help = "with --distill: by what scores are divided before they are compared; large ones tell more of unlikely "
+             "classes",
+     .standard = "4"},
     {.group = "Quantization",
      .name = "int8",
      .basic = true,
@@ -374,6 +395,10 @@ static cnn_status check(const opt_settings *settings)
                  "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
     if (settings->optimizer != CNN_OPTIMIZER_SGD && !fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->distill > 0 && !fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->temperature > 0 && !(settings->distill > 0))
+        CNN_FAIL(CNN_ERR_USAGE, "--temperature is that of --distill: give --distill with it");
     if (settings->bits && !settings->int8)
         CNN_FAIL(CNN_ERR_USAGE, "--bits says how many the weights of an INT8 model have: give --int8 with it");
     if (settings->bits && goal && !opt_squeezes(settings))

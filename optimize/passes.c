@@ -165,12 +165,15 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     if (settings->keep)
         CNN_TRY(opt_check_keep(&job));
     CNN_TRY(load_data(&job));
+    if (settings->distill > 0)
+        CNN_TRY(cnn_model_clone(job.model, &job.teacher));
     CNN_TRY(opt_squeezes(settings) ? opt_squeeze(&job) : opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));
     account->seconds = cnn_clock() - start;
 out:
     cnn_split_free(&job.split);
     cnn_dataset_free(job.data);
     cnn_model_free(job.given);
+    cnn_model_free(job.teacher);
     cnn_model_free(job.model);
     return status;
 }

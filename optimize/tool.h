@@ -35,6 +35,8 @@ typedef struct opt_settings {
     int optimizer;        /* cnn_optimizer */
     double learning_rate; /* 0: not given */
     int batch;
+    double distill;      /* share of the loss; 0: not given */
+    double temperature;  /* 0: not given */
     int bits;            /* of weights; 0: not given */
     int observer;        /* -1: not given */
     double percentile;   /* 0: not given */

@@ -331,7 +331,8 @@ START_TEST(test_loss)
     int32_t index[N] = {4, 0, 6, 2, 2};
     double result[2], dlogits[N * K];
     double *logits = random_values((int64_t)N * K, 1);
-    cnn_op_desc desc = {.op = CNN_OP_LOSS, .smoothing = _i ? 0.1f : 0};
+    double *teacher = random_values((int64_t)(N + 2) * K, 2);
+    cnn_op_desc desc = {.op = CNN_OP_LOSS, .smoothing = _i % 2 ? 0.1f : 0};
     desc.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST] = cnn_desc(CNN_F32, N, 1, 1, K);
     desc.arg[CNN_ARG_LABELS] = cnn_desc_vector(CNN_U8, N + 2);
     desc.arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, N);
@@ -339,6 +340,12 @@ START_TEST(test_loss)
     desc.arg[CNN_ARG_DST2] = cnn_desc_vector(CNN_F32, 2);
     void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = logits,   [CNN_ARG_LABELS] = labels, [CNN_ARG_INDEX] = index,
                                  [CNN_ARG_STATE] = &state, [CNN_ARG_DST] = dlogits,   [CNN_ARG_DST2] = result};
+    if (_i >= 2) {
+        desc.arg[CNN_ARG_SRC2] = cnn_desc(CNN_F32, N + 2, 1, 1, K);
+        args[CNN_ARG_SRC2] = teacher;
+        desc.mix = _i == 2 ? 0.25f : 1.0f;
+        desc.temperature = _i == 2 ? 0.5f : 3.0f;
+    }
     run(&desc, args);
     double gradient[N * K];
     for (int i = 0; i < N * K; i++)
@@ -355,6 +362,7 @@ START_TEST(test_loss)
         ck_assert_msg(fabs(numeric - gradient[i]) <= accuracy, "d/dlogits[%d]: %.12g and %.12g", i, gradient[i],
                       numeric);
     }
+    free(teacher);
     free(logits);
 }
 END_TEST
@@ -370,7 +378,7 @@ int main(void)
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 4);
     tcase_add_loop_test(differences, test_grid, 0, 2);
-    tcase_add_loop_test(differences, test_loss, 0, 2);
+    tcase_add_loop_test(differences, test_loss, 0, 4);
     suite_add_tcase(suite, differences);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -118,9 +118,10 @@ static const struct {
     {"--seed", print_u64, OPTION(seed)},
 };
 
-/* Told apart: augmentation, freeze. Not told: device (the fact "device" is more), progress, progress_context,
- * checkpoint, checkpoint_every, resume, and edit with its kin, which exclude checkpoints. */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 224,
+/* Told apart: augmentation, freeze, teacher with distill and temperature. Not told: device (the fact "device" is more),
+ * progress, progress_context, checkpoint, checkpoint_every, resume, and edit with its kin, which exclude checkpoints.
+ */
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 240,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */
@@ -194,6 +195,32 @@ static void tell_grids(cnn_facts *facts, const cnn_model *model)
         tell(facts, "weights", "on grids of up to %d levels (checksum %08" PRIx32 ")", 2 * most + 1, crc);
 }
 
+/* Without the checksum at its end: that of anything followed by its own is always the same. */
+static uint32_t checksum_of(const cnn_file_image *image)
+{
+    uint32_t crc = cnn_crc32c(0, image->head.data, image->head.length - 4);
+    for (int i = 0; i < image->section_count; i++)
+        crc = cnn_crc32c(crc, image->sections[i].data, image->sections[i].bytes);
+    return crc;
+}
+
+/* What answers beside the labels. */
+static cnn_status tell_teacher(cnn_facts *facts, const cnn_train_options *options)
+{
+    cnn_file_image image;
+    char mix[32], temperature[32];
+    if (!options->teacher)
+        return CNN_OK;
+    cnn_status status = cnn_file_encode(options->teacher, &(cnn_file_options){0}, &image);
+    if (status != CNN_OK)
+        return status;
+    print_float(&options->distill, mix, sizeof mix);
+    print_float(&options->temperature, temperature, sizeof temperature);
+    tell(facts, "--distill", "%s at temperature %s from teacher %08" PRIx32, mix, temperature, checksum_of(&image));
+    cnn_file_image_free(&image);
+    return CNN_OK;
+}
+
 /* The checksum of the model as a file: metadata, names and weights at the start. */
 static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
 {
@@ -201,11 +228,7 @@ static cnn_status tell_start(cnn_facts *facts, const cnn_model *model)
     cnn_status status = cnn_file_encode(model, &(cnn_file_options){0}, &image);
     if (status != CNN_OK)
         return status;
-    /* Without the checksum at its end: that of anything followed by its own is always the same. */
-    uint32_t crc = cnn_crc32c(0, image.head.data, image.head.length - 4);
-    for (int i = 0; i < image.section_count; i++)
-        crc = cnn_crc32c(crc, image.sections[i].data, image.sections[i].bytes);
-    tell(facts, "start", "%08" PRIx32, crc);
+    tell(facts, "start", "%08" PRIx32, checksum_of(&image));
     cnn_file_image_free(&image);
     return CNN_OK;
 }
@@ -224,6 +247,8 @@ cnn_status cnn_facts_of_run(const cnn_model *model, const cnn_dataset *data, con
     cnn_status status = tell_augmentation(facts, data, options);
     if (status == CNN_OK)
         status = tell_frozen(facts, model);
+    if (status == CNN_OK)
+        status = tell_teacher(facts, options);
     if (status != CNN_OK)
         return status;
     tell_grids(facts, model);

@@ -58,6 +58,8 @@ void cnn_train_options_init(cnn_train_options *options)
         .beta1 = 0.9,
         .beta2 = 0.999,
         .eps = 1e-8,
+        .distill = 0.5f,
+        .temperature = 4.0f,
         .schedule = CNN_SCHEDULE_CONSTANT,
         .warmup = -1.0,
         .lr_step = 3.0,
@@ -81,6 +83,19 @@ static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
                          "model %s is INT8 and cannot be trained; train the one that it was made from", model->name);
     cnn_status status = cnn_model_check_data(model, data);
     return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "model %s", model->name);
+}
+
+static cnn_status check_teacher(const cnn_dataset *data, const cnn_train_options *options)
+{
+    if (!options->teacher)
+        return CNN_OK;
+    if (!(options->distill > 0 && options->distill <= 1))
+        return cnn_error(CNN_ERR_USAGE, "the share of distillation is %g; it must be above 0 and at most 1",
+                         (double)options->distill);
+    if (!(options->temperature > 0) || !isfinite(options->temperature))
+        return cnn_error(CNN_ERR_USAGE, "the temperature is %g; it must be positive", (double)options->temperature);
+    cnn_status status = cnn_model_check_data(options->teacher, data);
+    return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "teacher %s", options->teacher->name);
 }
 
 /* Sets how many images and steps the run has. */
@@ -133,6 +148,28 @@ out:
     return status;
 }
 
+/* Lets the teacher answer all images, before the first step. */
+static cnn_status ask_teacher(trainer *t)
+{
+    cnn_status status = CNN_OK;
+    cnn_model *teacher = t->options->teacher;
+    cnn_session *session = NULL;
+    float *logits = NULL;
+    if (!teacher)
+        return CNN_OK;
+    const size_t classes = (size_t)cnn_model_output(teacher).c;
+    logits = cnn_calloc((size_t)t->data->count * classes, sizeof *logits);
+    if (!logits)
+        return CNN_ERR_MEMORY;
+    CNN_TRY(cnn_session_open(teacher, &(cnn_session_options){.device = t->options->device}, &session));
+    CNN_TRY(cnn_session_infer(session, t->data->images, t->data->count, logits));
+    CNN_TRY(cnn_session_set_teacher(t->session, logits));
+out:
+    cnn_session_close(session);
+    free(logits);
+    return status;
+}
+
 static cnn_status prepare(trainer *t)
 {
     cnn_status status = CNN_OK;
@@ -153,11 +190,14 @@ static cnn_status prepare(trainer *t)
                                          .autotune = t->options->autotune,
                                          .step = {.optimizer = t->options->optimizer,
                                                   .label_smoothing = t->options->label_smoothing,
+                                                  .distill = t->options->teacher ? t->options->distill : 0.0f,
+                                                  .temperature = t->options->temperature,
                                                   .augment = augments(t),
                                                   .mirror = t->recipe.mirror,
                                                   .ema = t->options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
     CNN_TRY(cnn_session_set_data(t->session, t->data));
+    CNN_TRY(ask_teacher(t));
     CNN_TRY(set_schedule(t));
     t->at = (cnn_train_point){.val_accuracy = NAN, .val_loss = NAN};
     cnn_scaler_start(t->options, &t->at.state);
@@ -384,6 +424,7 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
     trainer t = {.model = model, .data = data, .options = options};
     CNN_TRY(cnn_train_check_options(options));
     CNN_TRY(check_data(model, data));
+    CNN_TRY(check_teacher(data, options));
     CNN_TRY(cnn_model_freeze(model, options->freeze));
     CNN_TRY(prepare(&t));
     CNN_TRY(cnn_model_set_data(model, data));

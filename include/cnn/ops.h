@@ -25,7 +25,7 @@
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
- * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE | opt. DST dlogits, DST2 f32 [2] |
+ * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE, opt. SRC2 f32 [M,1,1,K] | opt. DST dlogits, DST2 f32 [2] |
  * | GRID          | SRC f32 [K,R,S,C], SRC2 f32 [1]                            | DST [K,R,S,C]                |
  * | GRID_GRAD     | SRC f32 [K,R,S,C], SRC2 f32 [1], DST                       | DST f32 [K,R,S,C], DST2 f32 [1] |
  * | REQUANTIZE    | SRC i32, BIAS i32 [K], MULT f32 [K]                        | DST i8                       |
@@ -63,6 +63,10 @@
  * LOSS     mean over N of logsumexp(z) - sum_k t[k] z[k]; DST2 = {mean loss, count of argmax(z) == label (first maximum)}.
  *          t = (1 - smoothing) onehot(label) + smoothing/K, label of image n is LABELS[image(n)], as for INPUT.
  *          dlogits = (softmax(z) - t)/N * (STATE ? loss_scale : 1).
+ *          SRC2: what a teacher answers to each image, a[k] of image(n): distillation (Hinton et al., 2015). With
+ *          T = temperature, p = softmax(a/T) and q = softmax(z/T) the loss is the mean of
+ *          (1 - mix) * (as above) + mix * T^2 * sum_k p[k] (log p[k] - log q[k]), and
+ *          dlogits = ((1 - mix) * (softmax(z) - t) + mix * T * (q - p))/N * (STATE ? loss_scale : 1).
  * GRID     weights on a grid of 2*levels + 1 points, 1 <= levels <= 127: with s = step*exp(SRC2) in double and rounded
  *          once to f32, v = w/s, q = rint(clamp(v, -levels, levels)), ties to even, DST = q*s; f32, each operation rounded.
  * GRID_GRAD   DST comes with the gradient of GRID's DST and leaves as that of the weights: as it was where
@@ -182,6 +186,7 @@ typedef struct cnn_op_desc {
     float lo, hi;                       /* REQUANTIZE and i8 ADD */
     float scale[2];                     /* i8 ADD */
     float smoothing;                    /* LOSS, in [0, 1) */
+    float mix, temperature;             /* LOSS with SRC2: in (0, 1]; positive */
     int32_t levels;                     /* GRID, GRID_GRAD */
     float step;                         /* GRID, GRID_GRAD: s where SRC2 is 0; normal and positive */
     int32_t advance;                    /* LOSS_SCALE: images by which STATE.cursor moves */

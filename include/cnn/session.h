@@ -32,6 +32,8 @@ typedef enum cnn_optimizer {
 typedef struct cnn_step_options {
     cnn_optimizer optimizer;
     float label_smoothing; /* of the loss, in [0, 1) */
+    float distill;         /* share of the loss that compares with a teacher, in [0, 1]; 0: none ... */
+    float temperature;     /* ... at which it does; formulas: op LOSS in cnn/ops.h */
     bool augment;          /* images are augmented, as cnn_train does */
     bool mirror;           /* what augmentation moves in from outside an image is its mirror image */
     bool ema;              /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
@@ -106,6 +108,10 @@ CNN_API void cnn_session_trace(cnn_session *session, cnn_trace_fn trace, void *c
 
 /* The images and labels that steps index. Kept by reference. */
 CNN_API cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data);
+
+/* What a teacher answers to each image of the data, [count, classes] scores; copied. For sessions whose step distills,
+ * after cnn_session_set_data. */
+CNN_API cnn_status cnn_session_set_teacher(cnn_session *session, const float *logits);
 
 /* Learning rate of each update; copied. Updates beyond `steps` use the last. */
 CNN_API cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps);

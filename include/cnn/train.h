@@ -64,6 +64,13 @@ typedef struct cnn_train_options {
                                  (1 + t)/(10 + t)) with t updates before it; 0: no average */
     float label_smoothing;    /* share of the target that is spread evenly over all classes, in [0, 1) */
     cnn_schedule schedule;
+    cnn_model *teacher;     /* distillation: the loss becomes (1 - distill) times the one of the labels and distill *
+                               temperature^2 times the divergence from what the teacher answers, both softened by the
+                               temperature (op LOSS in cnn/ops.h). Its answers are to the images as they are, also
+                               where augmentation changes them. It reads the same images and tells as many classes.
+                               NULL: none */
+    float distill;          /* in (0, 1] with a teacher */
+    float temperature;      /* positive */
     double warmup;          /* epochs in which the rate rises linearly; negative: the schedule's own, none or, of
                                one-cycle, 0.3 of the run */
     double lr_step;         /* CNN_SCHEDULE_STEP: epochs between drops ... */

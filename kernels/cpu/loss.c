@@ -43,18 +43,61 @@ static double target_score(const float *z, int32_t classes, int32_t label, doubl
     return (1.0 - smoothing) * (double)z[label] + smoothing / classes * sum;
 }
 
-/* dlogits = (softmax(z) - t) * scale of image n. */
-static void store_gradient(const loss_run *run, int64_t n, const float *z, int32_t label, double log_sum)
+/* log sum_k exp(z[k]/temperature) */
+static double log_sum_of(const float *z, int32_t classes, double temperature)
+{
+    const double max = (double)z[argmax(z, classes)] / temperature;
+    double sum = 0;
+    for (int32_t k = 0; k < classes; k++)
+        sum += cnn_exp((double)z[k] / temperature - max);
+    return max + cnn_log(sum);
+}
+
+/* Scores over the temperature: what a teacher says of an image, or what the network does. */
+typedef struct soft_row {
+    const float *z;
+    double temperature, log_sum;
+} soft_row;
+
+static soft_row soften(const float *z, int32_t classes, double temperature)
+{
+    return (soft_row){z, temperature, log_sum_of(z, classes, temperature)};
+}
+
+static double log_probability(const soft_row *soft, int32_t k)
+{
+    return (double)soft->z[k] / soft->temperature - soft->log_sum;
+}
+
+/* sum_k p (log p - log q) */
+static double divergence(const soft_row *p, const soft_row *q, int32_t classes)
+{
+    double sum = 0;
+    for (int32_t k = 0; k < classes; k++) {
+        const double log_p = log_probability(p, k);
+        sum += cnn_exp(log_p) * (log_p - log_probability(q, k));
+    }
+    return sum;
+}
+
+/* dlogits of image n; p and q with a teacher, else NULL. */
+static void store_gradient(const loss_run *run, int64_t n, const float *z, int32_t label, double log_sum,
+                           const soft_row *p, const soft_row *q)
 {
     const cnn_tensor_desc *dst = &run->kernel->cpu.base.desc.arg[CNN_ARG_DST];
     const double smoothing = (double)run->kernel->cpu.base.desc.smoothing;
     const double off = smoothing / dst->c, on = 1.0 - smoothing + off;
+    const double mix = (double)run->kernel->cpu.base.desc.mix;
     float piece[PIECE];
     for (int32_t first = 0; first < dst->c; first += PIECE) {
         int32_t count = dst->c - first < PIECE ? dst->c - first : PIECE;
         for (int32_t k = 0; k < count; k++) {
-            double probability = cnn_exp((double)z[first + k] - log_sum);
-            piece[k] = (float)((probability - (first + k == label ? on : off)) * run->scale);
+            double gradient = cnn_exp((double)z[first + k] - log_sum) - (first + k == label ? on : off);
+            if (p)
+                gradient = (1.0 - mix) * gradient +
+                           mix * p->temperature *
+                               (cnn_exp(log_probability(q, first + k)) - cnn_exp(log_probability(p, first + k)));
+            piece[k] = (float)(gradient * run->scale);
         }
         size_t offset = (size_t)(n * dst->c + first) * cnn_dtype_bytes(dst->dtype);
         run->kernel->loops->from_f32(dst->dtype, piece, (char *)run->args[CNN_ARG_DST] + offset, count);
@@ -70,18 +113,24 @@ static void loss_task(void *context, int task, int worker)
     if (index && state)
         index += state->cursor;
     int32_t classes = desc->arg[CNN_ARG_SRC].c;
-    int32_t label = ((const uint8_t *)run->args[CNN_ARG_LABELS])[index ? index[task] : task];
+    const int32_t image = index ? index[task] : task;
+    int32_t label = ((const uint8_t *)run->args[CNN_ARG_LABELS])[image];
     const float *z = (const float *)run->args[CNN_ARG_SRC] + (int64_t)task * classes;
     (void)worker;
-    int32_t best = argmax(z, classes);
-    double max = (double)z[best], sum = 0;
-    for (int32_t k = 0; k < classes; k++)
-        sum += cnn_exp((double)z[k] - max);
-    double log_sum = max + cnn_log(sum);
-    run->images[task].loss = log_sum - target_score(z, classes, label, (double)desc->smoothing);
-    run->images[task].right = best == label;
+    const double log_sum = log_sum_of(z, classes, 1.0), mix = (double)desc->mix;
+    image_loss *result = &run->images[task];
+    result->loss = log_sum - target_score(z, classes, label, (double)desc->smoothing);
+    result->right = argmax(z, classes) == label;
+    soft_row p, q;
+    const bool teacher = run->args[CNN_ARG_SRC2] != NULL;
+    if (teacher) {
+        const double temperature = (double)desc->temperature;
+        p = soften((const float *)run->args[CNN_ARG_SRC2] + (int64_t)image * classes, classes, temperature);
+        q = soften(z, classes, temperature);
+        result->loss = (1.0 - mix) * result->loss + mix * temperature * temperature * divergence(&p, &q, classes);
+    }
     if (desc->arg[CNN_ARG_DST].dtype != CNN_NONE)
-        store_gradient(run, task, z, label, log_sum);
+        store_gradient(run, task, z, label, log_sum, teacher ? &p : NULL, teacher ? &q : NULL);
 }
 
 static cnn_status loss_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)

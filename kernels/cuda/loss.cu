@@ -18,8 +18,9 @@ struct batch {
     const uint8_t *labels;
     const int32_t *index;
     const cnn_train_state *state;
+    const float *teacher; /* [all images, classes] or NULL */
     int32_t images, classes;
-    double smoothing;
+    double smoothing, mix, temperature;
 };
 
 /* What one image leaves for the sum. */
@@ -67,6 +68,44 @@ __device__ inline double target_score(const batch &b, const float *z, int32_t la
     return (1.0 - b.smoothing) * static_cast<double>(z[label]) + b.smoothing / b.classes * warp_sum(sum);
 }
 
+/* log sum_k exp(z[k]/temperature), the same in all lanes. */
+__device__ inline double log_sum_of(const float *z, int32_t classes, double temperature, int lane)
+{
+    const double max = static_cast<double>(z[warp_argmax(z, classes, lane)]) / temperature;
+    double sum = 0.0;
+    for (int32_t k = lane; k < classes; k += 32)
+        sum += cnn_exp(static_cast<double>(z[k]) / temperature - max);
+    return max + cnn_log(warp_sum(sum));
+}
+
+/* Scores over the temperature: what a teacher says of an image, or what the network does. */
+struct soft_row {
+    const float *z;
+    double temperature, log_sum;
+
+    __device__ double log_probability(int32_t k) const
+    {
+        return static_cast<double>(z[k]) / temperature - log_sum;
+    }
+};
+
+__device__ inline soft_row soften(const batch &b, const float *z, int lane)
+{
+    const soft_row row = {z, b.temperature, log_sum_of(z, b.classes, b.temperature, lane)};
+    return row;
+}
+
+/* sum_k p (log p - log q) */
+__device__ inline double divergence(const soft_row &p, const soft_row &q, int32_t classes, int lane)
+{
+    double sum = 0.0;
+    for (int32_t k = lane; k < classes; k += 32) {
+        const double log_p = p.log_probability(k);
+        sum += cnn_exp(log_p) * (log_p - q.log_probability(k));
+    }
+    return warp_sum(sum);
+}
+
 /* A warp's image: its loss and, where asked, its gradient. */
 template <typename T> __device__ inline void take_image(const batch &b, int32_t n, T *gradient, image_loss *losses)
 {
@@ -76,14 +115,17 @@ template <typename T> __device__ inline void take_image(const batch &b, int32_t 
     const float *z = b.scores + static_cast<int64_t>(n) * b.classes;
 
     const int32_t best = warp_argmax(z, b.classes, lane);
-    const double max = static_cast<double>(z[best]);
-    double sum = 0.0;
-    for (int32_t k = lane; k < b.classes; k += 32)
-        sum += cnn_exp(static_cast<double>(z[k]) - max);
-    const double log_sum = max + cnn_log(warp_sum(sum));
-    const double score = target_score(b, z, label, lane);
+    const double log_sum = log_sum_of(z, b.classes, 1.0, lane);
+    double loss = log_sum - target_score(b, z, label, lane);
+    soft_row p = {}, q = {};
+    if (b.teacher) {
+        p = soften(b, b.teacher + static_cast<int64_t>(image) * b.classes, lane);
+        q = soften(b, z, lane);
+        const double squared = b.temperature * b.temperature;
+        loss = (1.0 - b.mix) * loss + b.mix * squared * divergence(p, q, b.classes, lane);
+    }
     if (lane == 0) {
-        losses[n].loss = log_sum - score;
+        losses[n].loss = loss;
         losses[n].right = best == label;
     }
     if (!gradient)
@@ -91,9 +133,11 @@ template <typename T> __device__ inline void take_image(const batch &b, int32_t 
     const double scale = (b.state ? static_cast<double>(b.state->loss_scale) : 1.0) / b.images;
     const double off = b.smoothing / b.classes, on = 1.0 - b.smoothing + off;
     for (int32_t k = lane; k < b.classes; k += 32) {
-        const double probability = cnn_exp(static_cast<double>(z[k]) - log_sum);
-        const float value = static_cast<float>((probability - (k == label ? on : off)) * scale);
-        gradient[static_cast<int64_t>(n) * b.classes + k] = cnn_from_float<T>(value);
+        double value = cnn_exp(static_cast<double>(z[k]) - log_sum) - (k == label ? on : off);
+        if (b.teacher)
+            value = (1.0 - b.mix) * value +
+                    b.mix * b.temperature * (cnn_exp(q.log_probability(k)) - cnn_exp(p.log_probability(k)));
+        gradient[static_cast<int64_t>(n) * b.classes + k] = cnn_from_float<T>(static_cast<float>(value * scale));
     }
 }
 
@@ -153,6 +197,9 @@ cudaError_t cnn_cuda_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT
     b.images = desc->arg[CNN_ARG_SRC].n;
     b.classes = desc->arg[CNN_ARG_SRC].c;
     b.smoothing = static_cast<double>(desc->smoothing);
+    b.teacher = static_cast<const float *>(arg[CNN_ARG_SRC2]);
+    b.mix = static_cast<double>(desc->mix);
+    b.temperature = static_cast<double>(desc->temperature);
     switch (desc->arg[CNN_ARG_DST].dtype) {
     case CNN_F16:
         return launch<__half>(b, arg, workspace, queue);

@@ -415,6 +415,13 @@ static bool check_loss(const cnn_op_desc *desc, char *why)
             (double)desc->smoothing);
     REQUIRE(present(desc, CNN_ARG_INDEX) || labels->c >= src->n, "there are %d labels for %d images", labels->c,
             src->n);
+    if (present(desc, CNN_ARG_SRC2)) {
+        const int32_t answers[4] = {labels->c, 1, 1, src->c};
+        REQUIRE(desc->mix > 0 && desc->mix <= 1 && desc->temperature > 0 && isfinite(desc->temperature),
+                "mix %g must be in (0,1], and temperature %g positive", (double)desc->mix, (double)desc->temperature);
+        if (!check_is(desc, CNN_ARG_SRC2, CNN_F32, answers, why))
+            return false;
+    }
     if (present(desc, CNN_ARG_DST)) {
         REQUIRE(is_float(desc->arg[CNN_ARG_DST].dtype), "dst must be f32, f16 or bf16");
         if (!check_like(desc, CNN_ARG_DST, desc->arg[CNN_ARG_DST].dtype, src, why))

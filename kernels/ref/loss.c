@@ -32,15 +32,76 @@ static double target_score(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUN
     return sum;
 }
 
-/* dlogits = (softmax(z) - t) * scale for row n. */
+/* log sum_k exp(z[k]/temperature) of a row. */
+static double log_sum_of(const cnn_tensor_desc *desc, const void *data, int32_t row, double temperature)
+{
+    const double max = cnn_ref_get(desc, data, row, argmax(desc, data, row)) / temperature;
+    double sum = 0;
+    for (int32_t k = 0; k < desc->c; k++)
+        sum += exp(cnn_ref_get(desc, data, row, k) / temperature - max);
+    return max + log(sum);
+}
+
+/* Logits of a row over the temperature, and the logarithm of the sum of their exps. */
+typedef struct soft_row {
+    const cnn_tensor_desc *desc;
+    const void *data;
+    int32_t row;
+    double temperature, log_sum;
+} soft_row;
+
+static soft_row soften(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cnn_arg role, int32_t row)
+{
+    soft_row soft = {&desc->arg[role], arg[role], row, (double)desc->temperature, 0};
+    soft.log_sum = log_sum_of(soft.desc, soft.data, row, soft.temperature);
+    return soft;
+}
+
+static double log_probability(const soft_row *soft, int32_t k)
+{
+    return cnn_ref_get(soft->desc, soft->data, soft->row, k) / soft->temperature - soft->log_sum;
+}
+
+/* sum_k p (log p - log q) */
+static double divergence(const soft_row *p, const soft_row *q)
+{
+    double sum = 0;
+    for (int32_t k = 0; k < p->desc->c; k++)
+        sum += exp(log_probability(p, k)) * (log_probability(p, k) - log_probability(q, k));
+    return sum;
+}
+
+/* dlogits of row n; p and q with a teacher, else NULL. */
 static void row_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t n, int32_t label,
-                         double log_sum, double scale)
+                         double log_sum, double scale, const soft_row *p, const soft_row *q)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const double mix = (double)desc->mix;
     for (int32_t k = 0; k < src->c; k++) {
-        double probability = exp(cnn_ref_get(src, arg[CNN_ARG_SRC], n, k) - log_sum);
-        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], n, k, (probability - target(desc, k, label)) * scale);
+        double gradient = exp(cnn_ref_get(src, arg[CNN_ARG_SRC], n, k) - log_sum) - target(desc, k, label);
+        if (p)
+            gradient =
+                (1 - mix) * gradient + mix * p->temperature * (exp(log_probability(q, k)) - exp(log_probability(p, k)));
+        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], n, k, gradient * scale);
     }
+}
+
+/* The loss of row n, which shows image `image`; its gradient when that is asked for. */
+static double row_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t n, int32_t image, double scale)
+{
+    const int32_t label = ((const uint8_t *)arg[CNN_ARG_LABELS])[image];
+    const double log_sum = log_sum_of(&desc->arg[CNN_ARG_SRC], arg[CNN_ARG_SRC], n, 1), mix = (double)desc->mix;
+    double loss = log_sum - target_score(desc, arg, n, label);
+    const bool teacher = desc->arg[CNN_ARG_SRC2].dtype != CNN_NONE;
+    soft_row p, q;
+    if (teacher) {
+        p = soften(desc, arg, CNN_ARG_SRC2, image);
+        q = soften(desc, arg, CNN_ARG_SRC, n);
+        loss = (1 - mix) * loss + mix * p.temperature * p.temperature * divergence(&p, &q);
+    }
+    if (desc->arg[CNN_ARG_DST].dtype != CNN_NONE)
+        row_gradient(desc, arg, n, label, log_sum, scale, teacher ? &p : NULL, teacher ? &q : NULL);
+    return loss;
 }
 
 void cnn_ref_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
@@ -57,17 +118,9 @@ void cnn_ref_loss(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void 
         index += state->cursor;
 
     for (int32_t n = 0; n < src->n; n++) {
-        int32_t label = labels[index ? index[n] : n];
-        int32_t best = argmax(src, arg[CNN_ARG_SRC], n);
-        double max = cnn_ref_get(src, arg[CNN_ARG_SRC], n, best);
-        double sum = 0;
-        for (int32_t k = 0; k < src->c; k++)
-            sum += exp(cnn_ref_get(src, arg[CNN_ARG_SRC], n, k) - max);
-        double log_sum = max + log(sum);
-        loss += log_sum - target_score(desc, arg, n, label);
-        right += best == label;
-        if (desc->arg[CNN_ARG_DST].dtype != CNN_NONE)
-            row_gradient(desc, arg, n, label, log_sum, scale);
+        const int32_t image = index ? index[n] : n;
+        loss += row_loss(desc, arg, n, image, scale);
+        right += argmax(src, arg[CNN_ARG_SRC], n) == labels[image];
     }
     if (desc->arg[CNN_ARG_DST].dtype != CNN_NONE)
         cnn_ref_clear_padding(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST]);

@@ -128,6 +128,16 @@ weights = {"conv1": 16 * 25, "fc1": 32 * 16 * 36, "fc2": 320}
 kept = {name: count - int(count * 0.9 + 0.5) for name, count in weights.items()} # less what dead units bring down
 sys.exit(any(not 0.5 * kept[l["name"]] <= l["nonzeros"] <= kept[l["name"]] for l in json.load(sys.stdin)["layers"]))' <"$logs/out" || fail "$schedule: not the share that was asked for"
 done
+# Fine-tuning may listen to the model as it was given.
+succeeds "$opt" --prune 0.5 --finetune 0.2 --distill --quiet -o taught.cnn
+succeeds "$opt" --prune 0.5 --finetune 0.2 --quiet -o alone.cnn
+checks=$((checks + 1))
+cmp taught.cnn alone.cnn >/dev/null 2>&1 && fail "--distill changes nothing"
+succeeds "$opt" --prune 0.9 --structure weight --prune-schedule cubic --finetune 0.2 --distill=0.9 --temperature 2 \
+    --int8 --bits 3 --amp --quiet -o taught.cnn
+refuses 2 "--distill|--finetune" "$opt" --int8 --distill
+refuses 2 "--distill|'1.5'" "$opt" --prune 0.5 --distill=1.5
+refuses 2 "--temperature|--distill" "$opt" --prune 0.5 --temperature 2
 # A model that lost weights can lose channels as well.
 succeeds "$opt" --prune 0.9 --structure weight --finetune 0 --quiet -o sparse-float.cnn
 succeeds "$opt" --prune 0.5 --finetune 0 --quiet -o both.cnn sparse-float.cnn

@@ -173,12 +173,40 @@ void kc_bound_bn_grad(kc_case *test)
 
 /* ---- Loss ---- */
 
+/* The largest magnitude of a row's scores. */
+static double largest_score(const kc_case *test, cnn_arg role, int64_t row)
+{
+    const int64_t k = test->desc.arg[CNN_ARG_SRC].c;
+    double largest = 0;
+    for (int64_t j = 0; j < k; j++)
+        largest = fmax(largest, fabs(test->in[role][row * k + j]));
+    return largest;
+}
+
+/* What a teacher's part adds: probabilities off by `relative`, their logarithms by that, and both weighted. */
+static double teacher_error(const kc_case *test, int64_t n, double *gradient)
+{
+    const cnn_op_desc *desc = &test->desc;
+    if (desc->arg[CNN_ARG_SRC2].dtype == CNN_NONE)
+        return *gradient = 0;
+    const int32_t first = desc->arg[CNN_ARG_STATE].dtype != CNN_NONE ? test->state.cursor : 0;
+    const bool gather = desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE;
+    const int64_t image = gather ? (int64_t)test->in[CNN_ARG_INDEX][first + n] : n;
+    const double t = (double)desc->temperature, mix = (double)desc->mix, k = (double)desc->arg[CNN_ARG_SRC].c;
+    const double scores = (largest_score(test, CNN_ARG_SRC, n) + largest_score(test, CNN_ARG_SRC2, image)) / t;
+    const double relative = (k + 20 + 6 * scores) * u;
+    *gradient = 2 * mix * t * relative;
+    return mix * t * t * (4 + 2 * scores + 2 * log(k + 1)) * relative;
+}
+
 /* Error of row n's loss; adds the errors of its gradient. */
 static double bound_row(kc_case *test, int64_t n, double scale, double *dst)
 {
     int64_t k = test->desc.arg[CNN_ARG_SRC].c;
     const double *z = test->in[CNN_ARG_SRC] + n * k;
-    double smoothing = (double)test->desc.smoothing, largest = 0;
+    double smoothing = (double)test->desc.smoothing, largest = 0, soft_gradient;
+    const double soft = teacher_error(test, n, &soft_gradient);
+    const bool teacher = soft > 0;
     for (int64_t j = 0; j < k; j++)
         largest = fmax(largest, fabs(z[j]));
     for (int64_t j = 0; dst && j < k; j++) {
@@ -187,11 +215,11 @@ static double bound_row(kc_case *test, int64_t n, double scale, double *dst)
         /* An exponent that is off by d gives a probability that is off by d relative; p - t loses its low bits, and a
          * probability below the normal numbers may be flushed. */
         double relative = ((double)k + 20 + 6 * largest) * u;
-        bool cancels = smoothing > 0 || test->want[CNN_ARG_DST][i] < 0;
-        double error = gradient * relative + (cancels ? scale * relative : 0) + scale * 0x1p-125;
+        bool cancels = teacher || smoothing > 0 || test->want[CNN_ARG_DST][i] < 0;
+        double error = gradient * relative + (cancels ? scale * relative : 0) + scale * (soft_gradient + 0x1p-125);
         dst[i] = error + half_ulp(test, CNN_ARG_DST, i, error);
     }
-    return (4 * largest + (double)k + 12 + 4 * log((double)k + 1) + smoothing * ((double)k + 4) * largest) * u;
+    return (4 * largest + (double)k + 12 + 4 * log((double)k + 1) + smoothing * ((double)k + 4) * largest) * u + soft;
 }
 
 void kc_bound_loss(kc_case *test)

@@ -88,6 +88,13 @@ void kc_make_loss(kc_case *test, cnn_op op, int number, kc_random *random)
         test->fill[CNN_ARG_SRC] = kc_ints(0, 1);
     if (number % 5 == 4)
         desc->smoothing = number % 2 ? 0.1f : 0.5f;
+    if (number % 3 == 1) { /* a teacher */
+        static const float mixes[] = {0.5f, 1.0f, 0.125f}, temperatures[] = {1.0f, 4.0f, 0.5f, 20.0f};
+        desc->arg[CNN_ARG_SRC2] = cnn_desc(CNN_F32, desc->arg[CNN_ARG_LABELS].c, 1, 1, k);
+        test->fill[CNN_ARG_SRC2] = number % 2 ? kc_real(-20, 20) : kc_real(-3, 3);
+        desc->mix = mixes[number / 3 % 3];
+        desc->temperature = temperatures[number / 3 % 4];
+    }
     test->agreement = KC_ULP;
     test->pad_to[CNN_ARG_SRC] = test->pad_to[CNN_ARG_DST] = number % 3 == 0 ? 16 : 1;
 }
