@@ -30,6 +30,14 @@ static int64_t node_nonzeros(const cnn_node *node)
     return count;
 }
 
+int64_t opt_live_weights(const cnn_model *model)
+{
+    int64_t count = 0;
+    for (int i = 0; i < model->node_count; i++)
+        count += cnn_node_has_weights(&model->nodes[i]) ? node_nonzeros(&model->nodes[i]) : 0;
+    return count;
+}
+
 static int64_t node_macs(const cnn_model *model, const cnn_node *node)
 {
     return node->type->macs ? node->type->macs(node, &model->nodes[node->input[0]].out) : 0;

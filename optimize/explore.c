@@ -20,7 +20,6 @@
 #include "cli/units.h"
 #include "core/crc32c.h"
 #include "core/error.h"
-#include "core/file.h"
 #include "core/hash.h"
 #include "core/input_file.h"
 #include "core/memory.h"
@@ -47,11 +46,6 @@ typedef struct explorer {
 /* What a step leaves of what there is, in the order of opt_structure. */
 static const double left_by_step[] = {0.75, 0.75, 0.5};
 
-static int structure_of(const opt_settings *settings)
-{
-    return settings->structure < 0 ? OPT_STRUCTURE_CHANNEL : settings->structure;
-}
-
 bool opt_has_goal(const opt_settings *settings)
 {
     return settings->max_drop >= 0 || settings->target_size > 0 || settings->target_ms > 0 || settings->pick >= 0;
@@ -69,9 +63,9 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
     const char *data = job->cli->common.data;
     CNN_TRY(cnn_input_open(&file, s->input, "a model", (uint64_t)1 << 34));
     snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %.17g %d %d %.17g %d %lld %.17g %.17g %s", s->int8,
-             structure_of(s), s->criterion, s->finetune, s->optimizer, s->learning_rate, s->batch, s->amp, s->augment,
-             s->pack, s->observer, s->percentile, s->bias_correction, (long long)job->cli->common.seed, s->distill,
-             s->temperature, data ? data : "");
+             opt_structure_of(s), s->criterion, s->finetune, s->optimizer, s->learning_rate, s->batch, s->amp,
+             s->augment, s->pack, s->observer, s->percentile, s->bias_correction, (long long)job->cli->common.seed,
+             s->distill, s->temperature, data ? data : "");
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));
 out:
     cnn_input_close(&file);
@@ -152,25 +146,11 @@ static cnn_status load(explorer *e, int number)
     return cnn_model_load(path, &e->job->model);
 }
 
-/* Weights other than 0. */
-static int64_t count_live(const cnn_model *model)
-{
-    int64_t count = 0;
-    for (int i = 0; i < model->node_count; i++) {
-        const cnn_param *weight = &model->nodes[i].param[CNN_PARAM_WEIGHT];
-        for (int64_t j = 0; weight->data && j < cnn_desc_elements(&weight->desc); j++)
-            count += !cnn_param_is_zero(weight, j);
-    }
-    return count;
-}
-
 /* Prunes the job's model to a share of the given one; *removed: whether anything more goes. */
 static cnn_status shrink(explorer *e, double share, bool *removed)
 {
-    static cnn_status (*const prune[])(cnn_model *, const cnn_prune_options *, cnn_prune_result *) = {
-        cnn_prune_channels, cnn_prune_blocks, cnn_prune_weights}; /* in the order of opt_structure */
     const opt_settings *settings = e->job->settings;
-    const int structure = structure_of(settings);
+    const int structure = opt_structure_of(settings);
     cnn_prune_result result = {0};
     cnn_prune_options options = {.ratio = share, .global = true, .on_the_way = true};
     options.criterion = settings->criterion >= 0             ? (cnn_criterion)settings->criterion
@@ -180,9 +160,9 @@ static cnn_status shrink(explorer *e, double share, bool *removed)
     options.seed = (uint64_t)e->job->cli->common.seed;
     options.data = e->job->data;
     options.device = e->job->cli->common.device;
-    const int64_t before = count_live(e->job->model);
-    cnn_status status = prune[structure](e->job->model, &options, &result);
-    *removed = status == CNN_OK && count_live(e->job->model) < before;
+    const int64_t before = opt_live_weights(e->job->model);
+    cnn_status status = opt_prune_function(settings)(e->job->model, &options, &result);
+    *removed = status == CNN_OK && opt_live_weights(e->job->model) < before;
     return status;
 }
 
@@ -318,10 +298,10 @@ static cnn_status walk(explorer *e)
         } else {
             first_bad = bad++ == 0 ? number : first_bad;
         }
-        if (bad == BAD_IN_A_ROW || 1 - left * left_by_step[structure_of(settings)] > most_share)
+        if (bad == BAD_IN_A_ROW || 1 - left * left_by_step[opt_structure_of(settings)] > most_share)
             break;
         from = number;
-        left *= left_by_step[structure_of(settings)];
+        left *= left_by_step[opt_structure_of(settings)];
     }
     if (!has_target(settings) && good >= 0 && first_bad >= 0)
         CNN_TRY(refine(e, good, first_bad));

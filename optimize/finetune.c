@@ -50,9 +50,9 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
         options->temperature = (float)job->settings->temperature;
 }
 
-int opt_levels(const opt_settings *settings)
+int opt_levels(const opt_settings *settings, int standard_bits)
 {
-    return (1 << ((settings->bits ? settings->bits : 8) - 1)) - 1;
+    return (1 << ((settings->bits ? settings->bits : standard_bits) - 1)) - 1;
 }
 
 static bool on_grid(const cnn_model *model)
@@ -68,7 +68,7 @@ static bool on_grid(const cnn_model *model)
 static cnn_status begin_grid(opt_job *job)
 {
     const bool wanted = job->settings->bits && !opt_squeezes(job->settings);
-    return wanted && !on_grid(job->model) ? cnn_qat_begin(job->model, opt_levels(job->settings)) : CNN_OK;
+    return wanted && !on_grid(job->model) ? cnn_qat_begin(job->model, opt_levels(job->settings, 8)) : CNN_OK;
 }
 
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label)

@@ -12,6 +12,7 @@
 #include "core/round_scale.h"
 #include "kernels/cpu/exp_log.h"
 #include "optimize/channels.h"
+#include "optimize/quantize.h"
 
 #include <float.h>
 
@@ -85,24 +86,11 @@ float cnn_grid_fit(const float *values, int64_t count, int32_t levels)
 
 /* ---- Quantization-aware training ---- */
 
-static cnn_status check_finite(const cnn_node *node)
-{
-    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
-    const float *values = weight->data;
-    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
-        if (!isfinite(values[i]))
-            return cnn_error(CNN_ERR_NUMERIC,
-                             "layer '%s': weight %lld is not a finite number; train the model again with a smaller "
-                             "learning rate",
-                             node->name, (long long)i);
-    return CNN_OK;
-}
-
 static cnn_status begin_node(cnn_node *node, int32_t levels)
 {
     cnn_status status = CNN_OK;
     cnn_param *weight = &node->param[CNN_PARAM_WEIGHT], *step = &node->param[CNN_PARAM_STEP];
-    CNN_TRY(check_finite(node));
+    CNN_TRY(cnn_quantize_check_finite(node));
     cnn_param_free(step);
     CNN_TRY(cnn_param_alloc(step, cnn_desc_vector(CNN_F32, 1)));
     cnn_aligned_free(weight->grid);
@@ -141,7 +129,7 @@ static cnn_status end_node(cnn_node *node)
     const float theta = *(const float *)node->param[CNN_PARAM_STEP].data;
     const float step = (float)((double)weight->step * cnn_exp((double)theta));
     float *values = weight->data;
-    CNN_TRY(check_finite(node));
+    CNN_TRY(cnn_quantize_check_finite(node));
     if (!isnormal(step))
         CNN_FAIL(CNN_ERR_NUMERIC,
                  "layer '%s': the step of its weights became %g; train the model again with a smaller learning rate",

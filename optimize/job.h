@@ -53,6 +53,9 @@ cnn_status opt_check_keep(const opt_job *job);
 /* Prunes and fine-tunes for some epochs as the settings say, and measures. */
 cnn_status opt_shrink(opt_job *job, double epochs);
 
+/* The opt_structure that they ask for, channels unless they say so. */
+int opt_structure_of(const opt_settings *settings);
+
 /* What prunes as the settings say, and of what it removes a share: "channels". */
 typedef cnn_status (*opt_prune_fn)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 opt_prune_fn opt_prune_function(const opt_settings *settings);
@@ -65,7 +68,10 @@ cnn_status opt_finetune(opt_job *job, double epochs);
 void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options);
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label);
 
-/* Levels of the weights on either side of 0, as --bits says. */
-int opt_levels(const opt_settings *settings);
+/* Levels of the weights on either side of 0, as --bits says, else of so many bits. */
+int opt_levels(const opt_settings *settings, int standard_bits);
+
+/* Weights other than 0. */
+int64_t opt_live_weights(const cnn_model *model);
 
 #endif

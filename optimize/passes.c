@@ -95,7 +95,7 @@ cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
         options.percentile = job->settings->percentile;
     if (job->settings->bias_correction >= 0)
         options.bias_correction = job->settings->bias_correction;
-    options.levels = opt_levels(job->settings);
+    options.levels = opt_levels(job->settings, 8);
     options.seed = (uint64_t)job->cli->common.seed;
     options.device = job->cli->common.device;
     options.compact = job->settings->pack == CNN_PACK_SMALLEST;

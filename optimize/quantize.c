@@ -51,7 +51,7 @@ out:
     return status;
 }
 
-static cnn_status check_finite(const cnn_node *node)
+cnn_status cnn_quantize_check_finite(const cnn_node *node)
 {
     cnn_status status = CNN_OK;
     for (int role = CNN_PARAM_WEIGHT; role <= CNN_PARAM_BIAS; role++) {
@@ -88,7 +88,7 @@ static cnn_status check_model(const cnn_model *model)
         if (node->param[CNN_PARAM_STEP].desc.dtype != CNN_NONE)
             CNN_FAIL(CNN_ERR_UNSUPPORTED,
                      "layer '%s': its weights train on a grid; end quantization-aware training first", node->name);
-        CNN_TRY(check_finite(node));
+        CNN_TRY(cnn_quantize_check_finite(node));
     }
     const cnn_node *last = &model->nodes[model->node_count - 1];
     if (!cnn_node_has_weights(last))

@@ -16,6 +16,9 @@ typedef struct cnn_quantize_job {
     int64_t done, all; /* progress: images that went through the network */
 } cnn_quantize_job;
 
+/* Refuses weights and biases that are not finite, by name. */
+cnn_status cnn_quantize_check_finite(const cnn_node *node);
+
 /* Counts images for the progress callback; CNN_ERR_CANCELLED when it asks to stop. */
 cnn_status cnn_quantize_advance(cnn_quantize_job *job, int64_t images);
 

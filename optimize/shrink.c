@@ -47,24 +47,24 @@ static const struct {
      "a group has 4 inputs"},
 };
 
-static int structure_in(const opt_settings *settings)
+int opt_structure_of(const opt_settings *settings)
 {
     return settings->structure < 0 ? OPT_STRUCTURE_CHANNEL : settings->structure;
 }
 
 static int structure_of(const opt_job *job)
 {
-    return structure_in(job->settings);
+    return opt_structure_of(job->settings);
 }
 
 opt_prune_fn opt_prune_function(const opt_settings *settings)
 {
-    return structures[structure_in(settings)].prune;
+    return structures[opt_structure_of(settings)].prune;
 }
 
 const char *opt_prune_unit(const opt_settings *settings)
 {
-    return structures[structure_in(settings)].unit;
+    return structures[opt_structure_of(settings)].unit;
 }
 
 static cnn_prune_options options_of(const opt_job *job)

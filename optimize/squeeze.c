@@ -15,7 +15,6 @@
 #include "cli/message.h"
 #include "cli/units.h"
 #include "core/error.h"
-#include "core/file.h"
 #include "core/hash.h"
 #include "core/model.h"
 
@@ -53,16 +52,12 @@ bool opt_squeezes(const opt_settings *settings)
 
 /* ---- Counting ---- */
 
-static int64_t count(const cnn_model *model, bool live_only)
+static int64_t count_weights(const cnn_model *model)
 {
     int64_t weights = 0;
-    for (int i = 0; i < model->node_count; i++) {
-        const cnn_param *weight = &model->nodes[i].param[CNN_PARAM_WEIGHT];
-        if (weight->desc.dtype == CNN_NONE)
-            continue;
-        for (int64_t e = 0; e < cnn_desc_elements(&weight->desc); e++)
-            weights += !live_only || (weight->mask ? weight->mask[e] != 0 : !cnn_param_is_zero(weight, e));
-    }
+    for (int i = 0; i < model->node_count; i++)
+        if (cnn_node_has_weights(&model->nodes[i]))
+            weights += cnn_desc_elements(&model->nodes[i].param[CNN_PARAM_WEIGHT].desc);
     return weights;
 }
 
@@ -107,7 +102,7 @@ static cnn_status narrow(squeezer *s, int64_t weights)
                                        .data = s->job->data,
                                        .device = s->job->cli->common.device};
     char widths[128];
-    for (int64_t now = count(model, false); now > weights;) {
+    for (int64_t now = count_weights(model); now > weights;) {
         const int64_t next = (int64_t)((double)now * narrow_to);
         int64_t left;
         CNN_TRY(cnn_prune_to_weights(model, next > weights ? next : weights, &options, &left));
@@ -117,7 +112,7 @@ static cnn_status narrow(squeezer *s, int64_t weights)
         describe_widths(model, widths, sizeof widths);
         CNN_TRY(train(s, now > weights ? between_passes : 1, CNN_SCHEDULE_COSINE, widths));
     }
-    s->dense = count(model, false);
+    s->dense = count_weights(model);
     describe_widths(model, widths, sizeof widths);
     CNN_TRY(opt_measure(s->job, "narrow to %s", widths));
 out:
@@ -145,7 +140,7 @@ static cnn_status prune(squeezer *s, double epochs, const char *label)
     options_of(s, epochs, CNN_SCHEDULE_CONSTANT, &options);
     const double steps = epochs * s->job->split.train_count / options.batch / PRUNE_EVERY;
     s->edits = steps < 1 ? 1 : steps > MOST_EDITS ? MOST_EDITS : (int)steps;
-    s->started = count(s->job->model, true);
+    s->started = opt_live_weights(s->job->model);
     options.edit = prune_some;
     options.edit_context = s;
     options.edits = s->edits;
@@ -188,7 +183,7 @@ static cnn_status fit(squeezer *s, cnn_quantize_row **rows, int *row_count)
         trained = NULL;
         CNN_TRY(cnn_model_clone(job->model, &trained));
         CNN_TRY(ship(job, rows, row_count, &bytes));
-        const int64_t live = count(job->model, true);
+        const int64_t live = opt_live_weights(job->model);
         cnn_message_notice(job->cli, "%lld weights take %s; at most %s are wanted", (long long)live,
                            cnn_format_bytes(size, bytes), cnn_format_bytes(wanted, s->target));
         if (bytes <= s->target)
@@ -226,7 +221,7 @@ cnn_status opt_squeeze(opt_job *job)
     CNN_TRY(cnn_add_batchnorm(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &added));
     CNN_TRY(train(&s, s.epochs * repair_share, CNN_SCHEDULE_CONSTANT, "repair"));
     CNN_TRY(opt_measure(job, "repair"));
-    CNN_TRY(cnn_qat_begin(job->model, (1 << ((settings->bits ? settings->bits : STANDARD_BITS) - 1)) - 1));
+    CNN_TRY(cnn_qat_begin(job->model, opt_levels(settings, STANDARD_BITS)));
     CNN_TRY(fit(&s, &rows, &row_count));
     CNN_TRY(opt_measure(job, "prune, settle, INT8"));
     opt_account_end(job, rows, row_count);

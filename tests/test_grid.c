@@ -460,7 +460,7 @@ START_TEST(test_what_does_not_fit_is_refused)
     *param_data(model, "fc1", CNN_PARAM_STEP) = 1000;
     CHECK_REFUSED(cnn_qat_end(model), CNN_ERR_NUMERIC, "the step of its weights");
     ((float *)weight_of(model, "fc1")->data)[5] = NAN;
-    CHECK_REFUSED(cnn_qat_begin(model, 3), CNN_ERR_NUMERIC, "weight 5 is not a finite number");
+    CHECK_REFUSED(cnn_qat_begin(model, 3), CNN_ERR_NUMERIC, "value 5 of its weight is not a finite number");
     cnn_model_free(model);
 }
 END_TEST
