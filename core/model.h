@@ -77,6 +77,7 @@ typedef struct cnn_node {
     float out_scale; /* INT8: scale of this node's output; 0 for logits and unquantized models */
     int line;        /* of the .cfg; 0 when unknown */
     bool frozen;     /* training leaves its parameters and statistics as they are; not stored in files */
+    int32_t levels;  /* that its weights are to have on either side of 0; 0: as many as others; not stored in files */
 } cnn_node;
 
 /* Normalization of input bytes: (x/255 - mean[c]) / std[c]. */

@@ -68,7 +68,7 @@ static void tell_bits(const teller *t)
 {
     int least = 8, most = 1;
     for (int i = 0; i < t->account->layer_count; i++) {
-        const int bits = t->facts->layers[i].bits;
+        const int bits = t->account->layers[i].int8.bits;
         least = bits < least ? bits : least;
         most = bits > most ? bits : most;
     }

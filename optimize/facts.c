@@ -147,21 +147,6 @@ static void make_histograms(opt_layer_facts *layer, const cnn_param *before, con
     cnn_histogram_make(after, limit, &layer->after);
 }
 
-/* 3 for weights from -3 to 3. */
-static int count_bits(const cnn_param *weight)
-{
-    int largest = 0, bits = 1;
-    if (weight->desc.dtype != CNN_I8)
-        return 0;
-    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++) {
-        int size = abs(((const int8_t *)weight->data)[i]);
-        largest = size > largest ? size : largest;
-    }
-    while (largest >= 1 << (bits - 1))
-        bits++;
-    return bits;
-}
-
 /* given: with its batch norms folded, where that can be done. */
 static void look_at_weights(const opt_job *job, const cnn_model *given)
 {
@@ -176,7 +161,6 @@ static void look_at_weights(const opt_job *job, const cnn_model *given)
         const cnn_param *new = &job->model->nodes[after].param[CNN_PARAM_WEIGHT];
         layer->weight_before = old->desc;
         layer->weight = new->desc;
-        layer->bits = count_bits(new);
         make_histograms(layer, old, new);
     }
 }

@@ -31,7 +31,6 @@ typedef struct opt_point {
 /* Of account->layers with the same number. */
 typedef struct opt_layer_facts {
     cnn_tensor_desc weight_before, weight; /* [K,R,S,C] */
-    int bits;                              /* of an integer that holds any of its i8 weights, 1 to 8; 0: they are f32 */
     int64_t bytes_before, bytes;           /* in the files */
     cnn_histogram before, after;           /* of one limit; batch norms are folded into both */
     cnn_effect effect[OPT_MOST_TRIALS];

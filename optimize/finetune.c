@@ -3,6 +3,7 @@
 
 #include "cli/progress.h"
 #include "core/model.h"
+#include "optimize/precision.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -52,7 +53,8 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
 
 int opt_levels(const opt_settings *settings, int standard_bits)
 {
-    return (1 << ((settings->bits ? settings->bits : standard_bits) - 1)) - 1;
+    (void)settings; /* --bits has told the layers */
+    return cnn_levels_of_bits(standard_bits);
 }
 
 static bool on_grid(const cnn_model *model)
@@ -68,7 +70,10 @@ static bool on_grid(const cnn_model *model)
 static cnn_status begin_grid(opt_job *job)
 {
     const bool wanted = job->settings->bits && !opt_squeezes(job->settings);
-    return wanted && !on_grid(job->model) ? cnn_qat_begin(job->model, opt_levels(job->settings, 8)) : CNN_OK;
+    if (!wanted || on_grid(job->model))
+        return CNN_OK;
+    cnn_status status = opt_choose_bits(job);
+    return status == CNN_OK ? cnn_qat_begin(job->model, opt_levels(job->settings, CNN_MOST_BITS)) : status;
 }
 
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label)

@@ -114,7 +114,7 @@ cnn_status cnn_qat_begin(cnn_model *model, int levels)
     CNN_TRY(cnn_model_clone(model, &copy));
     for (int i = 0; i < copy->node_count; i++)
         if (cnn_node_has_weights(&copy->nodes[i]))
-            CNN_TRY(begin_node(&copy->nodes[i], levels));
+            CNN_TRY(begin_node(&copy->nodes[i], copy->nodes[i].levels ? copy->nodes[i].levels : levels));
     cnn_model_swap(model, copy);
 out:
     cnn_model_free(copy);

@@ -68,8 +68,16 @@ cnn_status opt_finetune(opt_job *job, double epochs);
 void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options);
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label);
 
-/* Levels of the weights on either side of 0, as --bits says, else of so many bits. */
+/* Levels on either side of 0 of weights whose layers --bits gives no width. */
 int opt_levels(const opt_settings *settings, int standard_bits);
+
+/* --bits (optimize/bits.c). Check refuses averages that cannot be and reads those that can; set gives the model the
+ * widths of a list; choose finds those of an average, once, before weights are put on a grid or quantized. Describe
+ * writes what INT8 is going to be: "INT8, weights of 3 bits". */
+cnn_status opt_check_bits(opt_settings *settings);
+cnn_status opt_set_bits(opt_job *job);
+cnn_status opt_choose_bits(opt_job *job);
+void opt_describe_bits(const opt_job *job, char *text, size_t bytes);
 
 /* Weights other than 0. */
 int64_t opt_live_weights(const cnn_model *model);

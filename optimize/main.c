@@ -165,13 +165,13 @@ static const cnn_option options[] = {
      .help = "quantize weights and activations to 8-bit integers"},
     {.name = "bits",
      .argument = "B",
-     .kind = CNN_OPTION_INT,
+     .kind = CNN_OPTION_STRING,
      .offset = offsetof(opt_settings, bits),
-     .int_min = 2,
-     .int_max = 8,
      .help = "with --int8: weights of B bits, 2 to 8 (2: -1, 0 and 1 times a step), which make small files and run as "
-             "fast as those of 8. Fine-tuning then trains the weights on that grid, and its step with them; without "
-             "--finetune they are only rounded, which costs accuracy below 4 bits",
+             "fast as those of 8. Or mixed precision: layer by layer, as in conv1=8,fc1=3 or 4,conv1=8 (4 for the "
+             "others); auto:AVG, as in auto:3.5, for at most AVG bits a weight on average, more of them where rounding "
+             "changes the scores most. Fine-tuning then trains the weights on that grid, and its step with them; "
+             "without --finetune they are only rounded, which costs accuracy below 4 bits",
      .standard = "8"},
     {.name = "observer",
      .argument = "KIND",
@@ -431,6 +431,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
+    CNN_TRY(opt_check_bits(settings));
     CNN_TRY(opt_run(cli, settings, &account));
     CNN_TRY(opt_report(cli, settings, &account));
     if (settings->report)

@@ -95,7 +95,7 @@ cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
         options.percentile = job->settings->percentile;
     if (job->settings->bias_correction >= 0)
         options.bias_correction = job->settings->bias_correction;
-    options.levels = opt_levels(job->settings, 8);
+    options.levels = opt_levels(job->settings, CNN_MOST_BITS);
     options.seed = (uint64_t)job->cli->common.seed;
     options.device = job->cli->common.device;
     options.compact = job->settings->pack == CNN_PACK_SMALLEST;
@@ -125,6 +125,7 @@ static cnn_status run_passes(opt_job *job)
     cnn_quantize_row *rows = NULL;
     int row_count = 0;
     double epochs = settings->finetune >= 0 ? settings->finetune : opt_prunes(settings) ? 1 : 0;
+    char label[64];
     bool folded;
     CNN_TRY(opt_facts_begin(job));
     CNN_TRY(opt_account_begin(job));
@@ -139,9 +140,10 @@ static cnn_status run_passes(opt_job *job)
     if (folded)
         CNN_TRY(opt_measure(job, "fold batch norms"));
     if (settings->int8) {
+        CNN_TRY(opt_choose_bits(job));
+        opt_describe_bits(job, label, sizeof label);
         CNN_TRY(opt_quantize(job, &rows, &row_count));
-        CNN_TRY(settings->bits ? opt_measure(job, "INT8, weights of %d bits", settings->bits)
-                               : opt_measure(job, "INT8"));
+        CNN_TRY(opt_measure(job, "%s", label));
     }
     opt_account_end(job, rows, row_count);
     CNN_TRY(opt_save(job));
@@ -164,6 +166,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "%s is already INT8; give the model that cnn-train wrote", settings->input);
     if (settings->keep)
         CNN_TRY(opt_check_keep(&job));
+    CNN_TRY(opt_set_bits(&job));
     CNN_TRY(load_data(&job));
     if (settings->distill > 0)
         CNN_TRY(cnn_model_clone(job.model, &job.teacher));

@@ -12,6 +12,7 @@
 #include "core/memory.h"
 #include "optimize/channels.h"
 #include "optimize/grid.h"
+#include "optimize/precision.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -119,6 +120,11 @@ static float output_scale(const cnn_model *model, int index, const cnn_calibrati
     return index == model->node_count - 1 ? 0 : calibration->scale[index];
 }
 
+float cnn_weight_step(const float *w, int64_t count, int32_t levels)
+{
+    return levels == CNN_GRID_MOST_LEVELS ? cnn_quant_weight_scale(w, count, 0, 1) : cnn_grid_fit(w, count, levels);
+}
+
 /* The scale of an output channel's weights w [count], number k of the layer. */
 static float channel_scale(const cnn_param *weight, int32_t k, const float *w, int64_t count, float bias, float s_in,
                            int32_t levels)
@@ -126,9 +132,9 @@ static float channel_scale(const cnn_param *weight, int32_t k, const float *w, i
     bool zero = true;
     for (int64_t i = 0; i < count && zero; i++)
         zero = w[i] == 0;
-    if (zero || (!weight->grid && levels == CNN_GRID_MOST_LEVELS))
+    if (zero)
         return cnn_quant_weight_scale(w, count, bias, s_in);
-    const float step = weight->grid ? weight->grid[k] : cnn_grid_fit(w, count, levels);
+    const float step = weight->grid ? weight->grid[k] : cnn_weight_step(w, count, levels);
     return bias == 0 ? step : fmaxf(step, cnn_quant_weight_scale(NULL, 0, bias, s_in));
 }
 
@@ -165,10 +171,8 @@ static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, 
                  "train the model again, with weight decay or a smaller learning rate",
                  node->name, k, (double)s_w, (double)multiplier);
     int8_t *q = (int8_t *)weight->data + (int64_t)k * count;
-    for (int64_t i = 0; i < count; i++) {
-        const int value = cnn_quant_value(w[i], s_w);
-        q[i] = (int8_t)(value > levels ? levels : value < -levels ? -levels : value);
-    }
+    for (int64_t i = 0; i < count; i++)
+        q[i] = (int8_t)cnn_weight_number(w[i], s_w, levels);
     weight->scale[k] = s_w;
     *bias_out = cnn_quant_bias(bias, s_in, s_w);
     if (!cnn_quant_fits(count, *bias_out))
@@ -202,7 +206,7 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
         goto out;
     }
     float s_in = calibration->scale[node->input[0]], s_out = output_scale(model, index, calibration);
-    levels = node->param[CNN_PARAM_WEIGHT].grid ? node->param[CNN_PARAM_WEIGHT].levels : levels;
+    levels = cnn_node_levels(node, levels);
     for (int32_t k = 0; k < desc.n; k++)
         CNN_TRY(quantize_channel(node, k, s_in, s_out, levels, &weight, (int32_t *)bias.data + k));
     /* Weights that rounding makes 0 count as pruned from here on: files then need no mask beside the values. */
@@ -308,6 +312,7 @@ static cnn_status list_rows(cnn_quantize_job *job, cnn_quantize_row **rows, int 
         const cnn_distortion *sums = &distortion[node];
         cnn_quantize_row *row = &list[count++];
         memcpy(row->layer, model->nodes[i].name, sizeof row->layer);
+        row->bits = cnn_bits_of_levels(cnn_node_levels(&job->model->nodes[i], job->options->levels));
         row->observer = calibration->range[node] ? cnn_observer_name(calibration->observer[node]) : NULL;
         row->scale = output_scale(model, i, calibration);
         row->clipped = share_clipped(calibration, node);

@@ -2,6 +2,7 @@
 #ifndef CNN_OPTIMIZE_QUANTIZE_H
 #define CNN_OPTIMIZE_QUANTIZE_H
 
+#include "cnn/quant.h"
 #include "core/model.h"
 #include "optimize/calibrate.h"
 
@@ -15,6 +16,17 @@ typedef struct cnn_quantize_job {
     cnn_model *int8;   /* the result */
     int64_t done, all; /* progress: images that went through the network */
 } cnn_quantize_job;
+
+/* The step of an output channel's weights w [count], biases aside: that of the largest weight for 127 levels, else the
+ * one of least squared error; 1 when all are 0. */
+float cnn_weight_step(const float *w, int64_t count, int32_t levels);
+
+/* The whole number that stands for a weight: the nearest within -levels..levels. */
+static inline int cnn_weight_number(float w, float step, int32_t levels)
+{
+    const int value = cnn_quant_value(w, step);
+    return value > levels ? levels : value < -levels ? -levels : value;
+}
 
 /* Refuses weights and biases that are not finite, by name. */
 cnn_status cnn_quantize_check_finite(const cnn_node *node);

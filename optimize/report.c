@@ -48,6 +48,7 @@ static cnn_status print_passes(const opt_account *account)
 
 static void add_int8_cells(cnn_table *table, const cnn_quantize_row *row)
 {
+    cnn_table_cell(table, "%d", row->bits);
     cnn_table_cell(table, "%s", row->observer ? row->observer : "float");
     if (row->scale > 0)
         cnn_table_cell(table, "%.4g", (double)row->scale);
@@ -80,10 +81,10 @@ static cnn_status print_layers(const opt_settings *settings, const opt_account *
 {
     cnn_table table;
     char text[CNN_UNIT_BYTES];
-    cnn_table_begin(&table,
-                    settings->int8
-                        ? "<layer|<type|>channels|>weights|<structure|>MACs|<observer|>scale|>clipped|>SQNR|>cosine"
-                        : "<layer|<type|>channels|>weights|<structure|>MACs");
+    cnn_table_begin(
+        &table, settings->int8
+                    ? "<layer|<type|>channels|>weights|<structure|>MACs|>bits|<observer|>scale|>clipped|>SQNR|>cosine"
+                    : "<layer|<type|>channels|>weights|<structure|>MACs");
     for (int i = 0; i < account->layer_count; i++) {
         const opt_layer *layer = &account->layers[i];
         cnn_table_cell(&table, "%s", layer->name);

@@ -214,8 +214,8 @@ static void write_layer(const writer *w, int i)
         cnn_text_append(page, "%s</span>", arrow);
     }
     write_shape(page, &facts->weight);
-    if (facts->bits > 0 && facts->bits < 8)
-        cnn_text_append(page, " %d bits</td>", facts->bits);
+    if (layer->int8.bits > 0 && layer->int8.bits < 8)
+        cnn_text_append(page, " %d bits</td>", layer->int8.bits);
     else
         cnn_text_append(page, " %s</td>", cnn_dtype_name(facts->weight.dtype));
     write_change(page, cnn_format_count(before, layer->weights_before), cnn_format_count(after, layer->weights),

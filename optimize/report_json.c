@@ -63,6 +63,7 @@ static void write_layer(cnn_json *json, const opt_layer *layer, bool int8)
     cnn_json_integer(json, "weights", layer->weights);
     cnn_json_integer(json, "nonzeros", layer->nonzeros);
     cnn_json_string(json, "structure", cnn_structure_name(layer->structure));
+    cnn_json_integer(json, "bits", int8 ? layer->int8.bits : 32);
     cnn_json_integer(json, "macs_before", layer->macs_before);
     cnn_json_integer(json, "macs", layer->macs);
     if (int8) {
@@ -154,7 +155,6 @@ static void write_layers(cnn_json *json, const opt_settings *settings, const opt
         write_shape(json, "shape_before", &layer->weight_before);
         write_shape(json, "shape", &layer->weight);
         cnn_json_string(json, "dtype", cnn_dtype_name(layer->weight.dtype));
-        cnn_json_integer(json, "bits", layer->bits > 0 ? layer->bits : 32);
         cnn_json_integer(json, "bytes_before", layer->bytes_before);
         cnn_json_integer(json, "bytes", layer->bytes);
         write_effects(json, facts, layer);

@@ -6,6 +6,7 @@
 #include "core/hash.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "optimize/precision.h"
 #include "optimize/quantize.h"
 
 #include <math.h>
@@ -62,15 +63,12 @@ cnn_status cnn_sensitivity_pick(const cnn_split *split, int32_t count, uint64_t 
 void cnn_weights_round(cnn_param *weight, int bits)
 {
     const int64_t count = cnn_desc_elements(&weight->desc) / weight->desc.n;
-    const float steps = (float)((1 << (bits - 1)) - 1);
+    const int32_t levels = cnn_levels_of_bits(bits);
     for (int32_t k = 0; k < weight->desc.n; k++) {
         float *w = (float *)weight->data + (int64_t)k * count; /* [R,S,C] */
-        float largest = 0;
+        const float step = cnn_weight_step(w, count, levels);
         for (int64_t i = 0; i < count; i++)
-            largest = fmaxf(largest, fabsf(w[i]));
-        const float scale = largest / steps;
-        for (int64_t i = 0; scale > 0 && i < count; i++)
-            w[i] = rintf(w[i] / scale) * scale;
+            w[i] = (float)cnn_weight_number(w[i], step, levels) * step;
     }
 }
 

@@ -8,7 +8,7 @@
 
 /* What is tried on each layer with weights. */
 typedef struct cnn_trial {
-    int bits; /* rounds its weights to as many, 2 to 8, one scale an output channel; 0: prunes it */
+    int bits; /* rounds its weights to as many, 2 to 8, one step an output channel; 0: prunes it */
     cnn_status (*prune)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
     cnn_prune_options pruning; /* for `prune`; `only` is set to the layer */
 } cnn_trial;
@@ -32,8 +32,8 @@ cnn_status cnn_sensitivity(const cnn_model *model, const cnn_image_list *images,
                            int trial_count, const char *device, cnn_measure_fn progress, void *context,
                            cnn_effect *effects, int32_t *right);
 
-/* Rounds f32 weights [K,R,S,C] to integers of `bits` bits times the scale of their output channel, which is that of
- * its largest weight. */
+/* Rounds f32 weights [K,R,S,C] to integers of `bits` bits times a step of their output channel, as cnn_quantize does
+ * where no bias asks for more. */
 void cnn_weights_round(cnn_param *weight, int bits);
 
 #endif

@@ -37,7 +37,8 @@ typedef struct opt_settings {
     int batch;
     double distill;      /* share of the loss; 0: not given */
     double temperature;  /* 0: not given */
-    int bits;            /* of weights; 0: not given */
+    const char *bits;    /* of weights, as --bits has it; NULL: not given */
+    double average_bits; /* that it asks for; 0: it does not */
     int observer;        /* -1: not given */
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */

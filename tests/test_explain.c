@@ -31,7 +31,8 @@ static void set_layer(int i, const char *name, int64_t weights, double sqnr_db, 
     snprintf(layers[i].name, sizeof layers[i].name, "%s", name);
     snprintf(layers[i].int8.layer, sizeof layers[i].int8.layer, "%s", name);
     layers[i].int8.sqnr_db = sqnr_db;
-    layer_facts[i] = (opt_layer_facts){.bytes_before = 16 * weights, .bytes = weights, .bits = 8};
+    layers[i].int8.bits = 8;
+    layer_facts[i] = (opt_layer_facts){.bytes_before = 16 * weights, .bytes = weights};
     for (int trial = 0; trial < OPT_MOST_TRIALS; trial++)
         layer_facts[i].effect[trial] = (cnn_effect){.applies = true, .logit_error = logit_error};
 }
@@ -148,10 +149,10 @@ END_TEST
 START_TEST(coarse_weights)
 {
     for (int i = 0; i < LAYERS; i++)
-        layer_facts[i].bits = 3;
+        layers[i].int8.bits = 3;
     explain();
     says("; what is left became integers of 3 bits, activations of 8.");
-    layer_facts[1].bits = 5;
+    layers[1].int8.bits = 5;
     explain();
     says("; what is left became integers of 3 to 5 bits, activations of 8.");
 }

@@ -2,6 +2,7 @@
  * Also the histograms of weights that stand beside them. */
 #include "tests/optimize_common.h"
 
+#include "optimize/grid.h"
 #include "optimize/histogram.h"
 #include "optimize/sensitivity.h"
 
@@ -172,25 +173,29 @@ START_TEST(only_leaves_the_others_whole)
 }
 END_TEST
 
-START_TEST(rounding_keeps_the_largest_weight_and_the_grid)
+/* 8 bits keep the largest weight; fewer have the step of least squared error. */
+START_TEST(rounding_is_that_of_quantization)
 {
-    cnn_param *weight = &model->nodes[cnn_model_find(model, "fc1")].param[CNN_PARAM_WEIGHT];
-    const int64_t count = cnn_desc_elements(&weight->desc) / weight->desc.n;
-    float *w = weight->data;
-    float largest = 0, before[8];
-    memcpy(before, w, sizeof before);
-    for (int64_t i = 0; i < count; i++)
-        largest = fmaxf(largest, fabsf(w[i]));
-    cnn_weights_round(weight, 4);
-    float after = 0;
-    for (int64_t i = 0; i < count; i++) {
-        float q = w[i] / (largest / 7);
-        ck_assert_float_eq_tol(q, rintf(q), 1e-4f);
-        after = fmaxf(after, fabsf(w[i]));
+    const cnn_param *exact = &model->nodes[cnn_model_find(model, "fc1")].param[CNN_PARAM_WEIGHT];
+    const int64_t count = cnn_desc_elements(&exact->desc) / exact->desc.n;
+    for (int bits = 2; bits <= 8; bits += 3) {
+        cnn_model *rounded = copy_of_model();
+        cnn_param *weight = &rounded->nodes[cnn_model_find(model, "fc1")].param[CNN_PARAM_WEIGHT];
+        const int levels = (1 << (bits - 1)) - 1;
+        cnn_weights_round(weight, bits);
+        for (int32_t k = 0; k < weight->desc.n; k++) {
+            const float *w = (const float *)exact->data + k * count, *r = (const float *)weight->data + k * count;
+            float largest = 0;
+            for (int64_t i = 0; i < count; i++)
+                largest = fmaxf(largest, fabsf(w[i]));
+            const float step = bits == 8 ? largest / 127 : cnn_grid_fit(w, count, levels);
+            for (int64_t i = 0; i < count; i++) {
+                const float q = r[i] / step, wanted = fmaxf(fminf(rintf(w[i] / step), (float)levels), -(float)levels);
+                ck_assert_float_eq_tol(q, wanted, 1e-4f);
+            }
+        }
+        cnn_model_free(rounded);
     }
-    ck_assert_float_eq_tol(after, largest, 1e-6f * largest);
-    for (int i = 0; i < 8; i++)
-        ck_assert_float_le(fabsf(w[i] - before[i]), largest / 14 * 1.001f);
 }
 END_TEST
 
@@ -265,7 +270,7 @@ int main(void)
     tcase_add_test(tests, effects_are_those_of_the_changed_layer);
     tcase_add_test(tests, what_cannot_be_pruned_does_not_apply);
     tcase_add_test(tests, only_leaves_the_others_whole);
-    tcase_add_test(tests, rounding_keeps_the_largest_weight_and_the_grid);
+    tcase_add_test(tests, rounding_is_that_of_quantization);
     tcase_add_test(tests, images_are_drawn_from_those_held_out);
     tcase_add_test(tests, histograms_count_every_weight_once);
     tcase_add_test(tests, histograms_of_int8_are_of_the_numbers_meant);

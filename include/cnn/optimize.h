@@ -97,13 +97,52 @@ CNN_API cnn_status cnn_add_batchnorm(cnn_model *model, const cnn_dataset *data, 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
 
+/* Mixed precision: the widths of layers' weights, which cnn_qat_begin and cnn_quantize then take in place of their
+ * `levels`. B bits are 2^(B-1)-1 levels on either side of 0: 2 bits are ternary, 8 all that INT8 has. Files do not hold
+ * them.
+ *
+ * Set reads a list: "4" is the width of all layers, "conv1=8,fc1=3" that of these, "4,conv1=8" both. Layers that are
+ * not meant have none of their own. Refused with one sentence, and nothing changed: widths beyond 2 to 8, names that no
+ * layer with weights has, two widths for one layer.
+ *
+ * Choose finds widths by sensitivity: it rounds each layer alone to each width, measures the error of the logits on
+ * training images, and shares the bits so that the sum of errors is small (optimize/precision.c). Batch norms may be
+ * there. */
+enum { CNN_LEAST_BITS = 2, CNN_MOST_BITS = 8, CNN_BITS_COUNT = CNN_MOST_BITS - CNN_LEAST_BITS + 1 };
+
+CNN_API cnn_status cnn_set_bits(cnn_model *model, const char *bits);
+
+/* Called as the work goes on; images went through the network. */
+typedef void (*cnn_bits_fn)(void *context, int64_t done, int64_t all);
+
+typedef struct cnn_bits_options {
+    double average; /* bits of a weight at most, 2 to 8; pruned weights do not count */
+    int images;     /* to measure errors on, drawn by seed from the training part */
+    uint64_t seed;
+    const char *device;   /* NULL: automatic */
+    cnn_bits_fn progress; /* may be NULL */
+    void *progress_context;
+} cnn_bits_options;
+
+typedef struct cnn_bits_row {
+    char layer[64];
+    int64_t weights;              /* not pruned */
+    int bits;                     /* the choice */
+    double error[CNN_BITS_COUNT]; /* of logits, with 2 to 8 bits: sum (y-x)^2 / sum x^2, x of the model as it is */
+} cnn_bits_row;
+
+/* Rows may be NULL; free() them. */
+CNN_API cnn_status cnn_choose_bits(cnn_model *model, const cnn_dataset *data, const cnn_bits_options *options,
+                                   cnn_bits_row **rows, int *row_count);
+
 /* Quantization-aware training of weights with few levels: cnn_qat_begin, training, cnn_qat_end, cnn_fold_batchnorm,
  * cnn_quantize.
  *
- * Begin gives each layer with weights a grid, whole numbers within -levels..levels (1 to 127; 1: ternary) times one
- * step, at first the one of least squared error. From then on sessions compute with the nearest points on the grid,
- * while the weights behind them train on, and the step with them (ops GRID and GRID_GRAD in cnn/ops.h). Batch norms
- * stay alive, and pruned weights 0. Files hold the weights behind, and nothing of the grid.
+ * Begin gives each layer with weights a grid, whole numbers within -levels..levels (1 to 127; 1: ternary; the layer's
+ * own width comes first) times one step, at first the one of least squared error. From then on sessions compute with
+ * the nearest points on the grid, while the weights behind them train on, and the step with them (ops GRID and
+ * GRID_GRAD in cnn/ops.h). Batch norms stay alive, and pruned weights 0. Files hold the weights behind, and nothing of
+ * the grid.
  *
  * End puts the weights onto their grid, which folding and cnn_quantize then keep: the whole numbers become the int8
  * weights. Training a model in this state is refused; begin may be called anew at any time. End of a model that has not
@@ -135,7 +174,8 @@ typedef struct cnn_quantize_options {
     int images;        /* calibration images, drawn by seed from the training part */
     int search_images; /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
     int levels;        /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
-                          below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it */
+                          below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it,
+                          one with a width of its own takes that */
     bool compact;      /* what files then hold in a byte: scales of values are rounded up to powers of 2^(1/16), biases
                           of a layer to at most 31 levels on either side of 0 */
     bool bias_correction; /* shift each layer's bias so that its sums have the float model's means per channel */
@@ -153,6 +193,7 @@ CNN_API void cnn_quantize_options_init(cnn_quantize_options *options);
  * INT8 program's, over all calibration images; the errors of earlier layers are in it. */
 typedef struct cnn_quantize_row {
     char layer[64];
+    int bits;             /* of its weights: the least that hold their levels, 2 to 8 */
     const char *observer; /* that set the range: "max", "percentile", "entropy", "mse"; NULL for logits */
     float scale;          /* a step of the int8 value; 0 for logits */
     double clipped;       /* share of x beyond the range, a fraction of 1 */

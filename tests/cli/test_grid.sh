@@ -54,9 +54,40 @@ for threads in 1 2; do
 done
 same threads1.cnn threads2.cnn
 
-for bits in 1 9 0 three; do
+# Mixed precision: what a list says, and what sensitivity shares out, rounded and trained; the account shows both.
+bits_are() { # EXPRESSION over b, the bits of each layer, and w, the weights of each
+    checks=$((checks + 1))
+    python3 -c 'import json, sys
+layers = json.load(sys.stdin)["layers"]
+b, w = {l["name"]: l["bits"] for l in layers}, {l["name"]: l["weights"] for l in layers}
+sys.exit(not eval(sys.argv[1]))' "$1" <"$logs/out" || fail "bits are not $1"
+}
+for finetune in 0 0.1; do
+    succeeds "$opt" --int8 --bits 3,conv1=6 --observer max --finetune $finetune --json --quiet -o mixed.cnn
+    bits_are 'b == {"conv1": 6, "fc1": 3, "fc2": 3}'
+    succeeds "$infer" -m mixed.cnn --compare ref
+    succeeds "$opt" --int8 --bits auto:3.5 --observer max --finetune $finetune --json --quiet -o auto.cnn
+    bits_are 'len(set(b.values())) > 1 and sum(b[l] * w[l] for l in b) <= 3.51 * sum(w.values())'
+    succeeds "$infer" -m auto.cnn --compare ref
+done
+succeeds "$opt" --int8 --bits fc1=2 --observer max --json --quiet -o mixed.cnn
+bits_are 'b == {"conv1": 8, "fc1": 2, "fc2": 8}'
+for threads in 1 2; do
+    succeeds "$opt" --prune 0.5 --structure weight --int8 --bits auto:3 --finetune 0.1 --threads $threads -o threads$threads.cnn
+    says "bits of weights, by sensitivity: conv1="
+done
+same threads1.cnn threads2.cnn
+
+for bits in 1 9 0 three 33; do
     refuses 2 "--bits|'$bits'" "$opt" --int8 --bits $bits
 done
+refuses 2 "--bits|'conv9'|conv1, fc1, fc2" "$opt" --int8 --bits conv9=3
+refuses 2 "--bits|conv1 has two" "$opt" --int8 --bits conv1=3,conv1=4
+refuses 2 "--bits|'relu1'" "$opt" --int8 --bits 3,relu1=4
+for bits in auto auto: auto:1.9 auto:8.1 auto:x auto:nan; do
+    refuses 2 "--bits|'$bits'" "$opt" --int8 --bits $bits
+done
+refuses 2 "--bits auto|goal" "$opt" --int8 --bits auto:3 --structure weight --target-size 3000
 refuses 2 "--bits|--int8" "$opt" --prune 0.5 --bits 3
 refuses 2 "--bits|search" "$opt" --int8 --bits 3 --max-drop 1
 refuses 2 "--optimizer|--finetune" "$opt" --int8 --optimizer adam
