@@ -1,4 +1,5 @@
-/* --bits: how many bits the weights of an INT8 model have, all alike, as a list says, or shared out by sensitivity. */
+/* How weights become INT8: what options say, and how many bits they have, all alike, as a list says, or shared out by
+ * sensitivity. */
 #include "optimize/job.h"
 
 #include "cli/message.h"
@@ -12,7 +13,8 @@
 enum { IMAGES = 512 }; /* that errors are measured on */
 static const char automatic[] = "auto:";
 
-cnn_status opt_check_bits(opt_settings *settings)
+/* Reads auto:AVG. */
+static cnn_status read_average(opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     char *end;
@@ -25,9 +27,29 @@ cnn_status opt_check_bits(opt_settings *settings)
         !(settings->average_bits >= CNN_LEAST_BITS && settings->average_bits <= CNN_MOST_BITS))
         CNN_FAIL(CNN_ERR_USAGE, "--bits: '%.60s' is no average: write auto:AVG, %d to %d bits, as in auto:3.5",
                  settings->bits, CNN_LEAST_BITS, CNN_MOST_BITS);
-    if (opt_has_goal(settings))
-        CNN_FAIL(CNN_ERR_USAGE, "--bits auto measures a model before it trains, and a goal makes many: say how many "
-                                "bits, as in --bits 3 or --bits 3,conv1=8");
+out:
+    return status;
+}
+
+cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes)
+{
+    cnn_status status = CNN_OK;
+    const char *how = settings->bits ? "--bits" : settings->equalization >= 0 ? "--equalization" : NULL;
+    if (!how)
+        return CNN_OK;
+    if (!settings->int8)
+        CNN_FAIL(CNN_ERR_USAGE, "%s says how to make INT8: give --int8 with it", how);
+    CNN_TRY(read_average(settings));
+    if (opt_has_goal(settings) && !opt_squeezes(settings))
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "%s is not for a search, which keeps float models: leave it out, or give --prune R "
+                 "instead of a goal",
+                 how);
+    if (settings->average_bits > 0 && opt_squeezes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--bits auto is not for --target-size: say how many bits, as in --bits 3,conv1=8");
+    if (settings->equalization == 1 && (opt_squeezes(settings) || (settings->bits && fine_tunes)))
+        CNN_FAIL(CNN_ERR_USAGE, "--equalization would take weights off the grid that they train on: leave out %s",
+                 opt_squeezes(settings) ? "--equalization" : "--equalization, --bits or --finetune");
 out:
     return status;
 }

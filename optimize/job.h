@@ -71,10 +71,12 @@ cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label
 /* Levels on either side of 0 of weights whose layers --bits gives no width. */
 int opt_levels(const opt_settings *settings, int standard_bits);
 
-/* --bits (optimize/bits.c). Check refuses averages that cannot be and reads those that can; set gives the model the
+/* Refuses options of the quantizer that do not go together; reads the average of --bits (optimize/bits.c). */
+cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes);
+
+/* --bits. Set gives the model the
  * widths of a list; choose finds those of an average, once, before weights are put on a grid or quantized. Describe
  * writes what INT8 is going to be: "INT8, weights of 3 bits". */
-cnn_status opt_check_bits(opt_settings *settings);
 cnn_status opt_set_bits(opt_job *job);
 cnn_status opt_choose_bits(opt_job *job);
 void opt_describe_bits(const opt_job *job, char *text, size_t bytes);

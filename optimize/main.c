@@ -198,6 +198,14 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, bias_correction),
      .help = "shift biases so that the mean of each channel is that of the FP32 model on the calibration images",
      .standard = "on"},
+    {.name = "equalization",
+     .argument = "on|off",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = switches,
+     .offset = offsetof(opt_settings, equalization),
+     .help = "scale channels between layers so that none is small beside the others, which changes no answer of the "
+             "FP32 model and helps INT8 where channels differ much in range",
+     .standard = "off"},
     {.group = "Goals",
      .name = "max-drop",
      .argument = "P",
@@ -399,11 +407,6 @@ static cnn_status check(const opt_settings *settings)
         CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->temperature > 0 && !(settings->distill > 0))
         CNN_FAIL(CNN_ERR_USAGE, "--temperature is that of --distill: give --distill with it");
-    if (settings->bits && !settings->int8)
-        CNN_FAIL(CNN_ERR_USAGE, "--bits says how many the weights of an INT8 model have: give --int8 with it");
-    if (settings->bits && goal && !opt_squeezes(settings))
-        CNN_FAIL(CNN_ERR_USAGE, "--bits is not for a search, which keeps float models: leave it out, or give --prune R "
-                                "instead of a goal");
     if (settings->structure > OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_BN)
         CNN_FAIL(CNN_ERR_USAGE, "--criterion bn scores whole channels; with --structure %s take l1, taylor or random",
                  structures[settings->structure]);
@@ -431,7 +434,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
-    CNN_TRY(opt_check_bits(settings));
+    CNN_TRY(opt_check_quantizer(settings, fine_tunes(settings)));
     CNN_TRY(opt_run(cli, settings, &account));
     CNN_TRY(opt_report(cli, settings, &account));
     if (settings->report)
@@ -451,6 +454,7 @@ int main(int argc, char **argv)
                              .batch = 64,
                              .observer = -1,
                              .bias_correction = -1,
+                             .equalization = -1,
                              .max_drop = -1,
                              .pick = -1,
                              .output = "model-opt.cnn",

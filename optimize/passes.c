@@ -84,8 +84,23 @@ static bool show_quantizing(void *context, int64_t done, int64_t all)
     return true;
 }
 
+static cnn_status equalize(opt_job *job)
+{
+    int groups;
+    cnn_status status =
+        cnn_equalize(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &groups);
+    if (status == CNN_OK)
+        cnn_message_notice(job->cli, "channels between %d pair%s of layers equalized", groups, groups == 1 ? "" : "s");
+    return status;
+}
+
 cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
 {
+    if (job->settings->equalization == 1) {
+        cnn_status status = equalize(job);
+        if (status != CNN_OK)
+            return status;
+    }
     quantize_watch watch = {.cli = job->cli};
     cnn_quantize_options options;
     cnn_quantize_options_init(&options);

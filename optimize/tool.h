@@ -42,6 +42,7 @@ typedef struct opt_settings {
     int observer;        /* -1: not given */
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */
+    int equalization;    /* likewise */
     double max_drop;     /* points of accuracy, of 100; -1: not given */
     int64_t target_size; /* bytes; 0: not given */
     double target_ms;    /* 0: not given */

@@ -97,6 +97,14 @@ CNN_API cnn_status cnn_add_batchnorm(cnn_model *model, const cnn_dataset *data, 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
 
+/* Cross-layer equalization: scales each channel between layers with weights, and its readers the other way, so that it
+ * has as large a share of its tensor's INT8 range as of its readers' weights (formula: optimize/equalize.c). The model
+ * gives what it gave, but for rounding. It helps INT8 where channels of a tensor differ much in range. Values' ranges
+ * are those of 512 training images, drawn by seed. Batch norms must be folded; weights on a grid are refused. *groups
+ * (or NULL): sets of channels that were scaled, each between a layer and those that read it. */
+CNN_API cnn_status cnn_equalize(cnn_model *model, const cnn_dataset *data, uint64_t seed, const char *device,
+                                int *groups);
+
 /* Mixed precision: the widths of layers' weights, which cnn_qat_begin and cnn_quantize then take in place of their
  * `levels`. B bits are 2^(B-1)-1 levels on either side of 0: 2 bits are ternary, 8 all that INT8 has. Files do not hold
  * them.

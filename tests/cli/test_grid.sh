@@ -87,7 +87,23 @@ refuses 2 "--bits|'relu1'" "$opt" --int8 --bits 3,relu1=4
 for bits in auto auto: auto:1.9 auto:8.1 auto:x auto:nan; do
     refuses 2 "--bits|'$bits'" "$opt" --int8 --bits $bits
 done
-refuses 2 "--bits auto|goal" "$opt" --int8 --bits auto:3 --structure weight --target-size 3000
+refuses 2 "--bits auto|--target-size" "$opt" --int8 --bits auto:3 --structure weight --target-size 3000
+
+# Channels made even before INT8: another file, and answers that hold on every device.
+succeeds "$opt" --int8 --observer max --equalization on -o even.cnn
+says "channels between 2 pairs of layers equalized"
+succeeds "$infer" -m even.cnn --compare ref
+for threads in 1 2; do
+    succeeds "$opt" --int8 --bits 4 --observer max --equalization on --threads $threads --quiet -o threads$threads.cnn
+done
+same threads1.cnn threads2.cnn
+succeeds "$opt" --int8 --bits 4 --observer max --quiet -o threads2.cnn
+checks=$((checks + 1))
+cmp -s threads1.cnn threads2.cnn && fail "--equalization changes nothing"
+refuses 2 "--equalization|--int8" "$opt" --prune 0.5 --equalization on
+refuses 2 "--equalization|grid" "$opt" --int8 --bits 4 --finetune 1 --equalization on
+refuses 2 "--equalization|search" "$opt" --int8 --equalization on --max-drop 1
+refuses 2 "--equalization|grid" "$opt" --int8 --equalization on --structure weight --target-size 3000
 refuses 2 "--bits|--int8" "$opt" --prune 0.5 --bits 3
 refuses 2 "--bits|search" "$opt" --int8 --bits 3 --max-drop 1
 refuses 2 "--optimizer|--finetune" "$opt" --int8 --optimizer adam
