@@ -100,6 +100,9 @@ cnn_status cnn_file_save(const cnn_model *model, const cnn_file_options *options
 /* Reads a model from bytes in memory; `path` names it in errors. */
 cnn_status cnn_file_decode(const uint8_t *data, size_t size, const char *path, cnn_model **model);
 
+/* cnn_model_form of the model in a file, from its head alone; what comes behind that is not looked at. */
+cnn_status cnn_file_form(const char *path, cnn_image_form *form);
+
 /* Reads the tensor table: `table` is its field, data_start where the data area would begin. Sets *file_end to where
  * the file must end: 0 when no section was referred to. in_place: large raw values stay in the file's bytes. */
 cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_start, bool in_place, cnn_model *model,

@@ -381,20 +381,35 @@ static cnn_status check_end(size_t size, size_t file_end, const char *path)
                      file_end, size - file_end);
 }
 
-static cnn_status decode(const uint8_t *data, size_t size, const char *path, bool in_place, cnn_model **model)
+/* A model without values, from the head, which ends at *head_end. */
+static cnn_status read_head(const uint8_t *data, size_t size, const char *path, cnn_reader field[CNN_TAG_COUNT],
+                            size_t *head_end, cnn_model **model)
 {
     cnn_status status = CNN_OK;
-    cnn_reader head, field[CNN_TAG_COUNT] = {{0}};
-    size_t file_end = 0;
+    cnn_reader head;
     cnn_model *made = NULL;
     CNN_TRY(open_head(&head, data, size, path));
-    size_t head_end = head.end + 4;
+    *head_end = head.end + 4;
     CNN_TRY(find_fields(&head, field));
     made = cnn_model_new();
     if (!made)
         CNN_TRY(CNN_ERR_MEMORY);
     CNN_TRY(read_graph(&field[CNN_TAG_GRAPH], &field[CNN_TAG_NODE_NAMES], made));
     CNN_TRY(read_metadata(field, made));
+    *model = made;
+    made = NULL;
+out:
+    cnn_model_free(made);
+    return status;
+}
+
+static cnn_status decode(const uint8_t *data, size_t size, const char *path, bool in_place, cnn_model **model)
+{
+    cnn_status status = CNN_OK;
+    cnn_reader field[CNN_TAG_COUNT] = {{0}};
+    size_t head_end, file_end = 0;
+    cnn_model *made = NULL;
+    CNN_TRY(read_head(data, size, path, field, &head_end, &made));
     size_t data_start = (head_end + CNN_FILE_ALIGN - 1) / CNN_FILE_ALIGN * CNN_FILE_ALIGN;
     for (size_t i = head_end; i < data_start && i < size; i++)
         if (data[i] != 0)
@@ -445,5 +460,21 @@ cnn_status cnn_model_open(const char *path, cnn_model **model)
         return status;
     }
     (*model)->file = file;
+    return status;
+}
+
+cnn_status cnn_file_form(const char *path, cnn_image_form *form)
+{
+    cnn_input_file file = {0};
+    cnn_reader field[CNN_TAG_COUNT] = {{0}};
+    cnn_model *model = NULL;
+    size_t head_end;
+    cnn_status status = open_file(&file, path);
+    if (status == CNN_OK)
+        status = read_head(file.data, file.size, path, field, &head_end, &model);
+    if (status == CNN_OK)
+        *form = cnn_model_form(model);
+    cnn_model_free(model);
+    cnn_input_close(&file);
     return status;
 }

@@ -33,7 +33,6 @@ typedef struct infer_run {
     cnn_session *session;  /* on the first device */
     cnn_tensor_desc input; /* [1,H,W,C] */
     int classes, batch;
-    cnn_picture first; /* the first one, when it was read while the model was opened; rgba is NULL if it was not */
 } infer_run;
 
 /* Bytes of one image. */
@@ -42,13 +41,9 @@ static inline size_t infer_image_bytes(const infer_run *run)
     return (size_t)cnn_desc_elements(&run->input);
 }
 
-/* Opens the model with `open` and, where another thread can, reads the first picture meanwhile. One that cannot be read
- * is reported when its turn comes. */
-cnn_status infer_open_beside_picture(infer_run *run, cnn_status (*open)(infer_run *run));
-
 /* Reads the pictures named on the command line and prints a label for each. A picture that cannot be read is reported
- * and left out. */
-cnn_status infer_pictures(infer_run *run);
+ * and left out. The model is opened with `open`, while other threads prepare pictures where that is possible. */
+cnn_status infer_pictures(infer_run *run, cnn_status (*open)(infer_run *run));
 
 /* Accuracy on the test set, and the raw scores into a file. */
 cnn_status infer_evaluate(infer_run *run);

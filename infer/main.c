@@ -200,7 +200,6 @@ out:
 static cnn_status open_model(infer_run *run)
 {
     cnn_status status = CNN_OK;
-    CNN_TRY(find_model(run));
     CNN_TRY(cnn_model_open(run->path, &run->model));
     run->input = cnn_model_input(run->model);
     run->classes = cnn_model_output(run->model).c;
@@ -241,19 +240,21 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     cnn_status status = CNN_OK;
     CNN_TRY(check_settings(cli, settings));
     CNN_TRY(split_devices(&run));
-    CNN_TRY(infer_open_beside_picture(&run, open_model));
+    CNN_TRY(find_model(&run));
+    if (cli->operands.count > 0) {
+        status = infer_pictures(&run, open_model);
+        goto out;
+    }
+    CNN_TRY(open_model(&run));
     if (settings->test)
         status = infer_evaluate(&run);
     else if (settings->bench)
         status = infer_bench(&run);
     else if (settings->compare)
         status = infer_compare(&run);
-    else if (settings->dump_program)
-        status = dump_program(&run);
     else
-        status = infer_pictures(&run);
+        status = dump_program(&run);
 out:
-    cnn_picture_free(&run.first);
     cnn_session_close(run.session);
     cnn_model_free(run.model);
     return status;

@@ -5,131 +5,13 @@
 #include "cnn/picture.h"
 #include "core/backends.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/memory.h"
 #include "core/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Makes room for `more` images. */
-static cnn_status reserve(const infer_run *run, picture_batch *batch, int more)
-{
-    int capacity = batch->capacity ? batch->capacity : 16;
-    while (capacity < batch->images + more)
-        capacity *= 2;
-    if (capacity == batch->capacity)
-        return CNN_OK;
-    uint8_t *pixels = cnn_realloc(batch->pixels, (size_t)capacity, infer_image_bytes(run));
-    if (!pixels)
-        return CNN_ERR_MEMORY;
-    batch->pixels = pixels;
-    picture_place *place = cnn_realloc(batch->place, (size_t)capacity, sizeof *place);
-    if (!place)
-        return CNN_ERR_MEMORY;
-    batch->place = place;
-    batch->capacity = capacity;
-    return CNN_OK;
-}
-
-static cnn_status add_digits(const infer_run *run, const cnn_picture *picture, picture_entry *entry,
-                             picture_batch *batch)
-{
-    cnn_digits digits;
-    cnn_status status = cnn_picture_prepare_digits(picture, entry->file, &digits);
-    if (status != CNN_OK)
-        return status;
-    status = reserve(run, batch, digits.count);
-    for (int i = 0; status == CNN_OK && i < digits.count; i++) {
-        const cnn_digit *digit = &digits.digit[i];
-        int to = batch->images + i;
-        memcpy(batch->pixels + (size_t)to * infer_image_bytes(run), digit->pixels, infer_image_bytes(run));
-        batch->place[to] = (picture_place){digit->x, digit->y, digit->width, digit->height};
-        entry->touching = entry->touching || digit->touching;
-    }
-    entry->count = digits.count;
-    cnn_digits_free(&digits);
-    return status;
-}
-
-static cnn_status add_image(const infer_run *run, const cnn_picture *picture, const cnn_image_form *form,
-                            picture_entry *entry, picture_batch *batch)
-{
-    cnn_status status = reserve(run, batch, 1);
-    if (status != CNN_OK)
-        return status;
-    entry->count = 1;
-    batch->place[batch->images] = (picture_place){0, 0, picture->width, picture->height};
-    return cnn_picture_prepare(picture, entry->file, form,
-                               batch->pixels + (size_t)batch->images * infer_image_bytes(run));
-}
-
-/* Adds picture number `number` and its images to the batch, or leaves both out. */
-static cnn_status add_picture(infer_run *run, int number, picture_batch *batch)
-{
-    const char *path = run->cli->operands.list[number];
-    cnn_picture picture = {0};
-    picture_entry entry = {.file = path, .first = batch->images};
-    if (number == 0) {
-        picture = run->first;
-        run->first = (cnn_picture){0};
-    }
-    cnn_status status = picture.rgba ? CNN_OK : cnn_picture_read(path, &picture);
-    if (status != CNN_OK)
-        return status;
-    const cnn_image_form form = cnn_model_form(run->model);
-    status = form.preparation == CNN_PREPARE_DIGIT ? add_digits(run, &picture, &entry, batch)
-                                                   : add_image(run, &picture, &form, &entry, batch);
-    cnn_picture_free(&picture);
-    if (status != CNN_OK)
-        return status;
-    batch->entry[batch->count++] = entry;
-    batch->images += entry.count;
-    return CNN_OK;
-}
-
-/* ---- The model and the first picture, side by side ---- */
-
-typedef struct opening {
-    infer_run *run;
-    cnn_status (*open)(infer_run *run);
-    cnn_status status;
-    char *problem; /* why the model cannot be opened: errors are kept for each thread */
-} opening;
-
-static void open_task(void *context, int task, int worker)
-{
-    opening *both = context;
-    (void)worker;
-    if (task > 0) {
-        (void)cnn_picture_read(both->run->cli->operands.list[0], &both->run->first); /* what fails will fail again */
-        return;
-    }
-    both->status = both->open(both->run);
-    if (both->status != CNN_OK)
-        both->problem = cnn_strdup(cnn_last_error());
-}
-
-/* Whether what one thread opens on this device another one may use. */
-static bool may_open_elsewhere(const infer_run *run)
-{
-    const cnn_backend *backend;
-    const char *variant;
-    return cnn_backend_find(run->device[0], &backend, &variant) == CNN_OK && backend->host_memory;
-}
-
-cnn_status infer_open_beside_picture(infer_run *run, cnn_status (*open)(infer_run *run))
-{
-    opening both = {.run = run, .open = open};
-    if (run->cli->operands.count == 0 || cnn_get_threads() < 2 || !may_open_elsewhere(run))
-        return open(run);
-    cnn_parallel(2, open_task, &both);
-    if (both.problem)
-        cnn_error(both.status, "%s", both.problem);
-    free(both.problem);
-    return both.status;
-}
-
-/* ---- All pictures, side by side ---- */
+#include <sys/stat.h>
 
 /* What a task made of one picture: itself and its images, or the sentence that says why not. */
 typedef struct picture_result {
@@ -141,35 +23,157 @@ typedef struct picture_result {
 
 typedef struct picture_work {
     infer_run *run;
+    cnn_image_form form;    /* of what the model reads */
     picture_result *result; /* [pictures] */
-    bool ahead;             /* task 0 makes the program for the images while others prepare them */
+
+    /* One task more, if it is wanted: it opens the model, if that is not open yet, and makes the program for a picture
+     * that shows one digit. */
+    bool ahead;
+    cnn_status (*open)(infer_run *run); /* NULL: it is open */
+    cnn_status status;
+    char *problem; /* why the model cannot be opened */
 } picture_work;
 
+static size_t image_bytes(const cnn_image_form *form)
+{
+    return (size_t)form->height * (size_t)form->width * (size_t)form->channels;
+}
+
+/* ---- One picture ---- */
+
+/* Makes room for `more` images. */
+static cnn_status reserve(const cnn_image_form *form, picture_batch *batch, int more)
+{
+    int capacity = batch->capacity ? batch->capacity : 16;
+    while (capacity < batch->images + more)
+        capacity *= 2;
+    if (capacity == batch->capacity)
+        return CNN_OK;
+    uint8_t *pixels = cnn_realloc(batch->pixels, (size_t)capacity, image_bytes(form));
+    if (!pixels)
+        return CNN_ERR_MEMORY;
+    batch->pixels = pixels;
+    picture_place *place = cnn_realloc(batch->place, (size_t)capacity, sizeof *place);
+    if (!place)
+        return CNN_ERR_MEMORY;
+    batch->place = place;
+    batch->capacity = capacity;
+    return CNN_OK;
+}
+
+static cnn_status add_digits(const cnn_image_form *form, const cnn_picture *picture, picture_entry *entry,
+                             picture_batch *batch)
+{
+    cnn_digits digits;
+    cnn_status status = cnn_picture_prepare_digits(picture, entry->file, &digits);
+    if (status != CNN_OK)
+        return status;
+    status = reserve(form, batch, digits.count);
+    for (int i = 0; status == CNN_OK && i < digits.count; i++) {
+        const cnn_digit *digit = &digits.digit[i];
+        int to = batch->images + i;
+        memcpy(batch->pixels + (size_t)to * image_bytes(form), digit->pixels, image_bytes(form));
+        batch->place[to] = (picture_place){digit->x, digit->y, digit->width, digit->height};
+        entry->touching = entry->touching || digit->touching;
+    }
+    entry->count = digits.count;
+    cnn_digits_free(&digits);
+    return status;
+}
+
+static cnn_status add_image(const cnn_image_form *form, const cnn_picture *picture, picture_entry *entry,
+                            picture_batch *batch)
+{
+    cnn_status status = reserve(form, batch, 1);
+    if (status != CNN_OK)
+        return status;
+    entry->count = 1;
+    batch->place[batch->images] = (picture_place){0, 0, picture->width, picture->height};
+    return cnn_picture_prepare(picture, entry->file, form, batch->pixels + (size_t)batch->images * image_bytes(form));
+}
+
+/* Adds a picture and its images to the batch, or leaves both out. */
+static cnn_status add_picture(const cnn_image_form *form, const char *path, picture_batch *batch)
+{
+    cnn_picture picture;
+    picture_entry entry = {.file = path, .first = batch->images};
+    cnn_status status = cnn_picture_read(path, &picture);
+    if (status != CNN_OK)
+        return status;
+    status = form->preparation == CNN_PREPARE_DIGIT ? add_digits(form, &picture, &entry, batch)
+                                                    : add_image(form, &picture, &entry, batch);
+    cnn_picture_free(&picture);
+    if (status != CNN_OK)
+        return status;
+    batch->entry[batch->count++] = entry;
+    batch->images += entry.count;
+    return CNN_OK;
+}
+
+/* ---- All pictures and the model, side by side ---- */
+
+static void open_ahead(picture_work *work)
+{
+    if (work->open)
+        work->status = work->open(work->run);
+    if (work->status != CNN_OK)
+        work->problem = cnn_strdup(cnn_last_error()); /* errors are kept for each thread */
+    else
+        (void)cnn_session_prepare(work->run->session, work->run->cli->operands.count); /* what fails will fail again */
+}
+
+/* The first picture comes first: it takes more time than the model does. */
 static void do_task(void *context, int task, int worker)
 {
-    const picture_work *work = context;
-    const cnn_operands *operands = &work->run->cli->operands;
+    enum { MODEL = 1 };
+    picture_work *work = context;
     (void)worker;
-    if (work->ahead && task-- == 0) {
-        (void)cnn_session_prepare(work->run->session, operands->count); /* what fails will fail again when it is used */
+    if (work->ahead && task == MODEL) {
+        open_ahead(work);
         return;
     }
-    picture_result *result = &work->result[task];
+    const int number = work->ahead && task > MODEL ? task - 1 : task;
+    picture_result *result = &work->result[number];
     result->batch.entry = &result->entry;
-    result->failed = add_picture(work->run, task, &result->batch) != CNN_OK;
+    result->failed = add_picture(&work->form, work->run->cli->operands.list[number], &result->batch) != CNN_OK;
     if (result->failed)
-        result->problem = cnn_strdup(cnn_last_error()); /* errors are kept for each thread */
+        result->problem = cnn_strdup(cnn_last_error());
+}
+
+/* Whether the model can be opened by another thread, and its form be known before: its file must be one that can be
+ * read twice, and a device one that any thread may use. */
+static bool may_open_beside(const infer_run *run)
+{
+    const cnn_backend *backend;
+    const char *variant;
+    struct stat info;
+    return cnn_get_threads() > 1 && stat(run->path, &info) == 0 && S_ISREG(info.st_mode) &&
+           cnn_backend_find(run->device[0], &backend, &variant) == CNN_OK && backend->host_memory;
+}
+
+/* Sets the form; opens the model unless a task will. */
+static cnn_status begin(picture_work *work, cnn_status (*open)(infer_run *run))
+{
+    work->ahead = cnn_get_threads() > 1;
+    if (may_open_beside(work->run) && cnn_file_form(work->run->path, &work->form) == CNN_OK) {
+        work->open = open;
+        return CNN_OK;
+    }
+    cnn_status status = open(work->run);
+    if (status == CNN_OK)
+        work->form = cnn_model_form(work->run->model);
+    return status;
 }
 
 /* Appends one picture to those before it. */
-static cnn_status append(const infer_run *run, const picture_result *result, picture_batch *batch)
+static cnn_status append(const cnn_image_form *form, const picture_result *result, picture_batch *batch)
 {
     const picture_batch *one = &result->batch;
-    cnn_status status = reserve(run, batch, one->images);
+    cnn_status status = reserve(form, batch, one->images);
     if (status != CNN_OK)
         return status;
-    memcpy(batch->pixels + (size_t)batch->images * infer_image_bytes(run), one->pixels,
-           (size_t)one->images * infer_image_bytes(run));
+    memcpy(batch->pixels + (size_t)batch->images * image_bytes(form), one->pixels,
+           (size_t)one->images * image_bytes(form));
     memcpy(batch->place + batch->images, one->place, (size_t)one->images * sizeof *one->place);
     batch->entry[batch->count] = result->entry;
     batch->entry[batch->count++].first = batch->images;
@@ -177,35 +181,41 @@ static cnn_status append(const infer_run *run, const picture_result *result, pic
     return CNN_OK;
 }
 
-/* Reads all pictures, reports those that cannot be read and collects the others. */
-static cnn_status collect(infer_run *run, picture_batch *batch)
+/* Opens the model and reads all pictures; reports those that cannot be read and collects the others. */
+static cnn_status collect(infer_run *run, cnn_status (*open)(infer_run *run), picture_batch *batch)
 {
     const int count = run->cli->operands.count;
-    picture_work work = {.run = run, .ahead = cnn_get_threads() > 1};
-    cnn_status status = CNN_OK;
+    picture_work work = {.run = run};
+    cnn_status status = begin(&work, open);
+    if (status != CNN_OK)
+        return status;
     work.result = cnn_calloc((size_t)count, sizeof *work.result);
     if (!work.result)
         return CNN_ERR_MEMORY;
     cnn_parallel(count + work.ahead, do_task, &work);
+    status = work.status;
+    if (work.problem)
+        cnn_error(status, "%s", work.problem);
     for (int i = 0; i < count; i++) {
         picture_result *result = &work.result[i];
-        if (result->failed)
+        if (result->failed && work.status == CNN_OK)
             cnn_message_error(run->cli, "%s", result->problem ? result->problem : "out of memory");
         else if (status == CNN_OK)
-            status = append(run, result, batch);
+            status = append(&work.form, result, batch);
         free(result->problem);
         free(result->batch.pixels);
         free(result->batch.place);
     }
+    free(work.problem);
     free(work.result);
     return status;
 }
 
-cnn_status infer_pictures(infer_run *run)
+cnn_status infer_pictures(infer_run *run, cnn_status (*open)(infer_run *run))
 {
     const cnn_operands *operands = &run->cli->operands;
     picture_batch batch = {.entry = cnn_calloc((size_t)operands->count, sizeof *batch.entry)};
-    cnn_status status = batch.entry ? collect(run, &batch) : CNN_ERR_MEMORY;
+    cnn_status status = batch.entry ? collect(run, open, &batch) : CNN_ERR_MEMORY;
     if (status == CNN_OK && batch.images > 0) {
         batch.logits = cnn_calloc((size_t)batch.images * (size_t)run->classes, sizeof *batch.logits);
         status =
