@@ -82,13 +82,18 @@ char *cnn_strdup(const char *text)
 }
 
 /* Large memory asks for huge pages: kernels walk through many distant places of it at once, more than a CPU's table of
- * small pages holds, and a first touch costs one fault instead of 512. The last one is asked for when it is more than
- * half full. Where the system has none it stays as it is. */
+ * small pages holds, and a first touch costs one fault instead of 512. The last one, which may be the only one, is
+ * asked for when it is more than half full. Where the system has none it stays as it is. */
+static bool fills_huge_pages(size_t bytes)
+{
+    return bytes > HUGE_PAGE / 2;
+}
+
 static void ask_for_huge_pages(void *memory, size_t bytes)
 {
 #if defined(MADV_HUGEPAGE)
-    if (bytes >= HUGE_PAGE)
-        (void)madvise(memory, (bytes + HUGE_PAGE / 2) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    if (fills_huge_pages(bytes))
+        (void)madvise(memory, (bytes + HUGE_PAGE / 2 - 1) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #else
     (void)memory;
     (void)bytes;
@@ -97,7 +102,7 @@ static void ask_for_huge_pages(void *memory, size_t bytes)
 
 void *cnn_aligned_alloc(size_t bytes)
 {
-    const size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : CNN_ALIGN;
+    const size_t align = fills_huge_pages(bytes) ? HUGE_PAGE : CNN_ALIGN;
     if (bytes > SIZE_MAX - align) {
         report(bytes);
         return NULL;

@@ -1,5 +1,6 @@
-/* Reads PNG files with libpng into 16-bit RGBA. Rows of samples of 8 bits and less come as they are stored and are
- * widened here, which takes a fraction of libpng's time for that.
+/* Reads PNG files with libpng into 16-bit RGBA, or into bytes and a table of what they mean where a byte says all of a
+ * pixel. Rows of samples of 8 bits come as they are stored and are widened here, which takes a fraction of libpng's
+ * time for that.
  *
  * libpng reports errors by longjmp: decode() is the only function that calls setjmp, everything that must survive
  * lives in png_reader outside it, and no local variable is used after a jump. */
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { OPAQUE = 65535, WIDEN = OPAQUE / 255, TABLE_SIZE = 256 };
+enum { OPAQUE = 65535, WIDEN = OPAQUE / 255, COLOURS = 256 };
 enum { SIGNATURE_BYTES = 8, MAX_SIDE = 1 << 16, MAX_FILE_BYTES = 64 << 20, MAX_PIXELS = 64 << 20 };
 
 typedef struct png_reader {
@@ -26,10 +27,11 @@ typedef struct png_reader {
     png_structp png;
     png_infop info;
     int32_t width, height;
-    uint16_t *rgba;       /* [height,width,4] */
-    png_bytep *rows;      /* [height], or NULL: one row at a time */
-    png_bytep row;        /* as libpng gives it: with a table one byte a pixel, else RGBA */
-    uint16_t (*table)[4]; /* [256] pixels of a palette or of grays, or NULL */
+    uint16_t *rgba;        /* [height,width,4], or NULL: there is an index */
+    uint8_t *index;        /* [height,width], or NULL */
+    uint16_t (*colour)[4]; /* [256] what the index means: a palette or grays */
+    png_bytep *rows;       /* [height], or NULL: one row at a time */
+    png_bytep row;         /* 8-bit RGBA as libpng gives it */
     cnn_status status;
     char problem[128]; /* libpng's words */
 } png_reader;
@@ -86,6 +88,17 @@ static cnn_status check_size(png_reader *reader)
     return CNN_OK;
 }
 
+static size_t pixels_of(const png_reader *reader)
+{
+    return (size_t)reader->height * (size_t)reader->width; /* at most MAX_PIXELS: no overflow */
+}
+
+static cnn_status alloc_rgba(png_reader *reader)
+{
+    reader->rgba = cnn_aligned_alloc(pixels_of(reader) * 4 * sizeof *reader->rgba);
+    return reader->rgba ? CNN_OK : CNN_ERR_MEMORY;
+}
+
 /* Asks libpng to give every kind of PNG as 16-bit RGBA in the machine's byte order. */
 static cnn_status request_rgba16(png_reader *reader)
 {
@@ -98,7 +111,7 @@ static cnn_status request_rgba16(png_reader *reader)
     png_set_interlace_handling(reader->png);
     png_read_update_info(reader->png, reader->info);
     reader->rows = cnn_calloc((size_t)reader->height, sizeof *reader->rows);
-    if (!reader->rows)
+    if (!reader->rows || alloc_rgba(reader) != CNN_OK)
         return CNN_ERR_MEMORY;
     for (int32_t y = 0; y < reader->height; y++)
         reader->rows[y] = (png_bytep)(reader->rgba + (size_t)y * (size_t)reader->width * 4);
@@ -113,7 +126,7 @@ static void tabulate_grays(png_reader *reader, unsigned depth)
     if (png_get_valid(reader->png, reader->info, PNG_INFO_tRNS))
         png_get_tRNS(reader->png, reader->info, NULL, NULL, &clear);
     for (unsigned i = 0; i <= most; i++) {
-        uint16_t *pixel = reader->table[i];
+        uint16_t *pixel = reader->colour[i];
         pixel[0] = pixel[1] = pixel[2] = (uint16_t)(i * (OPAQUE / most));
         pixel[3] = clear && (clear->gray & most) == i ? 0 : OPAQUE;
     }
@@ -122,42 +135,46 @@ static void tabulate_grays(png_reader *reader, unsigned depth)
 /* The same for a palette; what lies beyond its end is black. */
 static void tabulate_palette(png_reader *reader)
 {
-    png_colorp colour = NULL;
+    png_colorp palette = NULL;
     png_bytep alpha = NULL;
     int colours = 0, alphas = 0;
-    png_get_PLTE(reader->png, reader->info, &colour, &colours);
+    png_get_PLTE(reader->png, reader->info, &palette, &colours);
     if (png_get_valid(reader->png, reader->info, PNG_INFO_tRNS))
         png_get_tRNS(reader->png, reader->info, &alpha, &alphas, NULL);
-    for (int i = 0; i < TABLE_SIZE; i++) {
-        uint16_t *pixel = reader->table[i];
-        pixel[0] = (uint16_t)(i < colours ? colour[i].red * WIDEN : 0);
-        pixel[1] = (uint16_t)(i < colours ? colour[i].green * WIDEN : 0);
-        pixel[2] = (uint16_t)(i < colours ? colour[i].blue * WIDEN : 0);
+    for (int i = 0; i < COLOURS; i++) {
+        uint16_t *pixel = reader->colour[i];
+        pixel[0] = (uint16_t)(i < colours ? palette[i].red * WIDEN : 0);
+        pixel[1] = (uint16_t)(i < colours ? palette[i].green * WIDEN : 0);
+        pixel[2] = (uint16_t)(i < colours ? palette[i].blue * WIDEN : 0);
         pixel[3] = (uint16_t)(i < alphas ? alpha[i] * WIDEN : OPAQUE);
     }
 }
 
-/* Asks for rows as they are stored where a byte, or a table of bytes, says all of a pixel; else for 8-bit RGBA. */
-static cnn_status request_bytes(png_reader *reader, png_byte type, unsigned depth)
+/* Asks for the bytes of a palette's colours or of grays, and says what they mean. */
+static cnn_status request_index(png_reader *reader, png_byte type, unsigned depth)
 {
-    const bool tabulated = type == PNG_COLOR_TYPE_PALETTE || type == PNG_COLOR_TYPE_GRAY;
-    if (tabulated) {
-        png_set_packing(reader->png);
-        reader->table = cnn_calloc(TABLE_SIZE, sizeof *reader->table);
-        if (!reader->table)
-            return CNN_ERR_MEMORY;
-    } else {
-        png_set_expand(reader->png); /* tRNS */
-        png_set_gray_to_rgb(reader->png);
-        png_set_add_alpha(reader->png, 0xff, PNG_FILLER_AFTER);
-    }
+    png_set_packing(reader->png);
+    png_read_update_info(reader->png, reader->info);
+    reader->colour = cnn_calloc(COLOURS, sizeof *reader->colour);
+    reader->index = cnn_aligned_alloc(pixels_of(reader));
+    if (!reader->colour || !reader->index)
+        return CNN_ERR_MEMORY;
     if (type == PNG_COLOR_TYPE_GRAY)
         tabulate_grays(reader, depth);
-    else if (tabulated)
+    else
         tabulate_palette(reader);
+    return CNN_OK;
+}
+
+/* Asks for rows of 8-bit RGBA. */
+static cnn_status request_rgba8(png_reader *reader)
+{
+    png_set_expand(reader->png); /* tRNS */
+    png_set_gray_to_rgb(reader->png);
+    png_set_add_alpha(reader->png, 0xff, PNG_FILLER_AFTER);
     png_read_update_info(reader->png, reader->info);
-    reader->row = cnn_calloc((size_t)reader->width, tabulated ? 1 : 4);
-    return reader->row ? CNN_OK : CNN_ERR_MEMORY;
+    reader->row = cnn_calloc((size_t)reader->width, 4);
+    return reader->row ? alloc_rgba(reader) : CNN_ERR_MEMORY;
 }
 
 static cnn_status request(png_reader *reader)
@@ -165,14 +182,13 @@ static cnn_status request(png_reader *reader)
     const png_byte type = png_get_color_type(reader->png, reader->info);
     const png_byte depth = png_get_bit_depth(reader->png, reader->info);
     const bool whole = depth > 8 || png_get_interlace_type(reader->png, reader->info) != PNG_INTERLACE_NONE;
-    const size_t pixels = (size_t)reader->height * (size_t)reader->width; /* at most MAX_PIXELS: no overflow */
-    reader->rgba = cnn_aligned_alloc(pixels * 4 * sizeof *reader->rgba);
-    if (!reader->rgba)
-        return CNN_ERR_MEMORY;
-    cnn_status status = whole ? request_rgba16(reader) : request_bytes(reader, type, depth);
+    const bool tabulated = type == PNG_COLOR_TYPE_PALETTE || type == PNG_COLOR_TYPE_GRAY;
+    const cnn_status status = whole       ? request_rgba16(reader)
+                              : tabulated ? request_index(reader, type, depth)
+                                          : request_rgba8(reader);
     if (status != CNN_OK)
         return status;
-    const size_t pixel_bytes = whole ? 4 * sizeof *reader->rgba : reader->table ? 1 : 4;
+    const size_t pixel_bytes = whole ? 4 * sizeof *reader->rgba : tabulated ? 1 : 4;
     const size_t row_bytes = (size_t)reader->width * pixel_bytes;
     if (png_get_rowbytes(reader->png, reader->info) != row_bytes)
         return cnn_error(CNN_ERR_UNSUPPORTED, "%s: libpng offers rows of %zu bytes where %zu are expected",
@@ -188,18 +204,16 @@ CNN_WIDE_BODY void widen_body(const uint8_t *bytes, size_t count, uint16_t *samp
 
 CNN_WIDE(static, widen, widen_body, (const uint8_t *bytes, size_t count, uint16_t *samples), (bytes, count, samples))
 
-static void read_row(png_reader *reader, uint16_t *rgba)
+static void read_row(png_reader *reader, int32_t y)
 {
-    png_read_row(reader->png, reader->row, NULL);
-    if (!reader->table) {
-        widen(reader->row, 4 * (size_t)reader->width, rgba);
-        return;
-    }
-    for (int32_t x = 0; x < reader->width; x++)
-        memcpy(rgba + 4 * (size_t)x, reader->table[reader->row[x]], sizeof *reader->table);
+    const size_t first = (size_t)y * (size_t)reader->width;
+    png_read_row(reader->png, reader->index ? reader->index + first : reader->row, NULL);
+    if (!reader->index)
+        widen(reader->row, 4 * (size_t)reader->width, reader->rgba + 4 * first);
 }
 
-/* Decodes the file into reader->rgba. False after a libpng error (reader->problem) or an own one (reader->status). */
+/* Decodes the file into reader->rgba or reader->index. False after a libpng error (reader->problem) or an own one
+ * (reader->status). */
 static bool decode(png_reader *reader)
 {
     if (setjmp(png_jmpbuf(reader->png)))
@@ -217,7 +231,7 @@ static bool decode(png_reader *reader)
         png_read_image(reader->png, reader->rows);
     else
         for (int32_t y = 0; y < reader->height; y++)
-            read_row(reader, reader->rgba + (size_t)y * (size_t)reader->width * 4);
+            read_row(reader, y);
     png_read_end(reader->png, NULL);
     return true;
 }
@@ -245,9 +259,10 @@ static void reader_close(png_reader *reader)
 {
     png_destroy_read_struct(&reader->png, &reader->info, NULL);
     cnn_aligned_free(reader->rgba);
+    cnn_aligned_free(reader->index);
+    free(reader->colour);
     free(reader->rows);
     free(reader->row);
-    free(reader->table);
     if (reader->file)
         fclose(reader->file);
 }
@@ -271,8 +286,10 @@ cnn_status cnn_picture_read(const char *path, cnn_picture *picture)
         CNN_FAIL(CNN_ERR_FORMAT, "%s: damaged PNG before byte %ld (%s); save the picture again", path,
                  ftell(reader.file), reader.problem);
     }
-    *picture = (cnn_picture){.width = reader.width, .height = reader.height, .rgba = reader.rgba};
+    *picture = (cnn_picture){reader.width, reader.height, reader.rgba, reader.index, reader.colour};
     reader.rgba = NULL;
+    reader.index = NULL;
+    reader.colour = NULL;
 out:
     reader_close(&reader);
     return status;
@@ -292,8 +309,26 @@ int64_t cnn_picture_count_pixels(const char *path)
     return (int64_t)png_get_uint_32(start + SIZE_AT) * (int64_t)png_get_uint_32(start + SIZE_AT + 4);
 }
 
+cnn_status cnn_picture_expand(cnn_picture *picture)
+{
+    const size_t pixels = (size_t)picture->width * (size_t)picture->height;
+    if (picture->rgba)
+        return CNN_OK;
+    uint16_t *rgba = cnn_aligned_alloc(pixels * 4 * sizeof *rgba);
+    if (!rgba)
+        return CNN_ERR_MEMORY;
+    for (size_t i = 0; i < pixels; i++)
+        memcpy(rgba + 4 * i, picture->colour[picture->index[i]], 4 * sizeof *rgba);
+    cnn_aligned_free(picture->index);
+    free(picture->colour);
+    *picture = (cnn_picture){.width = picture->width, .height = picture->height, .rgba = rgba};
+    return CNN_OK;
+}
+
 void cnn_picture_free(cnn_picture *picture)
 {
     cnn_aligned_free(picture->rgba);
+    cnn_aligned_free(picture->index);
+    free(picture->colour);
     *picture = (cnn_picture){0};
 }

@@ -5,9 +5,12 @@
 
 #include "cnn/picture.h"
 
+#include <string.h>
+
 enum {
-    CNN_DIGIT_BOX = 20,    /* longest side of the drawing in CNN_DIGIT_SIDE */
-    CNN_PICTURE_WORK = 512 /* longest side that preparation works on */
+    CNN_DIGIT_BOX = 20,       /* longest side of the drawing in CNN_DIGIT_SIDE */
+    CNN_PICTURE_WORK = 512,   /* longest side that preparation works on */
+    CNN_PICTURE_COLOURS = 256 /* of a picture with an index */
 };
 
 /* Half-open box: x0 <= x < x1, y0 <= y < y1. */
@@ -40,6 +43,12 @@ cnn_status cnn_picture_paper(const cnn_picture *picture, float *paper);
 cnn_status cnn_picture_compose(const cnn_picture *picture, const float *paper, cnn_box view, int32_t height,
                                int32_t width, float *rgb);
 
+/* The colours of a picture with an index, on its paper: rgb 0..1. */
+void cnn_picture_compose_colours(const cnn_picture *picture, const float *paper, float rgb[CNN_PICTURE_COLOURS][3]);
+
+/* How many pixels of the view have each of the colours of a picture with an index. */
+void cnn_picture_count_colours(const cnn_picture *picture, cnn_box view, uint32_t counts[CNN_PICTURE_COLOURS]);
+
 /* ---- Statistics ---- */
 
 /* The value below which the share of values [count] lies; 0 when there are none. Exact to 1/4096 of their range. */
@@ -49,9 +58,11 @@ float cnn_median(const float *values, size_t count);
 /* The least and the greatest of count > 0 values. */
 void cnn_extremes(const float *values, size_t count, float *low, float *high);
 
-/* Writes the values where mask is 1, then those where it is 0, each in their order, to parts [count]; returns how many
- * are in the first part. */
-size_t cnn_partition(const float *values, size_t count, const uint8_t *mask, float *parts);
+/* The median of values [n], each of which is there so many times. */
+float cnn_median_of_counts(const float *values, const uint32_t *times, int n);
+
+/* The medians of the values that are at most `cut` and of those that are more; false when one of the two has none. */
+bool cnn_medians_beside(const float *values, size_t count, float cut, float *below, float *above);
 
 /* Standard deviation of the values where mask equals `want`; 0 when there are none. */
 float cnn_deviation(const float *values, size_t count, const uint8_t *mask, uint8_t want);
@@ -73,7 +84,12 @@ uint8_t cnn_picture_gray(const uint8_t *rgb);
  * drawn. */
 bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink);
 
-/* Smooths by a Gaussian that suits the size: none under 56 px, 0.7 px, 1 px from 200 px. scratch: [height,width] */
+/* The same from a picture with an index: what the view shows, as large as it is there. */
+bool cnn_ink_project_colours(const cnn_picture *picture, const float *paper, cnn_box view, float *ink);
+
+/* Smooths by a Gaussian that suits the size: none under 56 px, 0.7 px, 1 px from 200 px. scratch:
+ * [CNN_SMOOTH_ROWS,width] */
+enum { CNN_SMOOTH_ROWS = 9 };
 void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch);
 
 /* Takes uneven light out of ink [height,width]; even light is left as it is. */
@@ -93,8 +109,8 @@ typedef enum cnn_cut { CNN_CUT_OTSU, CNN_CUT_HALF } cnn_cut;
 void cnn_ink_mask(const float *ink, size_t count, float cut, uint8_t *mask);
 
 /* Splits ink from paper: mask [count] = 1 where ink; ink becomes soft, 0 at a quarter and 1 at three quarters of the
- * way from the median paper to the median ink. scratch: [count]. False when there is only one side. */
-bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask, float *scratch);
+ * way from the median paper to the median ink. False when there is only one side. */
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask);
 
 /* Erases the lines of ruled or checkered paper that the mask holds, two and more in a direction, from ink and mask
  * [height,width]; strokes that cross them stay. */
@@ -118,13 +134,14 @@ typedef struct cnn_part {
 
 typedef struct cnn_parts {
     int32_t height, width;
-    int32_t *label; /* [height,width] 0: paper, else 1 + index of the part */
+    int32_t *label; /* [height,width] 0: paper, else 1 + index of the part; the caller's */
     cnn_part *part; /* [count] */
     int32_t count;
 } cnn_parts;
 
-/* Finds the 8-connected parts of mask [height,width]; the caller frees them. */
-cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts);
+/* Finds the 8-connected parts of mask [height,width]; the caller frees them. label: [height,width], which the parts
+ * refer to */
+cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, int32_t *label, cnn_parts *parts);
 void cnn_parts_free(cnn_parts *parts);
 
 /* How many there are. */
@@ -135,10 +152,24 @@ cnn_box cnn_parts_box(const cnn_parts *parts);
 
 /* Sets `kept`: parts of at least 5 % of the largest one's pixels, and 3 pixels; but none that come in from the border
  * along much of it or as a thin line, unless hardly anything remains without them. */
-void cnn_parts_select(cnn_parts *parts);
+void cnn_parts_select(const uint8_t *mask, cnn_parts *parts);
 
 /* Sets `bridge`, so that strokes which are faint in places stay one. scratch: [height,width] */
 cnn_status cnn_parts_join(cnn_parts *parts, const float *ink, uint8_t *scratch);
+
+/* The first pixel from i on where the mask is not 0, or end; eight are passed over at a time. */
+static inline int32_t cnn_next_inked(const uint8_t *mask, int32_t i, int32_t end)
+{
+    uint64_t eight;
+    for (; i + 8 <= end; i += 8) {
+        memcpy(&eight, mask + i, sizeof eight);
+        if (eight)
+            break;
+    }
+    while (i < end && !mask[i])
+        i++;
+    return i;
+}
 
 /* Whether a part lies along the picture's border, as a table under a sheet or a shadow does. */
 bool cnn_part_lies_along_border(const cnn_part *part);
@@ -179,16 +210,19 @@ typedef struct cnn_sketch {
     const cnn_picture *picture;
     const char *path;
     float paper[3];
-    cnn_box view;                   /* in the picture */
-    int32_t height, width;          /* of the planes: at most CNN_PICTURE_WORK a side */
-    float *rgb;                     /* [height,width,3] until the ink is projected, then ink and scratch lie there */
-    float *ink, *scratch;           /* [height,width] */
-    float *plain;                   /* [height,width] ink as it was projected and smoothed */
-    uint8_t *mask;                  /* [height,width] */
-    cnn_parts parts;                /* of the mask */
-    bool one;                       /* everything is one digit */
-    int32_t digits;                 /* 1 at least */
-    cnn_box boxes[CNN_MOST_DIGITS]; /* [digits] in the planes */
+    cnn_box view;          /* in the picture */
+    int32_t height, width; /* of the planes: at most CNN_PICTURE_WORK a side */
+    float *ink;            /* [height,width] */
+    float *rows;           /* [CNN_SMOOTH_ROWS,width] scratch */
+    float *rgb;            /* [height,width,3] before the ink is projected, then scratch; may be NULL */
+    float *plain;          /* [height,width] ink as it was projected and smoothed; may be NULL */
+    enum { CNN_INK_PLAIN, CNN_INK_SPLIT, CNN_INK_KEPT } state; /* ink is plain; it is not; and plain is */
+    uint8_t *mask;                                             /* [height,width] */
+    int32_t *label;                                            /* [height,width] of the parts */
+    cnn_parts parts;                                           /* of the mask */
+    bool one;                                                  /* everything is one digit */
+    int32_t digits;                                            /* 1 at least */
+    cnn_box boxes[CNN_MOST_DIGITS];                            /* [digits] in the planes */
 } cnn_sketch;
 
 /* Finds what is drawn in s->picture: s->view (at first all of the picture) narrows to a sheet or to small digits in it,

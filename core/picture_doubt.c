@@ -35,13 +35,15 @@ static cnn_status measure_thickness(const cnn_parts *parts, const uint8_t *mask,
                (size_t)width);
     if (status == CNN_OK)
         status = cnn_distance(cut, 0, height, width, distance);
-    for (int32_t y = 0; status == CNN_OK && y < height; y++)
-        for (int32_t x = 0; x < width; x++) {
+    for (int32_t y = 0; status == CNN_OK && y < height; y++) {
+        const uint8_t *row = cut + (size_t)y * (size_t)width;
+        for (int32_t x = cnn_next_inked(row, 0, width); x < width; x = cnn_next_inked(row, x + 1, width)) {
             const int32_t label = parts->label[(size_t)(all.y0 + y) * (size_t)parts->width + (size_t)(all.x0 + x)];
             const float thick = 2 * distance[(size_t)y * (size_t)width + (size_t)x];
-            if (label && thick > thickness[label - 1])
+            if (thick > thickness[label - 1])
                 thickness[label - 1] = thick;
         }
+    }
     free(distance);
     free(cut);
     return status;
@@ -66,7 +68,7 @@ static float step_at(const cnn_parts *parts, const float *ink, int32_t x, int32_
 }
 
 /* The step that the faintest edges of what is kept have; 1 when nothing has an edge. */
-static cnn_status faintest_step(const cnn_parts *parts, const float *ink, double *step)
+static cnn_status faintest_step(const cnn_parts *parts, const float *ink, const uint8_t *mask, double *step)
 {
     size_t width = (size_t)parts->width, edges = 0, kept = 0;
     for (int32_t i = 0; i < parts->count; i++)
@@ -75,13 +77,16 @@ static cnn_status faintest_step(const cnn_parts *parts, const float *ink, double
     if (!steps)
         return CNN_ERR_MEMORY;
     const cnn_box all = cnn_parts_box(parts);
-    for (int32_t y = all.y0 > 1 ? all.y0 : 1; y < all.y1 && y + 1 < parts->height; y++)
-        for (int32_t x = all.x0 > 1 ? all.x0 : 1; x < all.x1 && x + 1 < parts->width; x++) {
+    const int32_t first = all.x0 > 1 ? all.x0 : 1, end = all.x1 < parts->width ? all.x1 : parts->width - 1;
+    for (int32_t y = all.y0 > 1 ? all.y0 : 1; y < all.y1 && y + 1 < parts->height; y++) {
+        const uint8_t *row = mask + (size_t)y * width;
+        for (int32_t x = cnn_next_inked(row, first, end); x < end; x = cnn_next_inked(row, x + 1, end)) {
             size_t i = (size_t)y * width + (size_t)x;
             if (is_kept(parts, i) &&
                 !(parts->label[i - 1] && parts->label[i + 1] && parts->label[i - width] && parts->label[i + width]))
                 steps[edges++] = step_at(parts, ink, x, y);
         }
+    }
     *step = edges ? (double)cnn_quantile(steps, edges, faint_quantile) : 1;
     free(steps);
     return CNN_OK;
@@ -129,7 +134,7 @@ cnn_status cnn_parts_doubt(const cnn_parts *parts, const float *ink, const uint8
     }
     free(thickness);
     if (status == CNN_OK)
-        status = faintest_step(parts, ink, &step);
+        status = faintest_step(parts, ink, mask, &step);
     *doubt = kept > 0 ? doubtful / kept : 2;
     *doubt += specks > kept ? 1 : 0;
     *doubt += kept_count > FEW_PARTS ? part_doubt * (kept_count - FEW_PARTS) : 0;

@@ -25,6 +25,7 @@ typedef struct light_fit {
     int32_t step;           /* between samples */
     float *value, *rest;    /* [rows,columns] the samples, and what the fit leaves of them */
     uint8_t *paper, *inked; /* [rows,columns] */
+    uint8_t *found;         /* [columns] */
     double *across, *down;  /* [width], [height] x and y from -1 to 1 */
     double *sample_across;  /* [columns] x of the samples */
     double coefficient[TERMS];
@@ -142,18 +143,24 @@ static void find_paper_in_row(const uint8_t *above, const uint8_t *here, const u
         paper[x] &= !here[x + 1];
 }
 
-static int32_t find_paper(light_fit *fit)
+/* *changed: other samples are paper now */
+static int32_t find_paper(light_fit *fit, bool *changed)
 {
     const int32_t count = fit->rows * fit->columns, last = fit->rows - 1;
+    const size_t row_bytes = (size_t)fit->columns;
     int32_t papers = 0;
+    *changed = false;
     for (int32_t y = 0; y < fit->rows; y++)
         subtract_light(fit->coefficient, fit->down[y * fit->step], fit->sample_across, fit->columns,
                        fit->value + y * fit->columns, fit->rest + y * fit->columns);
     cnn_ink_mask(fit->rest, (size_t)count, cnn_otsu(fit->rest, (size_t)count), fit->inked);
     for (int32_t y = 0; y < fit->rows; y++) {
         const uint8_t *here = fit->inked + y * fit->columns;
+        uint8_t *paper = fit->paper + y * fit->columns;
         find_paper_in_row(y > 0 ? here - fit->columns : here, here, y < last ? here + fit->columns : here, fit->columns,
-                          fit->paper + y * fit->columns);
+                          fit->found);
+        *changed = *changed || memcmp(paper, fit->found, row_bytes) != 0;
+        memcpy(paper, fit->found, row_bytes);
     }
     for (int32_t i = 0; i < count; i++)
         papers += fit->paper[i];
@@ -171,10 +178,12 @@ static cnn_status fit_begin(light_fit *fit, const float *ink, int32_t height, in
     fit->rest = cnn_calloc(count, sizeof *fit->rest);
     fit->paper = cnn_calloc(count, 1);
     fit->inked = cnn_calloc(count, 1);
+    fit->found = cnn_calloc((size_t)fit->columns, 1);
     fit->across = cnn_calloc((size_t)width, sizeof *fit->across);
     fit->down = cnn_calloc((size_t)height, sizeof *fit->down);
     fit->sample_across = cnn_calloc((size_t)fit->columns, sizeof *fit->sample_across);
-    if (!fit->value || !fit->rest || !fit->paper || !fit->inked || !fit->across || !fit->down || !fit->sample_across)
+    if (!fit->value || !fit->rest || !fit->paper || !fit->inked || !fit->found || !fit->across || !fit->down ||
+        !fit->sample_across)
         return CNN_ERR_MEMORY;
     for (int32_t x = 0; x < width; x++)
         fit->across[x] = place_on(width, x);
@@ -194,6 +203,7 @@ static void fit_end(light_fit *fit)
     free(fit->rest);
     free(fit->paper);
     free(fit->inked);
+    free(fit->found);
     free(fit->across);
     free(fit->down);
     free(fit->sample_across);
@@ -220,9 +230,10 @@ static double unevenness(const float *values, size_t count)
 static bool fit_rounds(light_fit *fit, double *left)
 {
     size_t count = (size_t)fit->rows * (size_t)fit->columns;
-    for (int round = 0; round < ROUNDS; round++) {
+    bool changed = true; /* else another round gives the same once more */
+    for (int round = 0; round < ROUNDS && changed; round++) {
         fit_surface(fit);
-        if (find_paper(fit) < LEAST_SAMPLES)
+        if (find_paper(fit, &changed) < LEAST_SAMPLES)
             return false;
     }
     *left = unevenness(fit->rest, count);

@@ -166,25 +166,33 @@ cnn_status cnn_glyph_resize(cnn_glyph *glyph)
 
 /* ---- Strokes ---- */
 
+/* Whether the middle one of three rows is at its column not lower than around it. */
+static bool is_highest(const float *above, const float *here, const float *below)
+{
+    float most = 0;
+    for (int u = -1; u <= 1; u++) {
+        most = above[u] > most ? above[u] : most;
+        most = here[u] > most ? here[u] : most;
+        most = below[u] > most ? below[u] : most;
+    }
+    return *here >= most;
+}
+
 /* The mean stroke width in pixels: twice the distance to the paper, along the ridge of that distance. */
 static double stroke_width(const cnn_glyph *glyph, const float *distance)
 {
+    const int32_t width = glyph->width, end = width - 1;
     double sum = 0;
     int64_t ridge = 0;
-    for (int32_t y = 1; y + 1 < glyph->height; y++)
-        for (int32_t x = 1; x + 1 < glyph->width; x++) {
-            const float *here = distance + (size_t)y * (size_t)glyph->width + (size_t)x;
-            if (!(*here > 0))
-                continue;
-            bool highest = true;
-            for (int32_t v = -1; v <= 1 && highest; v++)
-                for (int32_t u = -1; u <= 1; u++)
-                    highest = highest && here[v * glyph->width + u] <= *here;
-            if (highest) {
-                sum += (double)*here;
+    for (int32_t y = 1; y + 1 < glyph->height; y++) {
+        const float *row = distance + (size_t)y * (size_t)width;
+        const uint8_t *mask = glyph->mask + (size_t)y * (size_t)width;
+        for (int32_t x = cnn_next_inked(mask, 1, end); x < end; x = cnn_next_inked(mask, x + 1, end))
+            if (is_highest(row + x - width, row + x, row + x + width)) {
+                sum += (double)row[x];
                 ridge++;
             }
-        }
+    }
     return ridge ? 2 * sum / (double)ridge - 1 : 0;
 }
 

@@ -16,14 +16,19 @@ enum { BLOCK = 8 }; /* pixels that are looked at together */
 
 /* ---- Projection ---- */
 
-/* Gathers one channel of the frame, 3 % of the shorter side wide; returns how many pixels it has. values:
+/* The frame is 3 % of the shorter side wide. */
+static int32_t frame_width(int32_t height, int32_t width)
+{
+    const int32_t frame = (int32_t)(0.03 * (height < width ? height : width) + 0.5);
+    return frame < 1 ? 1 : frame;
+}
+
+/* Gathers one channel of the frame; returns how many pixels it has. values:
  * [height,width] */
 static size_t gather_frame(const float *channel, int32_t height, int32_t width, float *values)
 {
-    int32_t frame = (int32_t)(0.03 * (height < width ? height : width) + 0.5);
+    const int32_t frame = frame_width(height, width);
     size_t count = 0;
-    if (frame < 1)
-        frame = 1;
     for (int32_t y = 0; y < height; y++) {
         const float *row = channel + 3 * (size_t)y * (size_t)width;
         const bool whole = y < frame || y >= height - frame || 2 * frame >= width;
@@ -178,17 +183,94 @@ bool cnn_ink_project(const float *rgb, int32_t height, int32_t width, float *ink
     return (high > 0 ? high : 0) - (low < 0 ? low : 0) >= least_contrast;
 }
 
+/* ---- Projection of a picture with an index ---- */
+
+/* Counts the colours of a frame as wide as gather_frame's, and of all of the view. */
+static void count_view(const cnn_picture *picture, cnn_box view, uint32_t *frame, uint32_t *all)
+{
+    const int32_t height = view.y1 - view.y0, width = view.x1 - view.x0, wide = frame_width(height, width);
+    const cnn_box inside = {view.x0 + wide, view.y0 + wide, view.x1 - wide, view.y1 - wide};
+    const cnn_box sides[] = {{view.x0, view.y0, view.x1, inside.y0},
+                             {view.x0, inside.y1, view.x1, view.y1},
+                             {view.x0, inside.y0, inside.x0, inside.y1},
+                             {inside.x1, inside.y0, view.x1, inside.y1}};
+    uint32_t some[CNN_PICTURE_COLOURS];
+    cnn_picture_count_colours(picture, view, all);
+    memcpy(frame, all, CNN_PICTURE_COLOURS * sizeof *frame);
+    if (inside.x0 >= inside.x1 || inside.y0 >= inside.y1)
+        return;
+    memset(frame, 0, CNN_PICTURE_COLOURS * sizeof *frame);
+    for (size_t side = 0; side < sizeof sides / sizeof *sides; side++) {
+        cnn_picture_count_colours(picture, sides[side], some);
+        for (int i = 0; i < CNN_PICTURE_COLOURS; i++)
+            frame[i] += some[i];
+    }
+}
+
+/* The matrix that main_axis takes, summed over colours; each pixel counts. */
+static void weigh_colours(float rgb[CNN_PICTURE_COLOURS][3], const uint32_t *times, const float *paper, double m[3][3])
+{
+    memset(m, 0, 9 * sizeof **m);
+    for (int i = 0; i < CNN_PICTURE_COLOURS; i++) {
+        double d[3], weight = 0;
+        for (int c = 0; c < 3; c++) {
+            d[c] = (double)rgb[i][c] - (double)paper[c];
+            weight += d[c] * d[c];
+        }
+        for (int a = 0; a < 3; a++)
+            for (int b = 0; b < 3; b++)
+                m[a][b] += times[i] * (weight * d[a] * d[b]);
+    }
+}
+
+bool cnn_ink_project_colours(const cnn_picture *picture, const float *paper, cnn_box view, float *ink)
+{
+    uint32_t frame[CNN_PICTURE_COLOURS], times[CNN_PICTURE_COLOURS];
+    float rgb[CNN_PICTURE_COLOURS][3], channel[CNN_PICTURE_COLOURS], value[CNN_PICTURE_COLOURS], around[3];
+    float low = 0, high = 0;
+    double m[3][3], axis[3], cubes = 0;
+    cnn_picture_compose_colours(picture, paper, rgb);
+    count_view(picture, view, frame, times);
+    for (int c = 0; c < 3; c++) {
+        for (int i = 0; i < CNN_PICTURE_COLOURS; i++)
+            channel[i] = rgb[i][c];
+        around[c] = cnn_median_of_counts(channel, frame, CNN_PICTURE_COLOURS);
+    }
+    weigh_colours(rgb, times, around, m);
+    if (!main_axis(m, axis))
+        return false;
+    for (int i = 0; i < CNN_PICTURE_COLOURS; i++) {
+        double along = 0;
+        for (int c = 0; c < 3; c++)
+            along += ((double)rgb[i][c] - (double)around[c]) * axis[c];
+        value[i] = (float)along;
+        cubes += times[i] * (along * along * along);
+    }
+    for (int i = 0; i < CNN_PICTURE_COLOURS; i++) {
+        value[i] = cubes < 0 ? -value[i] : value[i];
+        low = times[i] && value[i] < low ? value[i] : low;
+        high = times[i] && value[i] > high ? value[i] : high;
+    }
+    for (int32_t y = view.y0; y < view.y1; y++) {
+        const uint8_t *row = picture->index + (size_t)y * (size_t)picture->width;
+        for (int32_t x = view.x0; x < view.x1; x++)
+            *ink++ = value[row[x]];
+    }
+    return high - low >= least_contrast;
+}
+
 /* ---- Smoothing ---- */
 
-enum { MAX_RADIUS = 4, SMALL_SIDE = 56, LARGE_SIDE = 200 };
+enum { SMALL_RADIUS = 3, MAX_RADIUS = 4, SMALL_SIDE = 56, LARGE_SIDE = 200 };
 
 typedef struct gauss_taps {
     int radius;
     float tap[MAX_RADIUS + 1]; /* exp(-i^2 / (2 sigma^2)), not yet divided by their sum */
 } gauss_taps;
 
-static const gauss_taps gauss_small = {3, {1.0f, 0.360447789f, 0.0168798142f, 0.000102702939f, 0.0f}}; /* 0.7 px */
-static const gauss_taps gauss_large = {4,
+static const gauss_taps gauss_small = {SMALL_RADIUS,
+                                       {1.0f, 0.360447789f, 0.0168798142f, 0.000102702939f, 0.0f}}; /* 0.7 px */
+static const gauss_taps gauss_large = {MAX_RADIUS,
                                        {1.0f, 0.606530660f, 0.135335283f, 0.0111089965f, 0.000335462628f}}; /* 1 px */
 
 /* The border is mirrored: ... 1 0 | 0 1 2 ... */
@@ -205,7 +287,6 @@ static float sum_of(const gauss_taps *gauss)
     return sum;
 }
 
-/* The same for one value: from[k] is `far` or the mirrored value. */
 static float smooth_at(const gauss_taps *gauss, float sum, const float *src, int32_t i, int32_t size)
 {
     float value = src[i];
@@ -214,50 +295,67 @@ static float smooth_at(const gauss_taps *gauss, float sum, const float *src, int
     return value / sum;
 }
 
-CNN_WIDE_BODY void across_body(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
+/* dst = a row [width] smoothed along itself; radius: that of gauss, a constant here. */
+CNN_WIDE_BODY void across_row(const gauss_taps *gauss, int radius, float sum, const float *src, int32_t width,
+                              float *dst)
 {
-    const float sum = sum_of(gauss);
-    const int32_t radius = gauss->radius;
-    for (int32_t y = 0; y < height; y++, src += width, dst += width) {
-        for (int32_t i = 0; i < radius; i++)
-            dst[i] = smooth_at(gauss, sum, src, i, width);
-        memcpy(dst + radius, src + radius, (size_t)(width - 2 * radius) * sizeof *dst);
+    for (int32_t i = 0; i < radius; i++)
+        dst[i] = smooth_at(gauss, sum, src, i, width);
+    for (int32_t i = radius; i < width - radius; i++) {
+        float value = src[i];
         for (int k = 1; k <= radius; k++)
-            for (int32_t i = radius; i < width - radius; i++)
-                dst[i] += gauss->tap[k] * (src[i - k] + src[i + k]);
-        for (int32_t i = radius; i < width - radius; i++)
-            dst[i] /= sum;
-        for (int32_t i = width - radius; i < width; i++)
-            dst[i] = smooth_at(gauss, sum, src, i, width);
+            value += gauss->tap[k] * (src[i - k] + src[i + k]);
+        dst[i] = value / sum;
+    }
+    for (int32_t i = width - radius; i < width; i++)
+        dst[i] = smooth_at(gauss, sum, src, i, width);
+}
+
+/* dst [width] = the middle one of rows smoothed along the columns; above, below: [radius + 1] rows so far from it */
+CNN_WIDE_BODY void down_row(const gauss_taps *gauss, int radius, float sum, const float *const *above,
+                            const float *const *below, int32_t width, float *dst)
+{
+    for (int32_t x = 0; x < width; x++) {
+        float value = above[0][x];
+        for (int k = 1; k <= radius; k++)
+            value += gauss->tap[k] * (above[k][x] + below[k][x]);
+        dst[x] = value / sum;
     }
 }
 
-CNN_WIDE(static, smooth_across, across_body,
-         (const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst),
-         (gauss, src, height, width, dst))
-
-/* Row by row, which reads memory in its order. */
-CNN_WIDE_BODY void down_body(const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst)
+/* Both ways at once: `rows` [2 * radius + 1, width] are a window of rows that are smoothed along themselves, which
+ * moves down ahead of the row that is written. */
+CNN_WIDE_BODY void smooth_radius(const gauss_taps *gauss, int radius, float *ink, int32_t height, int32_t width,
+                                 float *rows)
 {
     const float sum = sum_of(gauss);
-    for (int32_t y = 0; y < height; y++) {
-        const float *here = src + (size_t)y * (size_t)width;
-        float *to = dst + (size_t)y * (size_t)width;
-        memcpy(to, here, (size_t)width * sizeof *to);
-        for (int k = 1; k <= gauss->radius; k++) {
-            const float *above = src + (size_t)mirror(y - k, height) * (size_t)width;
-            const float *below = src + (size_t)mirror(y + k, height) * (size_t)width;
-            for (int32_t x = 0; x < width; x++)
-                to[x] += gauss->tap[k] * (above[x] + below[x]);
+    const int32_t window = 2 * radius + 1;
+    const float *above[MAX_RADIUS + 1], *below[MAX_RADIUS + 1];
+    for (int32_t y = -radius; y < height; y++) {
+        const int32_t ahead = y + radius;
+        if (ahead < height)
+            across_row(gauss, radius, sum, ink + (size_t)ahead * (size_t)width, width,
+                       rows + (size_t)(ahead % window) * (size_t)width);
+        if (y < 0)
+            continue;
+        for (int k = 0; k <= radius; k++) {
+            above[k] = rows + (size_t)(mirror(y - k, height) % window) * (size_t)width;
+            below[k] = rows + (size_t)(mirror(y + k, height) % window) * (size_t)width;
         }
-        for (int32_t x = 0; x < width; x++)
-            to[x] /= sum;
+        down_row(gauss, radius, sum, above, below, width, ink + (size_t)y * (size_t)width);
     }
 }
 
-CNN_WIDE(static, smooth_down, down_body,
-         (const gauss_taps *gauss, const float *src, int32_t height, int32_t width, float *dst),
-         (gauss, src, height, width, dst))
+CNN_WIDE_BODY void smooth_body(const gauss_taps *gauss, float *ink, int32_t height, int32_t width, float *rows)
+{
+    if (gauss->radius == MAX_RADIUS)
+        smooth_radius(gauss, MAX_RADIUS, ink, height, width, rows);
+    else
+        smooth_radius(gauss, SMALL_RADIUS, ink, height, width, rows);
+}
+
+CNN_WIDE(static, smooth, smooth_body, (const gauss_taps *gauss, float *ink, int32_t height, int32_t width, float *rows),
+         (gauss, ink, height, width, rows))
 
 void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch)
 {
@@ -265,8 +363,7 @@ void cnn_ink_smooth(float *ink, int32_t height, int32_t width, float *scratch)
     if (shorter < SMALL_SIDE)
         return;
     const gauss_taps *gauss = longer < LARGE_SIDE ? &gauss_small : &gauss_large;
-    smooth_across(gauss, ink, height, width, scratch);
-    smooth_down(gauss, scratch, height, width, ink);
+    smooth(gauss, ink, height, width, scratch);
 }
 
 /* ---- Threshold ---- */
@@ -307,18 +404,16 @@ CNN_WIDE_BODY void soften_body(float *ink, size_t count, float paper, float full
 
 CNN_WIDE(static, soften, soften_body, (float *ink, size_t count, float paper, float full), (ink, count, paper, full))
 
-bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask, float *scratch)
+bool cnn_ink_threshold(float *ink, size_t count, cnn_cut kind, uint8_t *mask)
 {
-    float low, high;
+    float low, high, paper, full;
     cnn_extremes(ink, count, &low, &high);
     if (high - low < least_contrast)
         return false;
     float cut = kind == CNN_CUT_OTSU ? cnn_otsu(ink, count) : half_contrast(ink, count);
-    cnn_ink_mask(ink, count, cut, mask);
-    size_t inked = cnn_partition(ink, count, mask, scratch);
-    if (inked == 0 || inked == count)
+    if (!cnn_medians_beside(ink, count, cut, &paper, &full))
         return false;
-    float full = cnn_median(scratch, inked), paper = cnn_median(scratch + inked, count - inked);
+    cnn_ink_mask(ink, count, cut, mask);
     soften(ink, count, paper, full);
     return true;
 }

@@ -32,6 +32,7 @@ typedef struct piece {
 typedef struct line_finder {
     int32_t height, width, thickness;
     cnn_parts parts; /* of the pixels whose runs are short */
+    int32_t *label;  /* [height,width] of them */
     piece *piece;    /* [parts.count] */
 } line_finder;
 
@@ -63,7 +64,10 @@ static double row_at(const line_finder *f, int32_t index, int32_t x)
 
 static cnn_status find_pieces(line_finder *f, const uint8_t *thin)
 {
-    cnn_status status = cnn_parts_find(thin, f->height, f->width, &f->parts);
+    f->label = cnn_calloc((size_t)f->height * (size_t)f->width, sizeof *f->label);
+    if (!f->label)
+        return CNN_ERR_MEMORY;
+    cnn_status status = cnn_parts_find(thin, f->height, f->width, f->label, &f->parts);
     if (status != CNN_OK)
         return status;
     f->piece = cnn_calloc((size_t)f->parts.count, sizeof *f->piece);
@@ -177,6 +181,7 @@ static cnn_status erase_across(float *ink, uint8_t *mask, int32_t height, int32_
     if (status == CNN_OK && mark_lines(&f) >= LEAST_LINES)
         erase(&f, ink, mask);
     cnn_parts_free(&f.parts);
+    free(f.label);
     free(f.piece);
     return status;
 }

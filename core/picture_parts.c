@@ -78,33 +78,19 @@ static void join_rows(run_list *runs, int32_t above, int32_t here, int32_t end, 
     }
 }
 
-/* The first inked pixel from i on, or count; paper is passed over eight pixels at a time. */
-static int32_t next_inked(const uint8_t *mask, int32_t i, int32_t count)
-{
-    uint64_t eight;
-    for (; i + 8 <= count; i += 8) {
-        memcpy(&eight, mask + i, sizeof eight);
-        if (eight)
-            break;
-    }
-    while (i < count && !mask[i])
-        i++;
-    return i;
-}
-
 static cnn_status list_runs(const uint8_t *mask, int32_t height, int32_t width, run_list *runs)
 {
     int32_t above = 0;
     for (int32_t y = 0; y < height; y++) {
         const int32_t here = runs->count, end = (y + 1) * width;
-        int32_t at = next_inked(mask, y * width, end);
+        int32_t at = cnn_next_inked(mask, y * width, end);
         while (at < end) {
             const int32_t first = at;
             while (at < end && mask[at])
                 at++;
             if (add_run(runs, first, at) != CNN_OK)
                 return CNN_ERR_MEMORY;
-            at = next_inked(mask, at, end);
+            at = cnn_next_inked(mask, at, end);
         }
         join_rows(runs, above, here, runs->count, width);
         above = here;
@@ -158,12 +144,12 @@ static cnn_status label_runs(run_list *runs, cnn_parts *parts)
     return CNN_OK;
 }
 
-cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, cnn_parts *parts)
+cnn_status cnn_parts_find(const uint8_t *mask, int32_t height, int32_t width, int32_t *label, cnn_parts *parts)
 {
     run_list runs = {0};
-    *parts = (cnn_parts){
-        .height = height, .width = width, .label = cnn_calloc((size_t)height * (size_t)width, sizeof(int32_t))};
-    cnn_status status = parts->label ? list_runs(mask, height, width, &runs) : CNN_ERR_MEMORY;
+    *parts = (cnn_parts){.height = height, .width = width, .label = label};
+    memset(label, 0, (size_t)height * (size_t)width * sizeof *label);
+    cnn_status status = list_runs(mask, height, width, &runs);
     if (status == CNN_OK)
         status = label_runs(&runs, parts);
     free(runs.of);
@@ -185,7 +171,6 @@ cnn_status cnn_parts_count(const uint8_t *mask, int32_t height, int32_t width, i
 
 void cnn_parts_free(cnn_parts *parts)
 {
-    free(parts->label);
     free(parts->part);
     *parts = (cnn_parts){0};
 }
@@ -221,20 +206,19 @@ bool cnn_part_lies_along_border(const cnn_part *part)
 }
 
 /* Counts the pixels of each part that lie close to a side of its own box. */
-static void count_outline(cnn_parts *parts)
+static void count_outline(const uint8_t *mask, cnn_parts *parts)
 {
     const cnn_box all = cnn_parts_box(parts);
-    for (int32_t y = all.y0; y < all.y1; y++)
-        for (int32_t x = all.x0; x < all.x1; x++) {
-            int32_t label = parts->label[(size_t)y * (size_t)parts->width + (size_t)x];
-            if (label == 0)
-                continue;
-            cnn_part *part = &parts->part[label - 1];
+    for (int32_t y = all.y0; y < all.y1; y++) {
+        const uint8_t *row = mask + (size_t)y * (size_t)parts->width;
+        for (int32_t x = cnn_next_inked(row, all.x0, all.x1); x < all.x1; x = cnn_next_inked(row, x + 1, all.x1)) {
+            cnn_part *part = &parts->part[parts->label[(size_t)y * (size_t)parts->width + (size_t)x] - 1];
             int32_t width = part->box.x1 - part->box.x0, height = part->box.y1 - part->box.y0;
             int32_t band = (width < height ? width : height) / OUTLINE_BAND;
             part->outline += x - part->box.x0 <= band || part->box.x1 - 1 - x <= band || y - part->box.y0 <= band ||
                              part->box.y1 - 1 - y <= band;
         }
+    }
 }
 
 /* A printed box around the digit: a hollow part, all of it beside the sides of its own box, half as large as the
@@ -267,10 +251,10 @@ static void drop_surroundings(cnn_parts *parts)
         parts->part[i].surroundings = is_surroundings(parts, &parts->part[i]);
 }
 
-void cnn_parts_select(cnn_parts *parts)
+void cnn_parts_select(const uint8_t *mask, cnn_parts *parts)
 {
     int32_t largest = 0;
-    count_outline(parts);
+    count_outline(mask, parts);
     drop_surroundings(parts);
     for (int32_t i = 0; i < parts->count; i++)
         if (!parts->part[i].surroundings && parts->part[i].size > largest)

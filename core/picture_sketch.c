@@ -41,8 +41,11 @@ static const double little_doubt = 0.1, clearly_less = 0.05;
 
 void cnn_sketch_free(cnn_sketch *s)
 {
+    cnn_aligned_free(s->ink);
     cnn_aligned_free(s->rgb);
-    s->rgb = s->ink = s->scratch = s->plain = NULL;
+    cnn_aligned_free(s->plain);
+    s->ink = s->rows = s->rgb = s->plain = NULL;
+    s->label = NULL;
     s->mask = NULL;
     cnn_parts_free(&s->parts);
 }
@@ -63,14 +66,65 @@ static cnn_status alloc_planes(cnn_sketch *s)
     s->width = working_size(width, longest);
     s->height = working_size(height, longest);
     size_t count = (size_t)s->width * (size_t)s->height;
-    s->rgb = cnn_aligned_alloc(count * (4 * sizeof(float) + 1)); /* less memory is less to get and to clear */
-    if (!s->rgb)
+    size_t rows = CNN_SMOOTH_ROWS * (size_t)s->width;
+    /* What all pictures need lies together: it may be a huge page. */
+    s->ink = cnn_aligned_alloc((count + rows) * sizeof *s->ink + count * sizeof *s->label + count);
+    if (!s->ink)
         return CNN_ERR_MEMORY;
-    s->ink = s->rgb;
-    s->scratch = s->rgb + count;
-    s->plain = s->rgb + 3 * count;
-    s->mask = (uint8_t *)(s->plain + count);
+    s->rows = s->ink + count;
+    s->label = (int32_t *)(void *)(s->rows + rows);
+    s->mask = (uint8_t *)(s->label + count);
     return CNN_OK;
+}
+
+/* Makes planes that only some pictures need. */
+static cnn_status need_planes(const cnn_sketch *s, size_t planes, float **memory)
+{
+    if (!*memory)
+        *memory = cnn_aligned_alloc(planes * (size_t)s->height * (size_t)s->width * sizeof **memory);
+    return *memory ? CNN_OK : CNN_ERR_MEMORY;
+}
+
+static cnn_status compose(cnn_sketch *s)
+{
+    const cnn_status status = need_planes(s, 3, &s->rgb);
+    return status == CNN_OK ? cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb) : status;
+}
+
+/* Projects what the view shows to ink [height,width] and smooths it. */
+static cnn_status draw(cnn_sketch *s, float *ink)
+{
+    cnn_status status = CNN_OK;
+    bool drawn;
+    if (s->picture->index && s->height == s->view.y1 - s->view.y0 && s->width == s->view.x1 - s->view.x0) {
+        drawn = cnn_ink_project_colours(s->picture, s->paper, s->view, ink);
+    } else {
+        CNN_TRY(compose(s));
+        drawn = cnn_ink_project(s->rgb, s->height, s->width, ink);
+    }
+    if (!drawn)
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
+    cnn_ink_smooth(ink, s->height, s->width, s->rows);
+out:
+    return status;
+}
+
+/* Gives plain ink to be split. Most pictures are split once, from the plane that was drawn; for those that are split
+ * again another one is drawn and kept. */
+static cnn_status take_ink(cnn_sketch *s)
+{
+    cnn_status status = CNN_OK;
+    if (s->state == CNN_INK_PLAIN) {
+        s->state = CNN_INK_SPLIT;
+        return CNN_OK;
+    }
+    CNN_TRY(need_planes(s, 1, &s->plain));
+    if (s->state == CNN_INK_SPLIT)
+        CNN_TRY(draw(s, s->plain));
+    s->state = CNN_INK_KEPT;
+    memcpy(s->ink, s->plain, (size_t)s->height * (size_t)s->width * sizeof *s->ink);
+out:
+    return status;
 }
 
 static int32_t tophat_side(const cnn_sketch *s, const ink_way *way)
@@ -84,19 +138,22 @@ static cnn_status split(cnn_sketch *s, const ink_way *way, bool *found)
     cnn_status status = CNN_OK;
     size_t count = (size_t)s->height * (size_t)s->width;
     cnn_parts_free(&s->parts);
-    float sign = way->ink == LESS ? 1 : cnn_ink_sign(s->plain, count) * (way->ink == MOST ? 1.0f : -1.0f);
-    for (size_t i = 0; i < count; i++)
-        s->ink[i] = sign * s->plain[i];
-    if (way->light == TOPHAT)
-        CNN_TRY(cnn_ink_tophat(s->ink, s->height, s->width, tophat_side(s, way), s->scratch));
-    else if (way->light == FIT_LIGHT)
+    CNN_TRY(take_ink(s));
+    float sign = way->ink == LESS ? 1 : cnn_ink_sign(s->ink, count) * (way->ink == MOST ? 1.0f : -1.0f);
+    for (size_t i = 0; i < count && sign < 0; i++)
+        s->ink[i] = -s->ink[i];
+    if (way->light == TOPHAT) {
+        CNN_TRY(need_planes(s, 3, &s->rgb));
+        CNN_TRY(cnn_ink_tophat(s->ink, s->height, s->width, tophat_side(s, way), s->rgb));
+    } else if (way->light == FIT_LIGHT) {
         CNN_TRY(cnn_ink_flatten(s->ink, s->height, s->width));
-    *found = cnn_ink_threshold(s->ink, count, way->cut, s->mask, s->scratch);
+    }
+    *found = cnn_ink_threshold(s->ink, count, way->cut, s->mask);
     if (!*found)
         goto out;
     CNN_TRY(cnn_lines_erase(s->ink, s->mask, s->height, s->width));
-    CNN_TRY(cnn_parts_find(s->mask, s->height, s->width, &s->parts));
-    cnn_parts_select(&s->parts);
+    CNN_TRY(cnn_parts_find(s->mask, s->height, s->width, s->label, &s->parts));
+    cnn_parts_select(s->mask, &s->parts);
     *found = s->parts.count > 0; /* else there were lines and nothing else */
 out:
     return status;
@@ -152,24 +209,19 @@ cnn_box cnn_sketch_to_picture(const cnn_sketch *s, cnn_box box)
                      s->view.y0 + (int32_t)((box.y1 * height + s->height - 1) / s->height)};
 }
 
-static cnn_status compose(cnn_sketch *s)
-{
-    return cnn_picture_compose(s->picture, s->paper, s->view, s->height, s->width, s->rgb);
-}
-
 /* Narrows the view to a sheet of paper in it; *found says whether there is one. */
 static cnn_status look_at_sheet(cnn_sketch *s, bool *found)
 {
     cnn_box sheet;
     const ink_way plain = {AS_IT_IS, 0, CNN_CUT_OTSU, LESS};
-    *found = cnn_sheet_may_be(s->plain, (size_t)s->height * (size_t)s->width);
+    *found = cnn_sheet_may_be(s->ink, (size_t)s->height * (size_t)s->width);
     if (!*found)
         return CNN_OK;
     cnn_status status = split(s, &plain, found);
     *found = *found && status == CNN_OK && cnn_sheet_find(&s->parts, &sheet);
     if (!*found)
         return status;
-    status = compose(s); /* in the place of the ink, which is done with */
+    status = compose(s); /* beside the ink */
     *found = status == CNN_OK && cnn_sheet_is_drawn_on(s->rgb, s->width, sheet);
     if (*found)
         s->view = cnn_sketch_to_picture(s, sheet);
@@ -181,10 +233,8 @@ static cnn_status look(cnn_sketch *s)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(alloc_planes(s));
-    CNN_TRY(compose(s));
-    if (!cnn_ink_project(s->rgb, s->height, s->width, s->plain))
-        CNN_FAIL(CNN_ERR_FORMAT, "%s: nothing is drawn in it, the picture is all one colour", s->path);
-    cnn_ink_smooth(s->plain, s->height, s->width, s->scratch);
+    CNN_TRY(draw(s, s->ink));
+    s->state = CNN_INK_PLAIN;
 out:
     return status;
 }

@@ -59,7 +59,7 @@ static uint64_t add_bytes(uint64_t hash, const uint8_t *bytes, size_t count)
 static bool prepare(const style *look, uint64_t number)
 {
     const size_t pixels = (size_t)look->width * (size_t)look->height;
-    cnn_picture picture = {look->width, look->height, malloc(pixels * 4 * sizeof(uint16_t))};
+    cnn_picture picture = {.width = look->width, .height = look->height, .rgba = malloc(pixels * 4 * sizeof(uint16_t))};
     uint8_t resized[3 * 40 * 30];
     cnn_digits digits;
     if (!picture.rgba)

@@ -35,7 +35,7 @@ static double ink_at(double x, double y, double half_width)
 /* Draws the digit, 4x4 samples a pixel. */
 static cnn_picture draw(const drawing *style)
 {
-    cnn_picture picture = {style->width, style->height, NULL};
+    cnn_picture picture = {.width = style->width, .height = style->height};
     picture.rgba = calloc((size_t)style->width * (size_t)style->height * 4, sizeof *picture.rgba);
     for (int32_t y = 0; y < style->height; y++)
         for (int32_t x = 0; x < style->width; x++) {
@@ -157,7 +157,7 @@ END_TEST
 START_TEST(bold_drawing)
 {
     enum { SIDE = 100, MARGIN = 8 };
-    cnn_picture picture = {SIDE, SIDE, calloc(SIDE * SIDE * 4, sizeof(uint16_t))};
+    cnn_picture picture = {.width = SIDE, .height = SIDE, .rgba = calloc(SIDE * SIDE * 4, sizeof(uint16_t))};
     uint8_t pixels[784];
     for (int i = 0; i < SIDE * SIDE; i++) {
         int x = i % SIDE, y = i / SIDE;
@@ -191,7 +191,7 @@ START_TEST(small_pictures)
     for (int i = 0; i < 9; i++)
         line[4 * i + 3] = 65535;
     line[16] = line[17] = line[18] = 65535;
-    picture = (cnn_picture){9, 1, line};
+    picture = (cnn_picture){.width = 9, .height = 1, .rgba = line};
     ck_assert_int_eq(cnn_picture_prepare_digit(&picture, "a line", pixels), CNN_OK);
 }
 END_TEST
@@ -203,7 +203,7 @@ START_TEST(odd_pictures)
                                        {28, 28}, {64, 48}, {300, 200}, {1, 65536}, {65536, 1}, {700, 900}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (int kind = 0; kind < 4; kind++) {
-            cnn_picture picture = {sizes[k][0], sizes[k][1], NULL};
+            cnn_picture picture = {.width = sizes[k][0], .height = sizes[k][1]};
             int32_t count = picture.width * picture.height;
             picture.rgba = calloc((size_t)count * 4, sizeof *picture.rgba);
             for (int32_t i = 0; i < 4 * count; i++) {
@@ -239,7 +239,8 @@ START_TEST(several_digits)
 {
     uint8_t expected[784];
     prepare(&plain, expected);
-    cnn_picture one = draw(&plain), picture = {600, 260, calloc(600 * 260 * 4, sizeof(uint16_t))};
+    cnn_picture one = draw(&plain),
+                picture = {.width = 600, .height = 260, .rgba = calloc(600 * 260 * 4, sizeof(uint16_t))};
     for (int32_t y = 0; y < 260; y++)
         for (int half = 0; half < 2; half++)
             memcpy(picture.rgba + ((size_t)y * 600 + (size_t)(half * 300)) * 4, one.rgba + (size_t)y * 1200,
@@ -296,7 +297,7 @@ END_TEST
 /* Ruled paper without a digit. */
 START_TEST(lines_alone_are_refused)
 {
-    cnn_picture picture = {200, 160, calloc(200 * 160 * 4, sizeof(uint16_t))};
+    cnn_picture picture = {.width = 200, .height = 160, .rgba = calloc(200 * 160 * 4, sizeof(uint16_t))};
     cnn_digits digits;
     for (int32_t i = 0; i < 200 * 160 * 4; i++)
         picture.rgba[i] = i % 4 < 3 && i / 800 % 40 >= 38 ? 20000 : 65535;
@@ -309,7 +310,7 @@ END_TEST
 START_TEST(one_colour_is_refused)
 {
     for (int i = 0; i < 6; i++) {
-        cnn_picture picture = {i < 3 ? 64 : 1, i < 3 ? 48 : 1, NULL};
+        cnn_picture picture = {.width = i < 3 ? 64 : 1, .height = i < 3 ? 48 : 1};
         int32_t count = picture.width * picture.height * 4;
         uint8_t pixels[784];
         picture.rgba = calloc((size_t)count, sizeof *picture.rgba);
@@ -329,7 +330,7 @@ START_TEST(resize)
     for (int i = 0; i < 8; i++)
         for (int c = 0; c < 4; c++)
             rgba[4 * i + c] = (uint16_t)(c == 3 ? 65535 : 257 * (10 * i + c));
-    cnn_picture picture = {4, 2, rgba};
+    cnn_picture picture = {.width = 4, .height = 2, .rgba = rgba};
     ck_assert_int_eq(cnn_picture_resize(&picture, 2, 4, 1, gray), CNN_OK); /* nothing to resample */
     for (int i = 0; i < 8; i++)
         ck_assert_int_eq(gray[i], (int)(10 * i + 0.587 + 2 * 0.114 + 0.5));
@@ -362,7 +363,7 @@ START_TEST(fits_with_its_proportions)
         rgba[4 * i + 2] = 0;
         rgba[4 * i + 3] = 65535;
     }
-    cnn_picture picture = {40, 20, rgba};
+    cnn_picture picture = {.width = 40, .height = 20, .rgba = rgba};
     ck_assert_int_eq(cnn_picture_resize(&picture, SIDE, SIDE, 3, pixels), CNN_OK);
     for (int i = 0; i < SIDE * SIDE; i++) { /* 10x5 in rows 2 to 6; its frame is 1 wide */
         int x = i % SIDE, y = i / SIDE;
@@ -374,7 +375,7 @@ START_TEST(fits_with_its_proportions)
     ck_assert_int_eq(cnn_picture_resize(&picture, SIDE, SIDE, 1, gray), CNN_OK);
     for (int i = 0; i < SIDE * SIDE; i++)
         ck_assert_int_eq(gray[i], pixels[3 * i] ? (77 * 255 + 128) / 256 : (150 * 255 + 128) / 256);
-    picture = (cnn_picture){1, 800, rgba}; /* a line still has a column */
+    picture = (cnn_picture){.width = 1, .height = 800, .rgba = rgba}; /* a line still has a column */
     ck_assert_int_eq(cnn_picture_resize(&picture, 4, SIDE, 1, low), CNN_OK);
 }
 END_TEST
@@ -388,11 +389,67 @@ START_TEST(gray_of_grays)
         rgba[4 * i] = rgba[4 * i + 1] = rgba[4 * i + 2] = (uint16_t)(i * 1021);
         rgba[4 * i + 3] = (uint16_t)(65535 - i * 300);
     }
-    cnn_picture picture = {8, 8, rgba};
+    cnn_picture picture = {.width = 8, .height = 8, .rgba = rgba};
     ck_assert_int_eq(cnn_picture_resize(&picture, 5, 5, 1, gray), CNN_OK);
     ck_assert_int_eq(cnn_picture_resize(&picture, 5, 5, 3, rgb), CNN_OK);
     for (int i = 0; i < 75; i++)
         ck_assert_int_eq(rgb[i], gray[i / 3]);
+}
+END_TEST
+
+/* A digit in 256 colours: 16 shares of ink in 16 lights, the ink more or less transparent. */
+static cnn_picture draw_in_colours(int32_t width, int32_t height, bool transparent)
+{
+    enum { SHARES = 16, LIGHTS = 16 };
+    const size_t count = (size_t)width * (size_t)height;
+    cnn_picture picture = {.width = width, .height = height};
+    picture.index = aligned_alloc(64, (count + 63) / 64 * 64);
+    picture.colour = calloc(SHARES * LIGHTS, sizeof *picture.colour);
+    for (int i = 0; i < SHARES * LIGHTS; i++) {
+        const double ink = i / LIGHTS / (SHARES - 1.0), light = 1 - 0.4 * (i % LIGHTS) / (LIGHTS - 1.0);
+        for (int c = 0; c < 3; c++)
+            picture.colour[i][c] = (uint16_t)(65535 * light * (1 - 0.3 * c * ink - 0.3 * ink));
+        picture.colour[i][3] = (uint16_t)(transparent ? 65535 * (0.1 + 0.9 * ink) : 65535);
+    }
+    for (int32_t y = 0; y < height; y++)
+        for (int32_t x = 0; x < width; x++) {
+            const int32_t side = width < height ? width : height;
+            const double cover =
+                ink_at(((double)x - (width - side) / 2) / side, ((double)y - (height - side) / 2) / side, 0.05);
+            const int light = (int)(LIGHTS * (int64_t)x / width);
+            picture.index[(size_t)y * (size_t)width + (size_t)x] =
+                (uint8_t)((int)(cover * (SHARES - 1)) * LIGHTS + light);
+        }
+    return picture;
+}
+
+/* With an index a picture is what it is with the same colours as RGBA: looked at as it is, shrunk, and fitted. */
+START_TEST(an_index_changes_nothing)
+{
+    static const int32_t sizes[][2] = {{300, 260}, {900, 700}, {60, 61}, {20, 20}, {2000, 300}};
+    for (int k = 0; k < 10; k++) {
+        cnn_picture index = draw_in_colours(sizes[k / 2][0], sizes[k / 2][1], k % 2);
+        cnn_picture rgba = draw_in_colours(sizes[k / 2][0], sizes[k / 2][1], k % 2);
+        cnn_digits few, many;
+        uint8_t fitted[2][20 * 30 * 3];
+        ck_assert_int_eq(cnn_picture_expand(&rgba), CNN_OK);
+        ck_assert(rgba.rgba && !rgba.index && !rgba.colour);
+        ck_assert_int_eq(cnn_picture_prepare_digits(&index, "an index", &few), CNN_OK);
+        ck_assert_int_eq(cnn_picture_prepare_digits(&rgba, "rgba", &many), CNN_OK);
+        ck_assert_int_eq(few.count, many.count);
+        for (int i = 0; i < few.count; i++) {
+            ck_assert_mem_eq(few.digit[i].pixels, many.digit[i].pixels, sizeof few.digit[i].pixels);
+            ck_assert_int_eq(few.digit[i].x, many.digit[i].x);
+            ck_assert_int_eq(few.digit[i].height, many.digit[i].height);
+        }
+        ck_assert_int_eq(cnn_picture_resize(&index, 20, 30, 3, fitted[0]), CNN_OK);
+        ck_assert_int_eq(cnn_picture_resize(&rgba, 20, 30, 3, fitted[1]), CNN_OK);
+        ck_assert_mem_eq(fitted[0], fitted[1], sizeof fitted[0]);
+        cnn_digits_free(&few);
+        cnn_digits_free(&many);
+        cnn_picture_free(&index);
+        cnn_picture_free(&rgba);
+    }
 }
 END_TEST
 
@@ -415,6 +472,7 @@ int main(void)
     tcase_add_test(tests, resize);
     tcase_add_test(tests, fits_with_its_proportions);
     tcase_add_test(tests, gray_of_grays);
+    tcase_add_test(tests, an_index_changes_nothing);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

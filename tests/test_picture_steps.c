@@ -18,18 +18,9 @@ START_TEST(statistics)
     enum { COUNT = 1001 };
     float values[COUNT];
     uint8_t mask[COUNT];
-    for (int i = 0; i < COUNT; i++) {
+    for (int i = 0; i < COUNT; i++)
         values[i] = (float)(i * 8 % COUNT); /* 0..1000 in another order */
-        mask[i] = values[i] >= 500;
-    }
     ck_assert_float_eq_tol(cnn_median(values, COUNT), 500, 1);
-    float parts[COUNT];
-    size_t first = cnn_partition(values, COUNT, mask, parts);
-    ck_assert_uint_eq(first, 501);
-    ck_assert_float_eq_tol(cnn_median(parts, first), 750, 1);
-    ck_assert_float_eq_tol(cnn_quantile(parts + first, COUNT - first, 0.1), 50, 1.5);
-    for (size_t i = 0, one = 0, zero = first; i < COUNT; i++)
-        ck_assert_float_eq(parts[mask[i] ? one++ : zero++], values[i]);
     float low, high;
     cnn_extremes(values, COUNT, &low, &high);
     ck_assert_float_eq(high - low, 1000);
@@ -47,6 +38,52 @@ START_TEST(statistics)
 }
 END_TEST
 
+/* Medians beside a cut, of values that hardly differ on one side, are those of the two sides alone, to the bit. */
+START_TEST(medians_beside_a_cut)
+{
+    enum { MOST = 1001 };
+    float values[MOST], sides[2][MOST], below, above;
+    for (int count = 1; count <= MOST; count += count < 40 ? 1 : 137)
+        for (int share = 0; share <= 10; share++) {
+            size_t counts[2] = {0};
+            const float cut = (float)share / 10;
+            for (int i = 0; i < count; i++) {
+                values[i] = noise(i, 5) < 0.4f ? noise(i, 6) : 0.3f + 1e-3f * noise(i, 7);
+                values[i] = i % 7 == 0 ? cut : values[i]; /* at the cut is below it */
+                const int side = values[i] > cut;
+                sides[side][counts[side]++] = values[i];
+            }
+            const bool both = cnn_medians_beside(values, (size_t)count, cut, &below, &above);
+            ck_assert_int_eq(both, counts[0] > 0 && counts[1] > 0);
+            if (!both)
+                continue;
+            ck_assert_float_eq(below, cnn_median(sides[0], counts[0]));
+            ck_assert_float_eq(above, cnn_median(sides[1], counts[1]));
+        }
+}
+END_TEST
+
+/* The median of values that are there several times is that of all of them. */
+START_TEST(median_of_counts)
+{
+    enum { COLOURS = 256, MOST = 40 };
+    static float values[COLOURS], all[COLOURS * MOST];
+    static uint32_t times[COLOURS];
+    for (uint64_t try = 0; try < 40; try++) {
+        size_t count = 0;
+        for (int i = 0; i < COLOURS; i++) {
+            values[i] = (float)(int)(255 * noise(i, try)) / 255;
+            times[i] = noise(i, try + 100) < 0.1f ? (uint32_t)(MOST * noise(i, try + 200)) : 0;
+            for (uint32_t k = 0; k < times[i]; k++)
+                all[count++] = values[i];
+        }
+        ck_assert_float_eq(cnn_median_of_counts(values, times, COLOURS), cnn_median(all, count));
+    }
+    memset(times, 0, sizeof times);
+    ck_assert_float_eq(cnn_median_of_counts(values, times, COLOURS), 0);
+}
+END_TEST
+
 /* Against the definition. */
 START_TEST(distances)
 {
@@ -54,10 +91,17 @@ START_TEST(distances)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         int32_t height = sizes[s][0], width = sizes[s][1], count = height * width;
         uint8_t *mask = calloc((size_t)count, 1);
-        float *distance = calloc((size_t)count, sizeof *distance);
+        float *distance = calloc((size_t)count, sizeof *distance), *all = calloc((size_t)count, sizeof *all);
         for (int32_t i = 0; i < count; i++)
             mask[i] = noise(i, s) < 0.05f || i == count / 2;
-        ck_assert_int_eq(cnn_distance(mask, 1, height, width, distance), CNN_OK);
+        ck_assert_int_eq(cnn_distance_near(mask, 1, height, width, 3, distance), CNN_OK);
+        ck_assert_int_eq(cnn_distance(mask, 1, height, width, all), CNN_OK);
+        for (int32_t i = 0; i < count; i++)
+            if (all[i] <= 3)
+                ck_assert_float_eq(distance[i], all[i]);
+            else
+                ck_assert_float_gt(distance[i], 3);
+        memcpy(distance, all, (size_t)count * sizeof *all);
         for (int32_t i = 0; i < count; i++) {
             double nearest = 1e9;
             for (int32_t k = 0; k < count; k++)
@@ -70,6 +114,7 @@ START_TEST(distances)
         ck_assert_float_gt(distance[0], 1e5f); /* there is none */
         free(mask);
         free(distance);
+        free(all);
     }
 }
 END_TEST
@@ -94,16 +139,19 @@ START_TEST(light_is_flattened)
 }
 END_TEST
 
-/* A plane drawn with characters: '#' is ink. */
+enum { SIDE = 120, PLANE = SIDE * SIDE };
+static uint8_t mask[PLANE];
+static int32_t label[PLANE];
+
+/* Parts of a plane drawn with characters: '#' is ink, and the mask then. */
 static cnn_parts find_parts(const char *const *rows, int32_t height)
 {
     int32_t width = (int32_t)strlen(rows[0]);
-    uint8_t *mask = calloc((size_t)(height * width), 1);
     cnn_parts parts;
+    ck_assert_int_le(height * width, PLANE);
     for (int32_t i = 0; i < height * width; i++)
         mask[i] = rows[i / width][i % width] == '#';
-    ck_assert_int_eq(cnn_parts_find(mask, height, width, &parts), CNN_OK);
-    free(mask);
+    ck_assert_int_eq(cnn_parts_find(mask, height, width, label, &parts), CNN_OK);
     return parts;
 }
 
@@ -132,7 +180,7 @@ START_TEST(lines_and_dust_are_dropped)
     };
     cnn_parts parts = find_parts(rows, 11);
     ck_assert_int_eq(parts.count, 4); /* line down at the side, digit, dust, line across */
-    cnn_parts_select(&parts);
+    cnn_parts_select(mask, &parts);
     ck_assert(!parts.part[0].kept);
     ck_assert(parts.part[1].kept);
     ck_assert(!parts.part[2].kept);
@@ -141,7 +189,7 @@ START_TEST(lines_and_dust_are_dropped)
     static const char *const alone[] = {"........", "########", "........", "...##..."};
     parts = find_parts(alone, 4); /* nothing of a digit's size is left without the line */
     parts.part[0].size = 80;
-    cnn_parts_select(&parts);
+    cnn_parts_select(mask, &parts);
     ck_assert(parts.part[0].kept);
     cnn_parts_free(&parts);
 }
@@ -150,9 +198,7 @@ END_TEST
 /* Two lines through a bar: the lines go, the bar and a short stroke stay; also when all is turned by 90 degrees. */
 START_TEST(ruled_lines_are_erased)
 {
-    enum { SIDE = 120 };
     static float ink[SIDE * SIDE];
-    static uint8_t mask[SIDE * SIDE];
     for (int turned = 0; turned < 2; turned++)
         for (int lines = 1; lines <= 2; lines++) {
             int32_t left = 0;
@@ -201,15 +247,13 @@ static double doubt_about(const char *const *rows, int32_t height)
 {
     cnn_parts parts = find_parts(rows, height);
     size_t count = (size_t)parts.height * (size_t)parts.width;
-    uint8_t *mask = calloc(count, 1);
     float *ink = calloc(count, sizeof *ink);
     double doubt;
     for (size_t i = 0; i < count; i++)
-        ink[i] = mask[i] = parts.label[i] > 0;
-    cnn_parts_select(&parts);
+        ink[i] = mask[i];
+    cnn_parts_select(mask, &parts);
     ck_assert_int_eq(cnn_parts_doubt(&parts, ink, mask, &doubt), CNN_OK);
     cnn_parts_free(&parts);
-    free(mask);
     free(ink);
     return doubt;
 }
@@ -236,7 +280,6 @@ START_TEST(sheet)
 {
     enum { HEIGHT = 100, WIDTH = 120 };
     static float rgb[3 * HEIGHT * WIDTH];
-    static uint8_t mask[HEIGHT * WIDTH];
     for (int drawn = 0; drawn < 2; drawn++) {
         for (int32_t i = 0; i < HEIGHT * WIDTH; i++) {
             int32_t x = i % WIDTH, y = i / WIDTH;
@@ -247,7 +290,7 @@ START_TEST(sheet)
         }
         cnn_parts parts;
         cnn_box box;
-        ck_assert_int_eq(cnn_parts_find(mask, HEIGHT, WIDTH, &parts), CNN_OK);
+        ck_assert_int_eq(cnn_parts_find(mask, HEIGHT, WIDTH, label, &parts), CNN_OK);
         ck_assert(cnn_sheet_find(&parts, &box));
         ck_assert(box.x0 == 12 && box.y0 == 14 && box.x1 == 98 && box.y1 == 90);
         ck_assert_int_eq(cnn_sheet_is_drawn_on(rgb, WIDTH, box), drawn);
@@ -376,6 +419,8 @@ int main(void)
     TCase *tests = tcase_create("steps");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, statistics);
+    tcase_add_test(tests, medians_beside_a_cut);
+    tcase_add_test(tests, median_of_counts);
     tcase_add_test(tests, distances);
     tcase_add_test(tests, light_is_flattened);
     tcase_add_test(tests, parts_are_8_connected);

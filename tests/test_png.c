@@ -125,6 +125,9 @@ static void check_kind(int type, int depth, int interlace, bool transparent)
     ck_assert_msg(cnn_picture_read(path, &picture) == CNN_OK, "type %d depth %d: %s", type, depth, cnn_last_error());
     ck_assert_int_eq(picture.width, 13);
     ck_assert_int_eq(picture.height, 11);
+    const bool few = type == PNG_COLOR_TYPE_PALETTE || (type == PNG_COLOR_TYPE_GRAY && depth <= 8);
+    ck_assert_int_eq(picture.index != NULL, few && interlace == PNG_INTERLACE_NONE);
+    ck_assert_int_eq(cnn_picture_expand(&picture), CNN_OK);
     for (int i = 0; i < 13 * 11; i++) {
         const uint16_t *p = picture.rgba + 4 * i;
         bool black = true;

@@ -287,6 +287,7 @@ START_TEST(png_reads_back)
         ck_assert_int_eq(cnn_png_encode(pixels, WIDTH, HEIGHT, channels[c], &png, &bytes), CNN_OK);
         ck_assert_int_eq(cnn_save_file(path, png, bytes), CNN_OK);
         ck_assert_int_eq(cnn_picture_read(path, &picture), CNN_OK);
+        ck_assert_int_eq(cnn_picture_expand(&picture), CNN_OK);
         ck_assert(picture.width == WIDTH && picture.height == HEIGHT);
         for (int i = 0; i < WIDTH * HEIGHT; i++)
             for (int rgb = 0; rgb < 3; rgb++)

@@ -15,15 +15,22 @@ typedef enum cnn_preparation {
     CNN_PREPARE_RESIZE = 2   /* the whole picture: cnn_picture_resize */
 } cnn_preparation;
 
+/* Either the colour of each pixel, or one of 256 colours by its number, which takes an eighth of the memory. */
 typedef struct cnn_picture {
     int32_t width, height;
-    uint16_t *rgba; /* [height,width,4], 0..65535, straight alpha */
+    uint16_t *rgba;        /* [height,width,4], 0..65535, straight alpha; NULL: there is an index */
+    uint8_t *index;        /* [height,width] into colour; NULL: there is rgba */
+    uint16_t (*colour)[4]; /* [256] */
 } cnn_picture;
 
-/* Reads a PNG of any colour type, depth and interlacing. Refused before decoding: more than 64 MiB of file or
- * 64 Mpixel. Errors name the file. The caller frees with cnn_picture_free. */
+/* Reads a PNG of any colour type, depth and interlacing; those with a palette, or grays of 8 bits and less, come with
+ * an index unless they are interlaced. Refused before decoding: more than 64 MiB of file or 64 Mpixel. Errors name the
+ * file. The caller frees with cnn_picture_free. */
 CNN_API cnn_status cnn_picture_read(const char *path, cnn_picture *picture);
 CNN_API void cnn_picture_free(cnn_picture *picture);
+
+/* Gives a picture rgba in the place of its index; nothing happens when it has rgba. */
+CNN_API cnn_status cnn_picture_expand(cnn_picture *picture);
 
 enum { CNN_DIGIT_SIDE = 28, CNN_MOST_DIGITS = 64 /* of one picture */ };
 
