@@ -306,6 +306,26 @@ static cnn_status read_preparation(cnn_reader *r, cnn_preparation *preparation)
     return end_field(r, "the preparation of pictures");
 }
 
+static cnn_status read_augmentation(cnn_reader *r, cnn_model *model)
+{
+    if (!r->data)
+        return CNN_OK;
+    model->augment = cnn_reader_f64(r, "the share of augmented images");
+    if (!r->failed && !(model->augment > 0 && model->augment <= 1))
+        cnn_reader_fail(r, "a share of %g of the images is augmented; it must be above 0 and at most 1",
+                        model->augment);
+    if (r->failed)
+        return CNN_ERR_FORMAT;
+    const size_t length = r->end - r->at;
+    const uint8_t *kinds = cnn_reader_take(r, length, "the kinds of augmentation");
+    check_text(r, kinds, length);
+    if (length >= CNN_AUGMENTATION_BYTES)
+        cnn_reader_fail(r, "the kinds of augmentation are longer than %d bytes", CNN_AUGMENTATION_BYTES - 1);
+    if (!r->failed)
+        memcpy(model->augmentation, kinds, length);
+    return end_field(r, "the augmentation");
+}
+
 static cnn_status read_normalization(cnn_reader *r, cnn_normalization *normalization)
 {
     if (!r->data)
@@ -364,6 +384,7 @@ static cnn_status read_metadata(cnn_reader field[CNN_TAG_COUNT], cnn_model *mode
     }
     CNN_TRY(read_class_names(&field[CNN_TAG_CLASS_NAMES], model));
     CNN_TRY(read_preparation(&field[CNN_TAG_PREPARATION], &model->preparation));
+    CNN_TRY(read_augmentation(&field[CNN_TAG_AUGMENTATION], model));
     CNN_TRY(read_normalization(&field[CNN_TAG_NORMALIZATION], &model->normalization));
     CNN_TRY(read_out_scales(&field[CNN_TAG_OUT_SCALES], model));
 out:

@@ -55,6 +55,14 @@ static void put_varint_field(cnn_bytes *head, cnn_file_tag tag, uint64_t number)
     put_field(head, tag, &value);
 }
 
+static void put_augmentation(cnn_bytes *head, const cnn_model *model)
+{
+    cnn_bytes value = {0};
+    cnn_bytes_put_f64(&value, model->augment);
+    cnn_bytes_put(&value, model->augmentation, strlen(model->augmentation));
+    put_field(head, CNN_TAG_AUGMENTATION, &value);
+}
+
 /* Names, 0 bytes for one that is the default; no field when all are. */
 static void put_node_names(cnn_bytes *head, const cnn_model *model)
 {
@@ -391,6 +399,8 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
         put_class_names(head, model);
     if (model->preparation != CNN_PREPARE_UNKNOWN)
         put_varint_field(head, CNN_TAG_PREPARATION, model->preparation);
+    if (model->augment > 0 && options->pack != CNN_PACK_SMALLEST)
+        put_augmentation(head, model);
     put_graph(head, model);
     cnn_bytes stream = {0};
     const cnn_status streamed = make_stream(options, model, &stream, image->node_bytes);

@@ -13,6 +13,7 @@ enum {
     CNN_MAX_ATTRS = 8,
     CNN_NAME_BYTES = 64,
     CNN_MAX_NODES = 4096,
+    CNN_AUGMENTATION_BYTES = 256,
     CNN_MAX_CHANNELS = 1 << 24,
     CNN_MAX_SIDE = 1 << 16
 };
@@ -91,12 +92,14 @@ struct cnn_model {
     int node_count;
     int node_capacity; /* of nodes, for cnn_model_add */
     cnn_dataset_id dataset;
-    cnn_normalization normalization; /* 0.5, 0.5 by default */
-    uint64_t split_seed;             /* of cnn_dataset_split; CNN_SPLIT_SEED by default */
-    cnn_preparation preparation;     /* of pictures; CNN_PREPARE_UNKNOWN: cnn_model_form decides */
-    char **class_names;              /* [classes] of its own, a list as core/class_names.h has it, or NULL */
-    char *text;                      /* free text for people (how it was made), or NULL */
-    cnn_input_file file;             /* that parameters lie in; closed when none does */
+    cnn_normalization normalization;           /* 0.5, 0.5 by default */
+    uint64_t split_seed;                       /* of cnn_dataset_split; CNN_SPLIT_SEED by default */
+    cnn_preparation preparation;               /* of pictures; CNN_PREPARE_UNKNOWN: cnn_model_form decides */
+    char **class_names;                        /* [classes] of its own, a list as core/class_names.h has it, or NULL */
+    double augment;                            /* share of the images that its last training changed, 0 to 1 ... */
+    char augmentation[CNN_AUGMENTATION_BYTES]; /* ... and how, as cnn_train_options has it; "": as suits the data */
+    char *text;                                /* free text for people (how it was made), or NULL */
+    cnn_input_file file;                       /* that parameters lie in; closed when none does */
 };
 
 #define CNN_SPLIT_SEED 20260u

@@ -250,11 +250,6 @@ static bool advise(teller *t)
     return true;
 }
 
-static double epochs_of(const opt_settings *settings)
-{
-    return settings->finetune >= 0 ? settings->finetune : opt_prunes(settings) ? 1 : 0;
-}
-
 /* Points that the last pass cost, when that was INT8. */
 static double int8_cost(const teller *t)
 {
@@ -287,7 +282,7 @@ static void repair_pruning(teller *t)
     double over = 1;
     const opt_settings *settings = t->settings;
     const int sensitive = most_sensitive(t, PRUNING_TRIAL, &over);
-    const double epochs = epochs_of(settings);
+    const double epochs = t->account->epochs;
     if (epochs < 1) {
         if (advise(t))
             cnn_text_append(t->text, "train after pruning with --finetune 1 or more");
@@ -318,7 +313,7 @@ static void repair(teller *t)
         repair_int8(t);
     if (opt_prunes(t->settings))
         repair_pruning(t);
-    else if (epochs_of(t->settings) == 0 && advise(t))
+    else if (t->account->epochs == 0 && advise(t))
         cnn_text_append(t->text, "train a little before quantizing, with --finetune 1");
 }
 

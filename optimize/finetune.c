@@ -41,7 +41,8 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
         options->learning_rate = 0.001f;
     options->schedule = CNN_SCHEDULE_COSINE;
     options->storage = storage_of(job->settings->amp);
-    options->augment = job->settings->augment;
+    options->augment = job->augment;
+    options->augmentation = job->augmentation[0] ? job->augmentation : NULL;
     options->seed = (uint64_t)job->cli->common.seed;
     if (job->settings->distill > 0) {
         options->teacher = job->teacher;
@@ -49,6 +50,24 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
     }
     if (job->settings->temperature > 0)
         options->temperature = (float)job->settings->temperature;
+}
+
+/* Small networks need more epochs, and have the time: what an epoch of a network of `epoch_macs` takes, but at most
+ * MOST_EPOCHS. */
+double opt_epochs(const opt_settings *settings, const cnn_model *given)
+{
+    enum { MOST_EPOCHS = 10 };
+    const double epoch_macs = 150e6, fit = floor(epoch_macs / (double)(cnn_model_macs(given) + 1));
+    if (settings->finetune >= 0)
+        return settings->finetune;
+    if (!opt_prunes(settings))
+        return 0;
+    return fit < 1 ? 1 : fit > MOST_EPOCHS ? MOST_EPOCHS : fit;
+}
+
+bool opt_fine_tunes(const opt_settings *settings)
+{
+    return settings->finetune > 0 || (settings->finetune < 0 && (opt_prunes(settings) || opt_has_goal(settings)));
 }
 
 int opt_levels(const opt_settings *settings, int standard_bits)

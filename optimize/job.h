@@ -3,6 +3,7 @@
 #define CNN_OPTIMIZE_JOB_H
 
 #include "cnn/train.h"
+#include "core/model.h"
 #include "optimize/tool.h"
 
 /* What a run works on. */
@@ -13,8 +14,10 @@ typedef struct opt_job {
     cnn_dataset *data; /* the training images; the split is of these */
     cnn_split split;
     opt_account *account;
-    cnn_model *teacher; /* the model as it was given, for --distill; else NULL */
-    cnn_model *given;   /* as it was before any pass; NULL unless facts are wanted */
+    cnn_model *teacher;                        /* the model as it was given, for --distill; else NULL */
+    double augment;                            /* share of the images that fine-tuning changes ... */
+    char augmentation[CNN_AUGMENTATION_BYTES]; /* ... and how; "": as suits the data */
+    cnn_model *given;                          /* as it was before any pass; NULL unless facts are wanted */
 } opt_job;
 
 /* Notes the layers as they are before any pass. */
@@ -60,6 +63,10 @@ int opt_structure_of(const opt_settings *settings);
 typedef cnn_status (*opt_prune_fn)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 opt_prune_fn opt_prune_function(const opt_settings *settings);
 const char *opt_prune_unit(const opt_settings *settings);
+
+/* Whether there is any; and for how many epochs --prune and --keep do, of a model as it was given. */
+bool opt_fine_tunes(const opt_settings *settings);
+double opt_epochs(const opt_settings *settings, const cnn_model *given);
 
 /* Trains for some epochs, then measures. */
 cnn_status opt_finetune(opt_job *job, double epochs);

@@ -94,7 +94,7 @@ static const cnn_option options[] = {
      .max = 1e6,
      .basic = true,
      .help = "train the model for N epochs after pruning; fractions are allowed, 0 is none",
-     .standard = "1 with --prune or --keep, else 0"},
+     .standard = "0; with --prune or --keep 1 to 10, the more the smaller the network"},
     {.name = "optimizer",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -135,7 +135,7 @@ static const cnn_option options[] = {
      .min = 0,
      .max = 1,
      .help = "share of the images that fine-tuning changes a little, as cnn-train --augment does",
-     .standard = "0"},
+     .standard = "as when the model was trained"},
     {.name = "distill",
      .argument = "MIX",
      .kind = CNN_OPTION_DOUBLE,
@@ -352,12 +352,6 @@ out:
     return status;
 }
 
-/* Whether there is any. */
-static bool fine_tunes(const opt_settings *settings)
-{
-    return settings->finetune > 0 || (settings->finetune < 0 && (opt_prunes(settings) || opt_has_goal(settings)));
-}
-
 /* What single options cannot tell. */
 static cnn_status check(const opt_settings *settings)
 {
@@ -398,12 +392,12 @@ static cnn_status check(const opt_settings *settings)
     if (settings->schedule > OPT_SCHEDULE_ONE_SHOT && settings->finetune == 0.0)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-schedule %s fine-tunes between its steps: leave out --finetune 0",
                  schedules[settings->schedule]);
-    if (settings->augment > 0 && !fine_tunes(settings))
+    if (settings->augment > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE,
                  "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
-    if (settings->optimizer != CNN_OPTIMIZER_SGD && !fine_tunes(settings))
+    if (settings->optimizer != CNN_OPTIMIZER_SGD && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
-    if (settings->distill > 0 && !fine_tunes(settings))
+    if (settings->distill > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->temperature > 0 && !(settings->distill > 0))
         CNN_FAIL(CNN_ERR_USAGE, "--temperature is that of --distill: give --distill with it");
@@ -434,7 +428,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
-    CNN_TRY(opt_check_quantizer(settings, fine_tunes(settings)));
+    CNN_TRY(opt_check_quantizer(settings, opt_fine_tunes(settings)));
     CNN_TRY(opt_run(cli, settings, &account));
     CNN_TRY(opt_report(cli, settings, &account));
     if (settings->report)
@@ -450,6 +444,7 @@ int main(int argc, char **argv)
                              .structure = -1,
                              .criterion = -1,
                              .finetune = -1,
+                             .augment = -1,
                              .amp = OPT_AMP_OFF,
                              .batch = 64,
                              .observer = -1,

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/layers.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -30,6 +31,17 @@ static cnn_status load_data(opt_job *job)
     job->account->val_images = job->split.validation_count;
 out:
     return status;
+}
+
+/* Images change as they did when the model was trained, unless the settings say otherwise. */
+static void set_augmentation(opt_job *job)
+{
+    const cnn_model *model = job->model;
+    const bool known = job->settings->augment < 0 && model->dataset == job->data->id;
+    job->augment = job->settings->augment > 0 ? job->settings->augment : known ? model->augment : 0;
+    snprintf(job->augmentation, sizeof job->augmentation, "%s", known ? model->augmentation : "");
+    if (known && job->augment > 0 && opt_fine_tunes(job->settings))
+        cnn_message_notice(job->cli, "fine-tuning changes %g %% of the images, as training did", 100 * job->augment);
 }
 
 /* ---- Passes ---- */
@@ -139,11 +151,12 @@ static cnn_status run_passes(opt_job *job)
     const opt_settings *settings = job->settings;
     cnn_quantize_row *rows = NULL;
     int row_count = 0;
-    double epochs = settings->finetune >= 0 ? settings->finetune : opt_prunes(settings) ? 1 : 0;
+    const double epochs = opt_epochs(settings, job->model);
     char label[64];
     bool folded;
     CNN_TRY(opt_facts_begin(job));
     CNN_TRY(opt_account_begin(job));
+    job->account->epochs = epochs;
     CNN_TRY(opt_measure(job, "as given"));
     if (opt_prunes(settings))
         CNN_TRY(opt_shrink(job, epochs));
@@ -183,6 +196,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
         CNN_TRY(opt_check_keep(&job));
     CNN_TRY(opt_set_bits(&job));
     CNN_TRY(load_data(&job));
+    set_augmentation(&job);
     if (settings->distill > 0)
         CNN_TRY(cnn_model_clone(job.model, &job.teacher));
     CNN_TRY(opt_squeezes(settings) ? opt_squeeze(&job) : opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));

@@ -28,7 +28,7 @@ typedef struct opt_settings {
     int schedule;         /* opt_schedule; -1: not given */
     int prune_steps;      /* 0: not given */
     double regrow;        /* share of what goes in a step that comes back; 0: not given */
-    double augment;       /* share of images in fine-tuning */
+    double augment;       /* share of images in fine-tuning; -1: not given */
     int criterion;        /* cnn_criterion; -1: not given */
     double finetune;      /* epochs; -1: not given */
     int amp;              /* opt_amp */
@@ -84,6 +84,7 @@ typedef struct opt_account {
     int stage_count;
     opt_layer *layers;
     int layer_count;
+    double epochs;           /* of fine-tuning after --prune or --keep */
     int val_images;          /* accuracies are of these */
     double seconds;          /* all of the work */
     struct opt_front *front; /* points of a search; NULL: there was none */

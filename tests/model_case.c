@@ -117,6 +117,8 @@ void case_check_equal(const cnn_model *a, const cnn_model *b)
     ck_assert(a->split_seed == b->split_seed);
     ck_assert_mem_eq(&a->normalization, &b->normalization, sizeof a->normalization);
     ck_assert_int_eq(a->preparation, b->preparation);
+    ck_assert(a->augment == b->augment);
+    ck_assert_str_eq(a->augmentation, b->augmentation);
     ck_assert_int_eq(a->class_names != NULL, b->class_names != NULL);
     for (int i = 0; a->class_names && i < cnn_model_output(a).c; i++)
         ck_assert_str_eq(a->class_names[i], b->class_names[i]);

@@ -47,7 +47,7 @@ static void setup(void)
                               .finetune = -1,
                               .observer = -1,
                               .bias_correction = -1};
-    account = (opt_account){.layers = layers, .layer_count = LAYERS, .val_images = 5000};
+    account = (opt_account){.layers = layers, .layer_count = LAYERS, .epochs = 1, .val_images = 5000};
     facts = (opt_facts){.layers = layer_facts, .trial_count = OPT_MOST_TRIALS, .trial_images = 512, .images = 5000};
     text = (cnn_text){0};
     set_layer(0, "conv1", 100, 40, 0.10);
@@ -172,7 +172,7 @@ END_TEST
 
 START_TEST(pruning_without_repair)
 {
-    settings.finetune = 0;
+    account.epochs = 0;
     account.stage_count = 2;
     add_stage("INT8", 0.95, 10000, 10000, 250);
     lose(1, 0.95, 160, 10);
@@ -190,7 +190,7 @@ START_TEST(pruning_too_much)
     lose(2, 0.96, 120, 20);
     explain();
     says("Next, raise --finetune to 3; or prune in steps with --prune-schedule iterative.");
-    settings.finetune = 5;
+    account.epochs = 5;
     settings.schedule = OPT_SCHEDULE_ITERATIVE;
     explain();
     says("Next, raise --finetune to 15; or lower --prune.");
@@ -233,6 +233,7 @@ END_TEST
 START_TEST(int8_alone_costs)
 {
     settings.prune = 0;
+    account.epochs = 0;
     account.stage_count = 1;
     add_stage("INT8", 0.95, 40000, 40000, 1000);
     lose(1, 0.95, 160, 10);

@@ -126,6 +126,8 @@ START_TEST(test_round_trip_metadata)
     model->dataset = CNN_DATASET_FASHION_MNIST;
     model->split_seed = UINT64_MAX;
     model->text = cnn_strdup("trained 3 epochs,\n\tthen pruned");
+    model->augment = 2.0 / 3;
+    memcpy(model->augmentation, "shift=2,flip", 13);
     model->normalization =
         (cnn_normalization){{0.1307f, 0.1307f, 0.1307f, 0.1307f}, {0.3081f, 0.3081f, 0.3081f, 0.3081f}};
     check_round_trip(model);
@@ -166,11 +168,37 @@ START_TEST(test_round_trip_masks)
 }
 END_TEST
 
+START_TEST(test_bad_augmentation_is_not_read)
+{
+    static const struct {
+        double share;
+        const char *kinds, *says;
+    } cases[] = {{0.5, "shift=2,flip", NULL},
+                 {1, "", NULL},
+                 {1.5, "", "a share of 1.5 of the images"},
+                 {0.5, "shift\x1b[2J", "the control character 0x1B"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cnn_model *model = case_tiny(), *again = NULL;
+        model->augment = cases[i].share;
+        memcpy(model->augmentation, cases[i].kinds, strlen(cases[i].kinds) + 1);
+        file_bytes file = encode(model, false);
+        if (cases[i].says)
+            CHECK_FAILS(cnn_file_decode(file.data, file.size, "m.cnn", &again), CNN_ERR_FORMAT, cases[i].says);
+        else
+            CHECK_OK(cnn_file_decode(file.data, file.size, "m.cnn", &again));
+        free(file.data);
+        cnn_model_free(model);
+        cnn_model_free(again);
+    }
+}
+END_TEST
+
 START_TEST(test_smallest_drops_only_words)
 {
     cnn_model *model = case_tiny_int8(), *again = NULL;
     memcpy(model->nodes[1].name, "stem", 5);
     model->text = cnn_strdup("words");
+    model->augment = 0.5;
     model->dataset = CNN_DATASET_MNIST;
     file_bytes file = encode(model, true);
     CHECK_OK(cnn_file_decode(file.data, file.size, "m.cnn", &again));
@@ -183,6 +211,7 @@ START_TEST(test_smallest_drops_only_words)
     memcpy(again->name, model->name, CNN_NAME_BYTES);
     free(model->text);
     model->text = NULL;
+    model->augment = 0;
     case_check_equal(model, again);
     free(file.data);
     cnn_model_free(model);
@@ -745,6 +774,7 @@ int main(void)
     tcase_add_test(tests, test_round_trip_metadata);
     tcase_add_test(tests, test_round_trip_residual);
     tcase_add_test(tests, test_round_trip_masks);
+    tcase_add_test(tests, test_bad_augmentation_is_not_read);
     tcase_add_test(tests, test_smallest_drops_only_words);
     tcase_add_test(tests, test_overhead_of_lenet5_caffe);
     tcase_add_test(tests, test_golden_bytes);

@@ -417,6 +417,14 @@ static void write_result(const trainer *t, cnn_train_result *result)
         snprintf(result->first_overflow, sizeof result->first_overflow, "%s", layer);
 }
 
+/* For who trains the model further. Kinds that were not named stay what suits the data. */
+static void note_augmentation(const trainer *t)
+{
+    t->model->augment = t->options->augment;
+    snprintf(t->model->augmentation, sizeof t->model->augmentation, "%s",
+             augments(t) && t->options->augmentation ? t->augmentation : "");
+}
+
 cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_options *options,
                      cnn_train_result *result)
 {
@@ -428,6 +436,7 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
     CNN_TRY(cnn_model_freeze(model, options->freeze));
     CNN_TRY(prepare(&t));
     CNN_TRY(cnn_model_set_data(model, data));
+    note_augmentation(&t);
     CNN_TRY(cnn_keeper_begin(&t.keeper, t.session, model, data, options));
     CNN_TRY(train_epochs(&t));
 out:

@@ -87,7 +87,7 @@ says "structure"
 says "block, 5"
 # Exact widths, in any order, fine-tuned like a share; the same file whatever the thread count.
 for threads in 1 2; do
-    succeeds "$opt" --keep fc1=13,conv1=5 --int8 --threads $threads --json --quiet -o keep-$threads.cnn
+    succeeds "$opt" --keep fc1=13,conv1=5 --finetune 1 --int8 --threads $threads --json --quiet -o keep-$threads.cnn
     checks=$((checks + 1))
     python3 -c 'import json, sys
 r = json.load(sys.stdin)
@@ -128,6 +128,19 @@ weights = {"conv1": 16 * 25, "fc1": 32 * 16 * 36, "fc2": 320}
 kept = {name: count - int(count * 0.9 + 0.5) for name, count in weights.items()} # less what dead units bring down
 sys.exit(any(not 0.5 * kept[l["name"]] <= l["nonzeros"] <= kept[l["name"]] for l in json.load(sys.stdin)["layers"]))' <"$logs/out" || fail "$schedule: not the share that was asked for"
 done
+# Fine-tuning changes images as training did, unless it is told otherwise; small networks get 10 epochs.
+succeeds "$train" --data synth --model tiny.cfg --epochs 0.2 --augment 0.5 --augmentation shift=2,rotate=5 -o moved.cnn
+succeeds "$opt" --prune 0.5 --finetune 0.2 --data synth -o as-trained.cnn moved.cnn
+says "fine-tuning changes 50 % of the images, as training did"
+for augment in 0 0.5; do
+    succeeds "$opt" --prune 0.5 --finetune 0.2 --augment $augment -o told.cnn moved.cnn
+    checks=$((checks + 1))
+    grep -q "as training did" "$logs/out" "$logs/err" && fail "--augment $augment is not what training did"
+    checks=$((checks + 1))
+    cmp as-trained.cnn told.cnn >/dev/null 2>&1 && fail "--augment $augment changes nothing"
+done
+succeeds "$opt" --prune 0.5 --optimizer adam --lr 0.0001 --batch 1024 -o long.cnn moved.cnn
+says "fine-tune 10 epochs"
 # Fine-tuning may listen to the model as it was given.
 succeeds "$opt" --prune 0.5 --finetune 0.2 --distill --quiet -o taught.cnn
 succeeds "$opt" --prune 0.5 --finetune 0.2 --quiet -o alone.cnn
