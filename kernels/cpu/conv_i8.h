@@ -26,6 +26,12 @@ static inline int32_t cnn_cpu_lanes_i8(const cnn_host *host, int64_t products)
 bool cnn_cpu_conv_i8_direct_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
 cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
 
+#if defined(__x86_64__)
+/* CONV on images of few channels: conv_i8_few.c. */
+bool cnn_cpu_conv_i8_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
+cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
+#endif
+
 /* LINEAR on a few images, weights in place: gemv_i8.c. */
 bool cnn_cpu_gemv_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
 cnn_status cnn_cpu_gemv_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);

@@ -4,6 +4,10 @@
 #include "kernels/cpu/elementwise_i8.h"
 
 const cnn_cpu_impl cnn_cpu_i8_impls[] = {
+#if defined(__x86_64__)
+    {CNN_OP_CONV, "cnn_cpu_conv_i8_few_avx512vnni", CNN_CPU_AVX512VNNI, cnn_cpu_conv_i8_few_suits,
+     cnn_cpu_conv_i8_few_make},
+#endif
     {CNN_OP_CONV, "cnn_cpu_conv_i8_direct", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_direct_suits,
      cnn_cpu_conv_i8_direct_make},
     {CNN_OP_LINEAR, "cnn_cpu_linear_i8_blocks", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_direct_suits,

@@ -1,0 +1,41 @@
+/* INT8 convolutions of images of few channels, as first layers are: what an instruction set implements, and what the
+ * driver in conv_i8_few.c gives it.
+ *
+ * A line of the filter, S * C bytes, is one or two groups of 4. Lanes are 16 neighbouring output pixels: a load and two
+ * shuffles make a group of all of them, which is then multiplied with the same group of each output's weights. So there
+ * is no im2col, sums stay in registers, and pooling windows are reduced there. */
+#ifndef CNN_CPU_FEW_I8_H
+#define CNN_CPU_FEW_I8_H
+
+#include "kernels/cpu/cpu.h"
+
+enum {
+    CNN_I8_FEW_LANES = 16,
+    CNN_I8_FEW_GROUP = 4,
+    CNN_I8_FEW_GROUPS = 2,                                        /* most of a line */
+    CNN_I8_FEW_STEP = 4,                                          /* most channels */
+    CNN_I8_FEW_BEYOND = 64 + CNN_I8_FEW_GROUP * CNN_I8_FEW_GROUPS /* bytes that may be read from a pixel's first on */
+};
+
+/* A line of outputs. */
+typedef struct cnn_i8_few {
+    const uint8_t *x; /* what the filter's first line sees of the first pixel: x + 128, with the padding */
+    size_t line_bytes;
+    int32_t rows, groups; /* of the filter: 3 or 5 lines */
+    int32_t pool;         /* 1, or 2: windows of 2x2 become one output */
+    int32_t step;         /* bytes from a pixel to the next: channels */
+    int32_t pixels;       /* of the line, before pooling; a multiple of pool */
+    int32_t outputs;
+    const int8_t *weights; /* [outputs][rows][groups][4] */
+    const int32_t *start;  /* [outputs] bias - 128 * sum of the weights */
+    const float *mult;     /* [outputs] */
+    float lo, hi;
+    int8_t *dst; /* [pixels / pool][dst_stride] */
+    size_t dst_stride;
+} cnn_i8_few;
+
+#if defined(__x86_64__)
+void cnn_cpu_few_i8_avx512vnni(const cnn_i8_few *line);
+#endif
+
+#endif

@@ -1,0 +1,157 @@
+/* Lines of INT8 convolutions of few channels with AVX-512 VNNI. See few_i8.h. */
+#if defined(__x86_64__)
+
+#include "kernels/cpu/few_i8.h"
+#include "kernels/cpu/gemm_i8_avx512.h"
+
+#define VNNI __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+
+enum { PAIR = 2, MOST_LINES = 6 };
+
+/* Bytes step * lane + 0..3 of 64: first the words that hold a quarter's, then the bytes of these. */
+typedef struct shuffle {
+    __m512i words, bytes;
+} shuffle;
+
+VNNI static shuffle shuffle_of(int32_t step)
+{
+    enum { WORDS = 4 };
+    int32_t words[CNN_I8_FEW_LANES];
+    uint8_t bytes[CNN_I8_FEW_LANES * CNN_I8_FEW_GROUP];
+    for (int lane = 0; lane < CNN_I8_FEW_LANES; lane++) {
+        words[lane] = lane / WORDS * step + lane % WORDS;
+        for (int i = 0; i < CNN_I8_FEW_GROUP; i++)
+            bytes[lane * CNN_I8_FEW_GROUP + i] = (uint8_t)(lane % WORDS * step + i);
+    }
+    return (shuffle){_mm512_loadu_si512(words), _mm512_loadu_si512(bytes)};
+}
+
+VNNI CNN_INLINE __m512i take(const uint8_t *x, const shuffle *order)
+{
+    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order->words, _mm512_loadu_si512(x)), order->bytes);
+}
+
+/* The sums of one output, of pooling windows the largest: in the lanes of both pixels of a pair then. */
+VNNI CNN_INLINE __m512i sums_of(__m512i x[MOST_LINES][CNN_I8_FEW_GROUPS], const int8_t *weights, int32_t start,
+                                int rows, int groups, int pool)
+{
+    __m512i sum[2];
+    CNN_UNROLL
+    for (int p = 0; p < pool; p++)
+        sum[p] = _mm512_set1_epi32(start);
+    CNN_UNROLL
+    for (int r = 0; r < rows; r++)
+        CNN_UNROLL
+    for (int g = 0; g < groups; g++, weights += CNN_I8_FEW_GROUP) {
+        const __m512i weight = _mm512_set1_epi32(cnn_i8_load_group((const uint8_t *)weights));
+        CNN_UNROLL
+        for (int p = 0; p < pool; p++)
+            sum[p] = _mm512_dpbusd_epi32(sum[p], x[r + p][g], weight);
+    }
+    if (pool == 1)
+        return sum[0];
+    const __m512i most = _mm512_max_epi32(sum[0], sum[1]);
+    return _mm512_max_epi32(most, _mm512_shuffle_epi32(most, _MM_PERM_CDAB));
+}
+
+VNNI CNN_INLINE __m128i requantize(const cnn_i8_few *a, __m512i sum, __m512 mult)
+{
+    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), mult);
+    y = _mm512_min_ps(_mm512_max_ps(y, _mm512_set1_ps(a->lo)), _mm512_set1_ps(a->hi));
+    return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(y)); /* rounds ties to even */
+}
+
+/* Stores both bytes of each pair, or the first one, for up to 8 outputs of the line. */
+VNNI CNN_INLINE void store(__m128i pairs, bool both, int8_t *dst, size_t stride, int32_t count)
+{
+    enum { MOST = 8 };
+    int8_t all[MOST * PAIR];
+    if (count >= MOST && both) {
+        CNN_UNROLL
+        for (int i = 0; i < MOST; i++) {
+            const uint16_t pair = (uint16_t)_mm_cvtsi128_si32(pairs);
+            memcpy(dst + (size_t)i * stride, &pair, PAIR);
+            pairs = _mm_srli_si128(pairs, PAIR);
+        }
+        return;
+    }
+    _mm_storeu_si128((__m128i *)all, pairs);
+    if (both)
+        for (int32_t i = 0; i < count; i++)
+            memcpy(dst + (size_t)i * stride, all + i * PAIR, PAIR);
+    else
+        for (int32_t i = 0; i < count && i < MOST; i++)
+            dst[(size_t)i * stride] = all[i * PAIR];
+}
+
+/* Outputs k and, where there is one, k + 1 of 16 pixels; count: outputs of the line from dst on. */
+VNNI CNN_INLINE void two_outputs(const cnn_i8_few *a, __m512i x[MOST_LINES][CNN_I8_FEW_GROUPS], int32_t k, int8_t *dst,
+                                 int32_t count, int rows, int groups, int pool)
+{
+    const int32_t next = k + 1 < a->outputs ? k + 1 : k;
+    const bool both = next > k;
+    const size_t filter = (size_t)(rows * groups * CNN_I8_FEW_GROUP);
+    const __m512i first = sums_of(x, a->weights + (size_t)k * filter, a->start[k], rows, groups, pool);
+    const __m512i second = sums_of(x, a->weights + (size_t)next * filter, a->start[next], rows, groups, pool);
+    const __mmask16 odd = 0xAAAA;
+    if (pool == 2) {
+        const __m512 mult = _mm512_mask_mov_ps(_mm512_set1_ps(a->mult[k]), odd, _mm512_set1_ps(a->mult[next]));
+        store(requantize(a, _mm512_mask_mov_epi32(first, odd, second), mult), both, dst, a->dst_stride, count);
+        return;
+    }
+    const __m128i low = requantize(a, first, _mm512_set1_ps(a->mult[k]));
+    const __m128i high = requantize(a, second, _mm512_set1_ps(a->mult[next]));
+    store(_mm_unpacklo_epi8(low, high), both, dst, a->dst_stride, count);
+    store(_mm_unpackhi_epi8(low, high), both, dst + 8 * a->dst_stride, a->dst_stride, count - 8);
+}
+
+VNNI CNN_INLINE void run(const cnn_i8_few *a, int rows, int groups, int pool)
+{
+    const shuffle order = shuffle_of(a->step);
+    __m512i x[MOST_LINES][CNN_I8_FEW_GROUPS];
+    for (int32_t q = 0; q < a->pixels; q += CNN_I8_FEW_LANES) {
+        const uint8_t *from = a->x + (size_t)q * (size_t)a->step;
+        int8_t *dst = a->dst + (size_t)(q / pool) * a->dst_stride;
+        CNN_UNROLL
+        for (int l = 0; l < rows + pool - 1; l++)
+            CNN_UNROLL
+        for (int g = 0; g < groups; g++)
+            x[l][g] = take(from + (size_t)l * a->line_bytes + (size_t)g * CNN_I8_FEW_GROUP, &order);
+        for (int32_t k = 0; k < a->outputs; k += PAIR)
+            two_outputs(a, x, k, dst + k, (a->pixels - q) / pool, rows, groups, pool);
+    }
+}
+
+VNNI void cnn_cpu_few_i8_avx512vnni(const cnn_i8_few *a)
+{
+    enum { POOLED = 1, TWO = 2, FIVE = 4 };
+    switch ((a->rows == 5 ? FIVE : 0) + (a->groups == 2 ? TWO : 0) + (a->pool == 2 ? POOLED : 0)) {
+    case 0:
+        run(a, 3, 1, 1);
+        break;
+    case POOLED:
+        run(a, 3, 1, 2);
+        break;
+    case TWO:
+        run(a, 3, 2, 1);
+        break;
+    case TWO + POOLED:
+        run(a, 3, 2, 2);
+        break;
+    case FIVE:
+        run(a, 5, 1, 1);
+        break;
+    case FIVE + POOLED:
+        run(a, 5, 1, 2);
+        break;
+    case FIVE + TWO:
+        run(a, 5, 2, 1);
+        break;
+    default:
+        run(a, 5, 2, 2);
+    }
+}
+
+#else
+typedef int cnn_cpu_few_i8_avx512vnni_not_here; /* ISO C wants a declaration */
+#endif
