@@ -26,7 +26,7 @@ static cnn_dtype storage_of(int amp)
     return amp == OPT_AMP_FP16 ? CNN_F16 : amp == OPT_AMP_BF16 ? CNN_BF16 : CNN_F32;
 }
 
-void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options)
+void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
 {
     cnn_train_options_init(options);
     options->device = job->cli->common.device;
@@ -46,6 +46,7 @@ void opt_train_options(const opt_job *job, double epochs, cnn_train_options *opt
     options->seed = (uint64_t)job->cli->common.seed;
     if (job->settings->distill > 0) {
         options->teacher = job->teacher;
+        options->answers = &job->answers;
         options->distill = (float)job->settings->distill;
     }
     if (job->settings->temperature > 0)

@@ -15,6 +15,7 @@ typedef struct opt_job {
     cnn_split split;
     opt_account *account;
     cnn_model *teacher;                        /* the model as it was given, for --distill; else NULL */
+    float *answers;                            /* of the teacher, once it was asked */
     double augment;                            /* share of the images that fine-tuning changes ... */
     char augmentation[CNN_AUGMENTATION_BYTES]; /* ... and how; "": as suits the data */
     cnn_model *given;                          /* as it was before any pass; NULL unless facts are wanted */
@@ -72,7 +73,7 @@ double opt_epochs(const opt_settings *settings, const cnn_model *given);
 cnn_status opt_finetune(opt_job *job, double epochs);
 
 /* The same in two halves, without measuring: options as the settings say, and a run with them under a label. */
-void opt_train_options(const opt_job *job, double epochs, cnn_train_options *options);
+void opt_train_options(opt_job *job, double epochs, cnn_train_options *options);
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label);
 
 /* Levels on either side of 0 of weights whose layers --bits gives no width. */

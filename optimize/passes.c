@@ -206,6 +206,7 @@ out:
     cnn_dataset_free(job.data);
     cnn_model_free(job.given);
     cnn_model_free(job.teacher);
+    free(job.answers);
     cnn_model_free(job.model);
     return status;
 }

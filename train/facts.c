@@ -119,9 +119,10 @@ static const struct {
 };
 
 /* Told apart: augmentation, freeze, teacher with distill and temperature. Not told: device (the fact "device" is more),
- * progress, progress_context, checkpoint, checkpoint_every, resume, and edit with its kin, which exclude checkpoints.
+ * progress, progress_context, answers, checkpoint, checkpoint_every, resume, and edit with its kin, which exclude
+ * checkpoints.
  */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 240,
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 248,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */

@@ -148,15 +148,17 @@ out:
     return status;
 }
 
-/* Lets the teacher answer all images, before the first step. */
+/* Lets the teacher answer all images, before the first step, unless an earlier run kept what it said. */
 static cnn_status ask_teacher(trainer *t)
 {
     cnn_status status = CNN_OK;
     cnn_model *teacher = t->options->teacher;
     cnn_session *session = NULL;
-    float *logits = NULL;
+    float *logits = NULL, **kept = t->options->answers;
     if (!teacher)
         return CNN_OK;
+    if (kept && *kept)
+        return cnn_session_set_teacher(t->session, *kept);
     const size_t classes = (size_t)cnn_model_output(teacher).c;
     logits = cnn_calloc((size_t)t->data->count * classes, sizeof *logits);
     if (!logits)
@@ -164,6 +166,10 @@ static cnn_status ask_teacher(trainer *t)
     CNN_TRY(cnn_session_open(teacher, &(cnn_session_options){.device = t->options->device}, &session));
     CNN_TRY(cnn_session_infer(session, t->data->images, t->data->count, logits));
     CNN_TRY(cnn_session_set_teacher(t->session, logits));
+    if (kept) {
+        *kept = logits;
+        logits = NULL;
+    }
 out:
     cnn_session_close(session);
     free(logits);

@@ -69,6 +69,8 @@ typedef struct cnn_train_options {
                                temperature (op LOSS in cnn/ops.h). Its answers are to the images as they are, also
                                where augmentation changes them. It reads the same images and tells as many classes.
                                NULL: none */
+    float **answers;        /* keeps them for further runs with the same teacher and data: *answers is NULL before the
+                               first, then [count, classes] scores; free() it. NULL: each run asks anew */
     float distill;          /* in (0, 1] with a teacher */
     float temperature;      /* positive */
     double warmup;          /* epochs in which the rate rises linearly; negative: the schedule's own, none or, of
