@@ -1,6 +1,6 @@
-/* Fusion: element-wise ops and pooling move into the convolution or linear op that makes their input; in training,
- * ReLU and max-pooling into the batch norm before them, a ReLU's gradient into the linear layer's behind it, and
- * running statistics into the op that finds overflows.
+/* Fusion: element-wise ops and pooling move into the convolution, linear op or batch norm of inference that makes their
+ * input; in training, ReLU and max-pooling into the batch norm before them, a ReLU's gradient into the linear layer's
+ * behind it, and running statistics into the op that finds overflows.
  *
  * An op is merged when it is the only reader of the value, directly computes the next one from it, and the backend
  * says that it has a kernel for the merged descriptor. */
@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-static bool is_gemm(cnn_op op)
+static bool takes_epilogue(cnn_op op)
 {
-    return op == CNN_OP_CONV || op == CNN_OP_LINEAR;
+    return op == CNN_OP_CONV || op == CNN_OP_LINEAR || op == CNN_OP_BN_INFER;
 }
 
 /* How many arguments read `buffer`; the first `most` of their instructions go to reader[]. */
@@ -51,7 +51,7 @@ static void forget_value(cnn_program *program, int node, int buffer)
         program->value[node] = -1;
 }
 
-/* ---- Behind convolutions and linear ops ---- */
+/* ---- Behind convolutions, linear ops, batch norms of inference ---- */
 
 static cnn_epilogue_kind epilogue_of(const cnn_instruction *instruction)
 {
@@ -248,7 +248,7 @@ static void merge_bn_update(cnn_program *program, int i, const cnn_backend *back
 cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cnn_device *device)
 {
     for (int i = 0; i < program->instruction_count; i++)
-        if (is_gemm(program->instructions[i].desc.op))
+        if (takes_epilogue(program->instructions[i].desc.op))
             while (merge_next(program, i, backend, device)) {
             }
     for (int i = 0; i < program->instruction_count; i++)

@@ -49,6 +49,7 @@
  *          statistics. BN_INFER reads running MEAN and VAR.
  *          BN_GRAD: xhat = (x-mean)*invstd; dbeta = sum dy; dgamma = sum dy*xhat;
  *          dx = gamma*invstd*(dy - dbeta/m - xhat*dgamma/m).
+ *          BN_INFER may end in [RELU] [MAXPOOL]: DST is then the pooled tensor, without an INDEX.
  *          BN_TRAIN may end in [RELU] MAXPOOL: DST [N,P,Q,C] is the pooled tensor and INDEX is as MAXPOOL's; with RELU it is
  *          255 where the maximum is not above 0 (or is NaN): no gradient passes. BN_GRAD with INDEX is what belongs to it:
  *          SRC2 [N,P,Q,C] is the gradient of the pooled tensor, and dy that of MAXPOOL_GRAD with pool_kernel and pool_stride.

@@ -18,6 +18,7 @@ typedef struct bn_kernel {
 /* What a pass reads besides its pixels; vectors are [channels]. */
 typedef struct bn_pass {
     cnn_dtype dst_dtype;
+    bool relu;
     const void *x, *dy;
     const float *mean, *invstd, *gamma, *beta;
     const float *shift, *scale, *mean_dy, *mean_dot;
@@ -43,6 +44,8 @@ static void normalize(const cnn_columns *columns, const void *context, int64_t f
     const float *x = cnn_columns_read(columns, pass->x, first, count, scratch[0]);
     float *y = cnn_columns_write(columns, pass->dst_dtype, pass->dst, first, scratch[1]);
     columns->loops->bn_apply(x, pass->mean, pass->invstd, pass->gamma, pass->beta, count, columns->channels, y);
+    if (pass->relu)
+        columns->loops->relu(y, y, count * columns->channels);
     cnn_columns_store(columns, pass->dst_dtype, pass->dst, first, count, y);
 }
 
@@ -114,14 +117,19 @@ static cnn_status bn_train_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT]
     return CNN_OK;
 }
 
+void cnn_bn_invstd(int32_t channels, float eps, const float *var, float *invstd)
+{
+    for (int32_t c = 0; c < channels; c++)
+        invstd[c] = (float)(1 / sqrt((double)var[c] + (double)eps));
+}
+
 static cnn_status bn_infer_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const bn_kernel *kernel = (const bn_kernel *)base;
-    const float *var = args[CNN_ARG_VAR];
     float *invstd = vector_at(kernel, workspace, 0);
-    for (int32_t c = 0; c < kernel->columns.channels; c++)
-        invstd[c] = (float)(1 / sqrt((double)var[c] + (double)base->desc.eps));
+    cnn_bn_invstd(kernel->columns.channels, base->desc.eps, args[CNN_ARG_VAR], invstd);
     bn_pass pass = {.dst_dtype = kernel->dst_dtype,
+                    .relu = base->desc.epilogue_count > 0,
                     .x = args[CNN_ARG_SRC],
                     .mean = args[CNN_ARG_MEAN],
                     .invstd = invstd,
@@ -174,7 +182,8 @@ static cnn_status bn_grad_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT],
 bool cnn_cpu_bn_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
-    if (desc->epilogue_count > 0 || desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
+    const bool relu = desc->op == CNN_OP_BN_INFER && cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    if (desc->epilogue_count > relu || desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
         return cnn_refuse(why, "pooling is not part of its batch norm");
     return cnn_unpadded(desc, why);
 }

@@ -8,6 +8,9 @@
 void cnn_bn_statistics(const cnn_columns *columns, void *workspace, float *shift, float eps,
                        void *const args[CNN_ARG_COUNT]);
 
+/* invstd = 1/sqrt(var + eps), as BN_INFER needs it. */
+void cnn_bn_invstd(int32_t channels, float eps, const float *var, float *invstd);
+
 /* What dx = scale*(dy - mean_dy - xhat*mean_dot) needs, and dgamma and dbeta, from sum dy and sum dy*xhat over `pixels`
  * pixels. */
 void cnn_bn_finish_gradient(int32_t channels, int64_t pixels, const double *sum, const double *dot,

@@ -1,10 +1,11 @@
-/* Batch normalization with ReLU and max-pooling in one: BN_TRAIN [RELU] MAXPOOL, and the BN_GRAD behind it.
+/* Batch normalization with ReLU and max-pooling in one: BN_TRAIN [RELU] MAXPOOL and the BN_GRAD behind it, and BN_INFER
+ * [RELU] MAXPOOL.
  *
  * All three are bound by memory. Alone they write and read the wide tensor four times, together they read it once for
- * the statistics and once for the windows. The gradient of the pooled tensor reaches one pixel of a window at most, so
- * that its sums visit windows, not pixels. A task takes some rows of windows. It needs the pixels under them as f32: in
- * place, or converted a few windows at a time, which stay in the nearest cache. Windows do not overlap; pixels under no
- * window get no gradient. */
+ * the statistics, which inference has, and once for the windows. The gradient of the pooled tensor reaches one pixel of
+ * a window at most, so that its sums visit windows, not pixels. A task takes some rows of windows. It needs the pixels
+ * under them as f32: in place, or converted a few windows at a time, which stay in the nearest cache. Windows do not
+ * overlap; pixels under no window get no gradient. */
 #include "kernels/cpu/bn.h"
 #include "kernels/cpu/floats.h"
 
@@ -28,7 +29,7 @@ typedef struct bn_pool_kernel {
     int32_t pixels;          /* of a line under them, at most */
     ptrdiff_t pitch;         /* floats between lines of x as f32 */
     ptrdiff_t tap[MAX_TAPS]; /* offsets of a window's pixels from its first, as f32 */
-    bool relu;
+    bool relu, infer;
     int chunks, slots;   /* tasks; of N*P rows of windows */
     size_t vector_bytes; /* of one [channels] f32 vector; VECTORS of them begin the workspace */
     size_t sums_bytes;   /* of the gradient's sums [chunks + 1][2][channels], double, behind them */
@@ -38,6 +39,7 @@ typedef struct bn_pool_kernel {
 typedef struct bn_pool_run {
     const bn_pool_kernel *kernel;
     void *const *args;
+    const float *invstd; /* [channels] */
     float *vector[VECTORS];
     double *sums;
     char *slots;
@@ -142,18 +144,21 @@ static void visit_pieces(const bn_pool_run *run, int task, int worker,
 static void pool_piece(const bn_pool_run *run, const piece *at, double *sum)
 {
     const bn_pool_kernel *kernel = run->kernel;
+    const cnn_cpu_loops *loops = kernel->columns.loops;
     const int32_t channels = kernel->pooled.c;
     const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
     const float *x = read_x(run, at);
-    float *y = write_lines(run, &kernel->pooled, at->pooled, at->row);
-    uint8_t *index = (uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled;
+    float *first = write_lines(run, &kernel->pooled, at->pooled, at->row), *y = first;
+    uint8_t *index = kernel->infer ? NULL : (uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled;
     (void)sum;
-    for (int32_t q = 0; q < at->windows; q++)
-        kernel->columns.loops->bn_pool(x + q * step, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN],
-                                       run->args[CNN_ARG_INVSTD], run->args[CNN_ARG_GAMMA], run->args[CNN_ARG_BETA],
-                                       channels, kernel->relu, y + (ptrdiff_t)q * channels,
-                                       index + (ptrdiff_t)q * channels);
-    store_lines(run, &kernel->pooled, at->pooled, 1, (int64_t)at->windows * channels, y);
+    for (int32_t q = 0; q < at->windows; q++, x += step, y += channels)
+        if (kernel->infer)
+            loops->bn_pool_infer(x, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN], run->invstd,
+                                 run->args[CNN_ARG_GAMMA], run->args[CNN_ARG_BETA], channels, kernel->relu, y);
+        else
+            loops->bn_pool(x, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN], run->invstd, run->args[CNN_ARG_GAMMA],
+                           run->args[CNN_ARG_BETA], channels, kernel->relu, y, index + (ptrdiff_t)q * channels);
+    store_lines(run, &kernel->pooled, at->pooled, 1, (int64_t)at->windows * channels, first);
 }
 
 static void pool_task(void *context, int task, int worker)
@@ -252,7 +257,7 @@ static void gradient_task(void *context, int task, int worker)
 
 static bn_pool_run run_of(const bn_pool_kernel *kernel, void *const args[CNN_ARG_COUNT], void *workspace)
 {
-    bn_pool_run run = {.kernel = kernel, .args = args};
+    bn_pool_run run = {.kernel = kernel, .args = args, .invstd = args[CNN_ARG_INVSTD]};
     char *memory = workspace;
     for (int i = 0; i < VECTORS; i++, memory += kernel->vector_bytes)
         run.vector[i] = (float *)(void *)memory;
@@ -272,6 +277,16 @@ static cnn_status train_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], v
     const bn_pool_kernel *kernel = (const bn_pool_kernel *)base;
     const bn_pool_run run = run_of(kernel, args, workspace);
     cnn_bn_statistics(&kernel->columns, run.sums, run.vector[0], base->desc.eps, args);
+    run_tasks(&run, pool_task);
+    return CNN_OK;
+}
+
+static cnn_status infer_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    const bn_pool_kernel *kernel = (const bn_pool_kernel *)base;
+    bn_pool_run run = run_of(kernel, args, workspace);
+    cnn_bn_invstd(kernel->wide.c, base->desc.eps, args[CNN_ARG_VAR], run.vector[0]);
+    run.invstd = run.vector[0];
     run_tasks(&run, pool_task);
     return CNN_OK;
 }
@@ -300,10 +315,10 @@ static cnn_status grad_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], vo
 bool cnn_cpu_bn_pool_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     (void)isa;
-    const bool train = desc->op == CNN_OP_BN_TRAIN, relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
-    if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE)
+    const bool grad = desc->op == CNN_OP_BN_GRAD, relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    if (grad ? desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE : !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
         return cnn_refuse(why, "there is no pooling in it");
-    if (train && desc->epilogue_count != (relu ? 2 : 1))
+    if (!grad && desc->epilogue_count != (relu ? 2 : 1))
         return cnn_refuse(why, "its epilogue is more than relu, max-pool");
     if (desc->pool_stride < desc->pool_kernel || desc->pool_kernel * desc->pool_kernel > MAX_TAPS)
         return cnn_refuse(why, "windows overlap, or have more than %d pixels", MAX_TAPS);
@@ -344,9 +359,10 @@ cnn_status cnn_cpu_bn_pool_make(cnn_device *device, const cnn_op_desc *desc, cnn
     cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
     if (status != CNN_OK)
         return status;
-    const bool train = desc->op == CNN_OP_BN_TRAIN;
+    const bool grad = desc->op == CNN_OP_BN_GRAD;
+    kernel->infer = desc->op == CNN_OP_BN_INFER;
     kernel->wide = desc->arg[CNN_ARG_SRC];
-    kernel->pooled = desc->arg[train ? CNN_ARG_DST : CNN_ARG_SRC2];
+    kernel->pooled = desc->arg[grad ? CNN_ARG_SRC2 : CNN_ARG_DST];
     kernel->window = desc->pool_kernel;
     kernel->stride = desc->pool_stride;
     kernel->taps = desc->pool_kernel * desc->pool_kernel;
@@ -357,8 +373,12 @@ cnn_status cnn_cpu_bn_pool_make(cnn_device *device, const cnn_op_desc *desc, cnn
     kernel->chunks = (int)(rows < MAX_CHUNKS ? rows : MAX_CHUNKS);
     kernel->slots = device->host->threads();
     choose_memory(kernel);
-    kernel->cpu.base.run = train ? train_run : grad_run;
-    cnn_cpu_kernel_name_float(&kernel->cpu, train ? "bn_train_pool" : "bn_grad_pool", kernel->wide.dtype);
+    kernel->cpu.base.run = grad ? grad_run : kernel->infer ? infer_run : train_run;
+    cnn_cpu_kernel_name_float(&kernel->cpu,
+                              grad            ? "bn_grad_pool"
+                              : kernel->infer ? "bn_infer_pool"
+                                              : "bn_train_pool",
+                              kernel->wide.dtype);
     *made = &kernel->cpu.base;
     return CNN_OK;
 }

@@ -26,6 +26,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(LINEAR_WGRAD, "linear_wgrad_float", wgrad_float),
     ROW(BN_TRAIN, "bn_train_pool", bn_pool),
     ROW(BN_TRAIN, "bn_train_float", bn_float),
+    ROW(BN_INFER, "bn_infer_pool", bn_pool),
     ROW(BN_INFER, "bn_infer_float", bn_float),
     ROW(BN_GRAD, "bn_grad_pool", bn_pool),
     ROW(BN_GRAD, "bn_grad_float", bn_float),

@@ -124,6 +124,9 @@ typedef struct cnn_cpu_loops {
      * it off. NaN wins. */
     void (*bn_pool)(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
                     const float *gamma, const float *beta, int channels, bool relu, float *y, uint8_t *index);
+    /* The same without an index. */
+    void (*bn_pool_infer)(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
+                          const float *gamma, const float *beta, int channels, bool relu, float *y);
     /* As bn_grad_sums of `windows` windows, the next one `step` floats on, where dy reaches the tap that index names,
      * or none. some: room for 2*channels floats. */
     void (*bn_pool_grad_sums)(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,

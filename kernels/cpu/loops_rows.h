@@ -217,6 +217,32 @@ static void bn_pool(const float *x, const ptrdiff_t *tap, int taps, const float 
                       channels - c < POOL_PIECE ? channels - c : POOL_PIECE, relu, y + c, index + c);
 }
 
+static void pool_max(const float *value, float *restrict max, int count)
+{
+    for (int i = 0; i < count; i++) {
+        float v = value[i], m = max[i];
+        int32_t takes = (v > m) | ((v != v) & (m == m));
+        max[i] = takes ? v : m;
+    }
+}
+
+static void bn_pool_infer(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
+                          const float *gamma, const float *beta, int channels, bool relu, float *y)
+{
+    const float lowest = relu ? 0.0f : -INFINITY;
+    float max[POOL_PIECE], value[POOL_PIECE];
+    for (int c = 0; c < channels; c += POOL_PIECE) {
+        const int count = channels - c < POOL_PIECE ? channels - c : POOL_PIECE;
+        bn_apply(x + tap[0] + c, mean + c, invstd + c, gamma + c, beta + c, 1, count, max);
+        for (int t = 1; t < taps; t++) {
+            bn_apply(x + tap[t] + c, mean + c, invstd + c, gamma + c, beta + c, 1, count, value);
+            pool_max(value, max, count);
+        }
+        for (int i = 0; i < count; i++)
+            y[c + i] = max[i] <= lowest ? lowest : max[i]; /* NaN stays */
+    }
+}
+
 /* sum += dy, dot += dy * xhat of up to POOL_WINDOWS windows. */
 static void bn_pool_grad_some(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,
                               const float *dy, const uint8_t *index, const float *mean, const float *invstd,
@@ -406,6 +432,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .bn_apply = bn_apply,
     .bn_grad_apply = bn_grad_apply,
     .bn_pool = bn_pool,
+    .bn_pool_infer = bn_pool_infer,
     .bn_pool_grad_sums = bn_pool_grad_sums,
     .bn_pool_grad_apply = bn_pool_grad_apply,
     .pool_step = pool_step,

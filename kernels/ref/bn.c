@@ -14,7 +14,8 @@ static void vector_set(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], 
     cnn_ref_put(&desc->arg[role], arg[role], 0, c, value);
 }
 
-/* DST = (SRC - mean)*invstd*gamma + beta of channel c, by way of [RELU] MAXPOOL; INDEX as cnn/ops.h says. */
+/* DST = (SRC - mean)*invstd*gamma + beta of channel c, by way of [RELU] MAXPOOL; INDEX, where there is one, as
+ * cnn/ops.h says. */
 static void normalize_pooled(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t c, double mean,
                              double invstd)
 {
@@ -36,19 +37,21 @@ static void normalize_pooled(const cnn_op_desc *desc, void *const arg[CNN_ARG_CO
             }
         }
         cnn_ref_put(dst, arg[CNN_ARG_DST], pixel, c, max);
-        cnn_ref_put(&desc->arg[CNN_ARG_INDEX], arg[CNN_ARG_INDEX], pixel, c, relu && !(max > 0) ? 255 : first);
+        if (desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE)
+            cnn_ref_put(&desc->arg[CNN_ARG_INDEX], arg[CNN_ARG_INDEX], pixel, c, relu && !(max > 0) ? 255 : first);
     }
 }
 
-/* DST = (SRC - mean)*invstd*gamma + beta, channel c. */
+/* DST = (SRC - mean)*invstd*gamma + beta [RELU], channel c. */
 static void normalize(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t c, double mean, double invstd)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
     double gamma = vector_at(desc, arg, CNN_ARG_GAMMA, c);
     double beta = vector_at(desc, arg, CNN_ARG_BETA, c);
     for (int64_t pixel = 0; pixel < cnn_desc_pixels(src); pixel++) {
-        double x = cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c);
-        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], pixel, c, (x - mean) * invstd * gamma + beta);
+        double y = (cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c) - mean) * invstd * gamma + beta;
+        cnn_ref_put(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], pixel, c, relu && y <= 0 ? 0 : y);
     }
 }
 
@@ -85,9 +88,10 @@ void cnn_ref_bn_train(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], v
 void cnn_ref_bn_infer(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
     (void)workspace;
+    const bool pools = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL);
     for (int32_t c = 0; c < desc->arg[CNN_ARG_SRC].c; c++) {
         double invstd = 1 / sqrt(vector_at(desc, arg, CNN_ARG_VAR, c) + (double)desc->eps);
-        normalize(desc, arg, c, vector_at(desc, arg, CNN_ARG_MEAN, c), invstd);
+        (pools ? normalize_pooled : normalize)(desc, arg, c, vector_at(desc, arg, CNN_ARG_MEAN, c), invstd);
     }
     cnn_ref_clear_padding(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST]);
 }

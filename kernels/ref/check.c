@@ -272,8 +272,8 @@ static bool check_bn(const cnn_op_desc *desc, const cnn_arg *vectors, int count,
     return check_bn_inputs(desc, vectors, count, why) && check_float_dst(desc, shape, why);
 }
 
-/* The pooling behind a batch norm: its window, INDEX, and the shape of the pooled tensor. */
-static bool check_bn_pool(const cnn_op_desc *desc, int32_t pooled[4], char *why)
+/* The pooling behind a batch norm: its window, and the shape of the pooled tensor. */
+static bool check_bn_window(const cnn_op_desc *desc, int32_t pooled[4], char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     REQUIRE(desc->pool_kernel >= 1 && desc->pool_kernel <= 15 && desc->pool_stride >= 1,
@@ -284,16 +284,23 @@ static bool check_bn_pool(const cnn_op_desc *desc, int32_t pooled[4], char *why)
     pooled[3] = src->c;
     REQUIRE(pooled[1] > 0 && pooled[2] > 0, "a pooling window of %d does not fit into %d x %d", desc->pool_kernel,
             src->h, src->w);
-    return check_is(desc, CNN_ARG_INDEX, CNN_U8, pooled, why);
+    return true;
 }
+
+/* In training there is an INDEX. */
+static bool check_bn_pool(const cnn_op_desc *desc, int32_t pooled[4], char *why)
+{
+    return check_bn_window(desc, pooled, why) && check_is(desc, CNN_ARG_INDEX, CNN_U8, pooled, why);
+}
+
+static const cnn_epilogue_kind bn_chain[] = {CNN_EPILOGUE_RELU, CNN_EPILOGUE_MAXPOOL};
 
 static bool check_bn_train(const cnn_op_desc *desc, char *why)
 {
     static const cnn_arg vectors[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR, CNN_ARG_INVSTD};
-    static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_RELU, CNN_EPILOGUE_MAXPOOL};
     int32_t pooled[4];
     REQUIRE(desc->eps > 0, "eps must be positive");
-    if (!check_chain(desc, chain, 2, why))
+    if (!check_chain(desc, bn_chain, 2, why))
         return false;
     if (desc->epilogue_count == 0) {
         REQUIRE(!present(desc, CNN_ARG_INDEX), "an index needs an epilogue that pools");
@@ -307,8 +314,14 @@ static bool check_bn_train(const cnn_op_desc *desc, char *why)
 static bool check_bn_infer(const cnn_op_desc *desc, char *why)
 {
     static const cnn_arg vectors[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR};
+    int32_t pooled[4];
     REQUIRE(desc->eps > 0, "eps must be positive");
-    return check_bn(desc, vectors, 4, why);
+    if (!check_chain(desc, bn_chain, 2, why))
+        return false;
+    if (!cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
+        return check_bn(desc, vectors, 4, why);
+    return check_bn_inputs(desc, vectors, 4, why) && check_bn_window(desc, pooled, why) &&
+           check_float_dst(desc, pooled, why);
 }
 
 static bool check_bn_grad(const cnn_op_desc *desc, char *why)

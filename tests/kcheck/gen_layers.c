@@ -45,7 +45,8 @@ static void set_vectors(kc_case *test, const cnn_arg *roles, int count, int32_t 
         test->desc.arg[roles[i]] = cnn_desc_vector(CNN_F32, c);
 }
 
-/* Puts [RELU] MAXPOOL behind y: BN_TRAIN gets the epilogue, BN_GRAD the gradient and the index of the pooled tensor. */
+/* Puts [RELU] MAXPOOL behind y: BN_TRAIN and BN_INFER get the epilogue, BN_GRAD the gradient and the index of the
+ * pooled tensor. */
 static void pool_bn(kc_case *test, const shape *s)
 {
     cnn_op_desc *desc = &test->desc;
@@ -55,11 +56,13 @@ static void pool_bn(kc_case *test, const shape *s)
     const cnn_tensor_desc pooled =
         cnn_desc(desc->arg[CNN_ARG_SRC].dtype, s->n, cnn_window_count(s->h, desc->pool_kernel, desc->pool_stride, 0),
                  cnn_window_count(s->w, desc->pool_kernel, desc->pool_stride, 0), s->c);
-    desc->arg[CNN_ARG_INDEX] = pooled;
-    desc->arg[CNN_ARG_INDEX].dtype = CNN_U8;
-    desc->arg[desc->op == CNN_OP_BN_TRAIN ? CNN_ARG_DST : CNN_ARG_SRC2] = pooled;
+    if (desc->op != CNN_OP_BN_INFER) {
+        desc->arg[CNN_ARG_INDEX] = pooled;
+        desc->arg[CNN_ARG_INDEX].dtype = CNN_U8;
+    }
+    desc->arg[desc->op == CNN_OP_BN_GRAD ? CNN_ARG_SRC2 : CNN_ARG_DST] = pooled;
     test->fill[CNN_ARG_INDEX] = kc_ints(0, desc->pool_kernel * desc->pool_kernel); /* the last one names no pixel */
-    if (desc->op != CNN_OP_BN_TRAIN)
+    if (desc->op == CNN_OP_BN_GRAD)
         return;
     if (test->number % 3 != 2)
         desc->epilogue[desc->epilogue_count++] = CNN_EPILOGUE_RELU;
@@ -87,8 +90,10 @@ void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
         set_vectors(test, gradient, LENGTH(gradient), s.c);
         desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_SRC];
     }
-    if (op != CNN_OP_BN_INFER && number % 4 == 3)
+    if (number % 4 == 3)
         pool_bn(test, &s);
+    else if (op == CNN_OP_BN_INFER && number % 4 == 1)
+        desc->epilogue[desc->epilogue_count++] = CNN_EPILOGUE_RELU;
     /* Half of the cases lie far from 0: a variance taken as E[x^2] - E[x]^2 in f32 would fail there. */
     test->fill[CNN_ARG_SRC] = number % 6 < 3 ? kc_real(-1, 1) : kc_real(28, 30);
     test->fill[CNN_ARG_SRC2] = kc_real(-1, 1);
