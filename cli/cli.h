@@ -31,6 +31,7 @@ typedef struct cnn_common {
     const char *device; /* "auto" */
     const char *data;   /* NULL: not given */
     const char *data_dir;
+    const char *normalize; /* of models from other tools; NULL: not given */
 } cnn_common;
 
 extern const cnn_option cnn_common_options[];

@@ -21,6 +21,14 @@ const cnn_option cnn_common_options[] = {
      .offset = offsetof(cnn_common, data_dir),
      .help = "folder of the data sets; what is missing there is fetched",
      .standard = "$CNN_DATA, else ~/.cache/cnnkit"},
+    {.name = "normalize",
+     .argument = "MEAN,DEVIATION",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(cnn_common, normalize),
+     .help =
+         "of an .onnx file: what was done to pixels in [0,1] outside of it, as in 0.1307,0.3081, or with a number for "
+         "each channel as in 0.485/0.456/0.406,0.229/0.224/0.225",
+     .standard = "nothing"},
     {.group = "Running",
      .name = "device",
      .argument = "NAME",

@@ -310,6 +310,12 @@ out:
     return status;
 }
 
+cnn_status cnn_model_infer_node(cnn_model *model, int node)
+{
+    int64_t total = 0;
+    return infer_node(model, &model->nodes[node], &total);
+}
+
 static cnn_status check_output(const cnn_model *model, const char *source)
 {
     for (int i = 0; i < model->node_count - 1; i++)

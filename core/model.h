@@ -117,6 +117,9 @@ int cnn_model_add(cnn_model *model, const struct cnn_layer_type *type, const cha
  * its dtype and must have the shape that the graph asks for. Errors name node and line. */
 cnn_status cnn_model_finish(cnn_model *model, const char *source);
 
+/* Shapes of one node, whose inputs have theirs; the error names no place. For readers that need them on the way. */
+cnn_status cnn_model_infer_node(cnn_model *model, int node);
+
 /* Shapes only: for readers that bring their own parameters. */
 cnn_status cnn_model_infer_shapes(cnn_model *model, const char *source);
 

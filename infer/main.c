@@ -3,6 +3,7 @@
 
 #include "cli/json.h"
 #include "cli/message.h"
+#include "cli/model_files.h"
 #include "core/backends.h"
 #include "core/error.h"
 
@@ -25,7 +26,7 @@ static const cnn_option options[] = {
      .offset = offsetof(infer_settings, model),
      .basic = true,
      .complete = CNN_COMPLETE_MODEL,
-     .help = "the model to run",
+     .help = "the model to run: .cnn, or .onnx",
      .standard = "model-opt.cnn, else model.cnn"},
     {.group = "What to do (without any of these: read the pictures)",
      .letter = 't',
@@ -200,7 +201,7 @@ out:
 static cnn_status open_model(infer_run *run)
 {
     cnn_status status = CNN_OK;
-    CNN_TRY(cnn_model_open(run->path, &run->model));
+    CNN_TRY(cnn_cli_open_model(run->cli, run->path, &run->model));
     run->input = cnn_model_input(run->model);
     run->classes = cnn_model_output(run->model).c;
     run->batch = run->settings->batch ? run->settings->batch : run->settings->bench ? BENCH_BATCH : TEST_BATCH;

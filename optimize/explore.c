@@ -60,12 +60,12 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
     const opt_settings *s = job->settings;
     cnn_input_file file = {0};
     char text[512];
-    const char *data = job->cli->common.data;
+    const char *data = job->cli->common.data, *normalize = job->cli->common.normalize;
     CNN_TRY(cnn_input_open(&file, s->input, "a model", (uint64_t)1 << 34));
-    snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %.17g %d %d %.17g %d %lld %.17g %.17g %s", s->int8,
+    snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %.17g %d %d %.17g %d %lld %.17g %.17g %s %s", s->int8,
              opt_structure_of(s), s->criterion, s->finetune, s->optimizer, s->learning_rate, s->batch, s->amp,
              s->augment, s->pack, s->observer, s->percentile, s->bias_correction, (long long)job->cli->common.seed,
-             s->distill, s->temperature, data ? data : "");
+             s->distill, s->temperature, data ? data : "", normalize ? normalize : "");
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));
 out:
     cnn_input_close(&file);

@@ -51,6 +51,13 @@ cnn_status opt_explore(opt_job *job);
 bool opt_squeezes(const opt_settings *settings);
 cnn_status opt_squeeze(opt_job *job);
 
+/* Whether nothing but the kind of file is to change; doing that (optimize/convert.c). */
+bool opt_converts(const opt_settings *settings);
+cnn_status opt_convert(cnn_cli *cli, const opt_settings *settings);
+
+/* Reads the model that the settings name. */
+cnn_status opt_load(cnn_cli *cli, const opt_settings *settings, cnn_model **model);
+
 /* Refuses exact widths that cannot be, before anything takes time. */
 cnn_status opt_check_keep(const opt_job *job);
 

@@ -1,6 +1,7 @@
 /* cnn-opt: makes a trained model small and fast. */
 #include "optimize/job.h"
 
+#include "cli/model_files.h"
 #include "core/error.h"
 #include "core/optimizers.h"
 
@@ -255,7 +256,7 @@ static const cnn_option options[] = {
      .argument = "FILE",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(opt_settings, output),
-     .help = "where the result goes",
+     .help = "the result, .cnn or .onnx",
      .standard = "model-opt.cnn"},
     {.name = "pack",
      .argument = "HOW",
@@ -281,8 +282,9 @@ static const cnn_option options[] = {
 static const char *const usage[] = {"[OPTION]... [MODEL]", NULL};
 
 static const cnn_example examples[] = {
-    {"cnn-opt --prune 0.5 --int8", "halve every layer of model.cnn, repair it with an epoch of training, go to INT8"},
+    {"cnn-opt --prune 0.5 --int8", "halve all layers of model.cnn, train an epoch to repair them, go to INT8"},
     {"cnn-opt --int8 -o small.cnn big.cnn", "only quantize: no training, done in seconds"},
+    {"cnn-opt net.onnx --data mnist --int8 -o small.onnx", "quantize a network of another tool, and give it back"},
     {"cnn-opt --prune 0.7 --global --finetune 3 --amp", "prune hard and train longer in mixed precision"},
     {"cnn-opt --prune 0.9 --structure weight --finetune 5 --int8 --bits 3",
      "a small file: few weights, and each of them -3 to 3 times a step"},
@@ -297,7 +299,7 @@ static const cnn_example examples[] = {
 static const cnn_tool tool = {
     .name = "cnn-opt",
     .usage = usage,
-    .summary = "Make a trained model (default: model.cnn) small and fast.",
+    .summary = "Make a trained model (default: model.cnn, or FILE.onnx) small and fast.",
     .description = "The passes run in this order: prune, fine-tune, fold batch norms, calibrate, quantize, save. After "
                    "each the model is measured on the validation images, which training never saw; the test set is "
                    "never read. ms/image is the median time of one image alone, images/s the rate in batches of 64.",
@@ -352,12 +354,27 @@ out:
     return status;
 }
 
+/* What only a run with passes could tell. */
+static cnn_status check_conversion(const opt_settings *settings)
+{
+    if (settings->report || settings->explain)
+        return cnn_error(CNN_ERR_USAGE,
+                         "%s tells what was done to a model, and converting a file does nothing to it: give "
+                         "--prune R, --int8, or both with it",
+                         settings->report ? "--report" : "--explain");
+    return CNN_OK;
+}
+
 /* What single options cannot tell. */
 static cnn_status check(const opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     const bool goal = opt_has_goal(settings);
-    if (!opt_prunes(settings) && !settings->int8 && !goal)
+    if (settings->pack != CNN_PACK_AUTO && cnn_cli_is_foreign(settings->output))
+        CNN_FAIL(CNN_ERR_USAGE, "--pack is for .cnn files: leave it out, or name one with --output");
+    if (opt_converts(settings))
+        CNN_TRY(check_conversion(settings));
+    else if (!opt_prunes(settings) && !settings->int8 && !goal)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
     if (settings->prune > 0 && goal)
         CNN_FAIL(CNN_ERR_USAGE, "--prune says how much to remove, and a search finds that out: leave one of them out");
@@ -429,6 +446,10 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
     CNN_TRY(opt_check_quantizer(settings, opt_fine_tunes(settings)));
+    if (opt_converts(settings)) {
+        status = opt_convert(cli, settings);
+        goto out;
+    }
     CNN_TRY(opt_run(cli, settings, &account));
     CNN_TRY(opt_report(cli, settings, &account));
     if (settings->report)

@@ -4,6 +4,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/message.h"
+#include "cli/model_files.h"
 #include "cli/progress.h"
 #include "cli/units.h"
 #include "core/error.h"
@@ -15,12 +16,12 @@
 
 /* ---- Beginning ---- */
 
-static cnn_status load_model(opt_job *job)
+cnn_status opt_load(cnn_cli *cli, const opt_settings *settings, cnn_model **model)
 {
-    const char *path = job->settings->input;
+    const char *path = settings->input;
     if (access(path, F_OK) != 0)
         return cnn_error(CNN_ERR_IO, "%s: there is no such file; make one with cnn-train, or name another", path);
-    return cnn_model_load(path, &job->model);
+    return cnn_cli_load_model(cli, path, model);
 }
 
 static cnn_status load_data(opt_job *job)
@@ -138,7 +139,7 @@ cnn_status opt_save(opt_job *job)
 {
     size_t bytes;
     cnn_interrupt_hold(NULL); /* Ctrl-C now would leave a temporary file */
-    cnn_status status = cnn_model_save_packed(job->model, job->settings->output, (cnn_pack)job->settings->pack, &bytes);
+    cnn_status status = cnn_cli_save_model(job->model, job->settings->output, (cnn_pack)job->settings->pack, &bytes);
     cnn_interrupt_release();
     if (status == CNN_OK)
         job->account->stages[job->account->stage_count - 1].figures.file_bytes = (int64_t)bytes;
@@ -186,7 +187,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     cnn_status status = CNN_OK;
     opt_job job = {.cli = cli, .settings = settings, .account = account};
     double start = cnn_clock();
-    CNN_TRY(load_model(&job));
+    CNN_TRY(opt_load(cli, settings, &job.model));
     CNN_TRY(cnn_cli_check_output(settings->output));
     if (settings->report)
         CNN_TRY(cnn_cli_check_output(settings->report));

@@ -1,6 +1,7 @@
 /* cnn-train: trains a network and saves it after every epoch. */
 #include "cli/interrupt.h"
 #include "cli/message.h"
+#include "cli/model_files.h"
 #include "cli/progress.h"
 #include "cnn/session.h"
 #include "core/error.h"
@@ -26,7 +27,7 @@ static bool keep_going(train_run *run, cnn_status status)
 
 static cnn_status save(train_run *run)
 {
-    return cnn_model_save(run->model, run->set->output, &run->file_bytes);
+    return cnn_cli_save_model(run->model, run->set->output, CNN_PACK_AUTO, &run->file_bytes);
 }
 
 /* A run that goes on saves the model of the last whole epoch again: it may have been lost, or not be written yet. */
@@ -94,7 +95,7 @@ static cnn_status test_saved(train_run *run, const cnn_dataset *test, int64_t *c
     cnn_model *model = NULL;
     cnn_session *session = NULL;
     const cnn_session_options inference = {.device = run->cli->common.device};
-    CNN_TRY(cnn_model_load(run->set->output, &model));
+    CNN_TRY(cnn_cli_load_saved(run->set->output, &model));
     CNN_TRY(cnn_session_open(model, &inference, &session));
     CNN_TRY(evaluate(run, session, test, correct));
 out:

@@ -27,12 +27,12 @@ static const cnn_option table[] = {
      .help = "convnet, lenet5, lenet5-caffe, lenet300, or the path of a description",
      .standard = "convnet; with --init its network"},
     {.name = "init",
-     .argument = "FILE.cnn",
+     .argument = "FILE",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(train_settings, init),
-     .help =
-         "start from this trained model: layers of equal name and shape take its weights; when the data has another "
-         "number of classes, the last layer starts anew"},
+     .help = "start from this trained model, .cnn or .onnx: layers of equal name and shape take its weights; when the "
+             "data has another "
+             "number of classes, the last layer starts anew"},
     {.name = "freeze",
      .argument = "LAYER,...|all",
      .kind = CNN_OPTION_STRING,

@@ -1,5 +1,6 @@
 /* What a run of cnn-train starts from: a new network, or a trained one whose weights it takes. */
 #include "cli/message.h"
+#include "cli/model_files.h"
 #include "cli/units.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -19,7 +20,7 @@ cnn_status train_make_model(train_run *run)
 {
     cnn_status status = CNN_OK;
     if (run->set->init) {
-        CNN_TRY(cnn_model_load(run->set->init, &run->init));
+        CNN_TRY(cnn_cli_load_model(run->cli, run->set->init, &run->init));
         if (cnn_model_is_quantized(run->init))
             CNN_FAIL(CNN_ERR_UNSUPPORTED,
                      "--init %s: it is quantized to INT8 and cannot be trained; take the model it was made from",

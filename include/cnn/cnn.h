@@ -6,6 +6,7 @@
 #include "cnn/dataset.h"
 #include "cnn/half.h"
 #include "cnn/model.h"
+#include "cnn/onnx.h"
 #include "cnn/ops.h"
 #include "cnn/optimize.h"
 #include "cnn/picture.h"

@@ -53,6 +53,10 @@ cnn-train)
     survives --output resumed.cnn --output kept.ckpt -- $short --epochs 2 --checkpoint kept.ckpt --resume -o resumed.cnn
     ;;
 cnn-opt)
+    survives --output old.onnx -- model.cnn -o old.onnx
+    "$bin/cnn-opt" model.cnn -o given.onnx >"$logs/out"
+    survives --output old -- given.onnx --normalize 0.5,0.5 -o old
+    echo "old" >old
     survives --output old -- --int8 --data mnist --data-dir data --threads 1 --json -o old
     survives --output model-opt.cnn --output r.html -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data \
         --threads 1 --verbose --report r.html

@@ -1,0 +1,141 @@
+"""What bench/exchange runs in the peers' environment: files that go out are run by ONNX Runtime, and networks of PyTorch
+come in. One JSON object with the task on standard input, one with the result on standard output.
+
+  {"task": "run", "model": FILE.onnx, "images": FILE, "logits": FILE}   checks the file in full mode, runs it on the images
+      (bytes [N,C,H,W] of a shape "shape") divided by 255, compares with raw float32 logits
+  {"task": "export", "folder": DIR}        writes NET-EXPORTER-OPSET.onnx for each net, exporter and opset
+  {"task": "torch", ...}                   see torch_* below
+"""
+import json
+import os
+import sys
+import warnings
+
+import numpy
+
+warnings.simplefilter("ignore")
+
+
+def images_of(task):
+    return numpy.fromfile(task["images"], numpy.uint8).reshape(task["shape"]).astype(numpy.float32) / numpy.float32(255)
+
+
+def compare(ours, theirs):
+    """Largest difference of logits, and the share of equal predictions. Networks that end in a softmax give its logarithm,
+    and cnnkit the scores before it: then those are taken the same way."""
+    if abs(numpy.exp(theirs.astype(float)).sum(1) - 1).max() < 1e-4:
+        ours = ours - numpy.log(numpy.exp(ours.astype(float) - ours.max(1, keepdims=True)).sum(1, keepdims=True)) - ours.max(1, keepdims=True)
+    return {"difference": float(numpy.abs(ours - theirs).max()),
+            "agree": float((ours.argmax(1) == theirs.argmax(1)).mean()), "images": len(ours)}
+
+
+def run(task):
+    import onnx
+    import onnxruntime
+    onnx.checker.check_model(task["model"], full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(task["model"], options, providers=["CPUExecutionProvider"])
+    name, fixed = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
+    images, results = images_of(task), []
+    step = fixed if isinstance(fixed, int) else 256
+    for first in range(0, len(images), step):
+        results.append(session.run(None, {name: images[first:first + step]})[0])
+    theirs = numpy.concatenate(results)
+    return compare(numpy.fromfile(task["logits"], "<f4").reshape(theirs.shape), theirs)
+
+
+def networks():
+    """Small networks as people write them, with random weights and statistics."""
+    import torch
+    from torch import nn
+
+    class View(nn.Module):
+        """x.view(x.size(0), -1), log_softmax at the end, dropout."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(1, 8, 5, padding=2), nn.Conv2d(8, 16, 3, stride=2, bias=False)
+            self.bn = nn.BatchNorm2d(16)
+            self.pool, self.drop = nn.MaxPool2d(2), nn.Dropout(0.5)
+            self.fc1, self.fc2 = nn.Linear(16 * 6 * 6, 32), nn.Linear(32, 10)
+
+        def forward(self, x):
+            x = self.pool(torch.relu(self.conv1(x)))
+            x = torch.relu(self.bn(self.conv2(x)))
+            x = self.drop(torch.relu(self.fc1(x.view(x.size(0), -1))))
+            return torch.log_softmax(self.fc2(x), dim=1)
+
+    class Residual(nn.Module):
+        """Two blocks, the second one with a projection."""
+
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+            self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 16, 3, stride=2, padding=1)
+            self.project, self.norm = nn.Conv2d(8, 16, 1, stride=2, bias=False), nn.BatchNorm2d(16)
+            self.pool, self.fc = nn.MaxPool2d(3, 2), nn.Linear(16 * 6 * 6, 10, bias=False)
+
+        def forward(self, x):
+            x = self.stem(x)
+            x = torch.relu(self.a(x) + x)
+            x = torch.relu(self.b(x) + self.norm(self.project(x)))
+            return self.fc(torch.flatten(self.pool(x), 1))
+
+    class Normalized(nn.Module):
+        """The pixels normalized inside, a matrix product with a bias of its own, softmax."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 6, 5, stride=2)
+            self.weight, self.bias = nn.Parameter(torch.randn(6 * 12 * 12, 10) / 20), nn.Parameter(torch.randn(10))
+
+        def forward(self, x):
+            x = torch.relu(self.conv((x - 0.1307) / 0.3081))
+            return x.flatten(1) @ self.weight + self.bias
+
+    torch.manual_seed(1)
+    nets = {"view": View(), "residual": Residual(), "normalized": Normalized(),
+            "sequential": nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
+                                        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.BatchNorm1d(120), nn.ReLU(),
+                                        nn.Linear(120, 10))}
+    for net in nets.values():
+        for module in net.modules():
+            if hasattr(module, "running_var"):
+                module.running_mean.uniform_(-0.5, 0.5)
+                module.running_var.uniform_(0.5, 2)
+        net.eval()
+    return nets
+
+
+def export(task):
+    import contextlib
+    import logging
+    import torch
+    logging.disable(logging.CRITICAL)
+    made, failed = [], {}
+    for name, net in networks().items():
+        for exporter in ("script", "dynamo"):
+            for opset in (11, 13, 17, 20):
+                path = os.path.join(task["folder"], f"{name}-{exporter}-{opset}.onnx")
+                options = {"dynamic_axes": {"x": {0: "n"}}} if exporter == "script" else {
+                    "dynamic_shapes": ({0: torch.export.Dim("n", min=2, max=4096)},)}
+                try:
+                    with contextlib.redirect_stdout(sys.stderr):
+                        torch.onnx.export(net, (torch.rand(2, 1, 28, 28),), path, input_names=["x"], opset_version=opset,
+                                          dynamo=exporter == "dynamo", **options)
+                    made.append(path)
+                except Exception as error:  # what torch cannot export is no result of ours
+                    failed[f"{name}-{exporter}-{opset}"] = str(error).strip().splitlines()[0][:160]
+    return {"made": made, "failed": failed}
+
+
+def main():
+    task = json.load(sys.stdin)
+    answer = {"run": run, "export": export}[task["task"]](task)
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+/* How each layer is written: the `write` functions of the table. */
+#include "core/error.h"
+#include "onnx/layers.h"
+
+#include <string.h>
+
+cnn_status cnn_onnx_write_input(cnn_onnx_export *export)
+{
+    const cnn_node *image = &export->model->nodes[0];
+    const cnn_normalization *normalization = &export->model->normalization;
+    cnn_onnx_memory *memory = &export->memory;
+    const int64_t dims[4] = {1, image->out.c, 1, 1};
+    const size_t bytes = (size_t)image->out.c * sizeof(float);
+    bool identity = true;
+    for (int32_t c = 0; c < image->out.c; c++)
+        identity &= normalization->mean[c] == 0.0f && normalization->std[c] == 1.0f;
+    if (identity)
+        return CNN_OK;
+    const char *mean = cnn_onnx_put_constant(export, cnn_onnx_text(memory, "%s.mean", image->name), CNN_ONNX_FLOAT, 4,
+                                             dims, normalization->mean, bytes);
+    const char *std = cnn_onnx_put_constant(export, cnn_onnx_text(memory, "%s.std", image->name), CNN_ONNX_FLOAT, 4,
+                                            dims, normalization->std, bytes);
+    const char *centred = cnn_onnx_text(memory, "%s.centred", image->name);
+    const char *normalized = cnn_onnx_text(memory, "%s.normalized", image->name);
+    cnn_onnx_put_node(export, "Sub", cnn_onnx_text(memory, "%s.subtract", image->name), centred, 2, image->name, mean);
+    cnn_onnx_put_node(export, "Div", cnn_onnx_text(memory, "%s.divide", image->name), normalized, 2, centred, std);
+    export->made[0].name = normalized;
+    return CNN_OK;
+}
+
+/* Appends a layer's own node, with its bias as the third input where it has one. */
+static cnn_onnx_node *put_gemm(cnn_onnx_export *export, const char *operator, int node, const char *input, int rank)
+{
+    const char *name = export->model->nodes[node].name, *output = cnn_onnx_result(export, node);
+    const char *weight = cnn_onnx_put_param(export, node, CNN_PARAM_WEIGHT, "weight", rank);
+    const char *bias = cnn_onnx_put_param(export, node, CNN_PARAM_BIAS, "bias", 1);
+    return cnn_onnx_put_node(export, operator, name, output, bias ? 3 : 2, input, weight, bias);
+}
+
+cnn_status cnn_onnx_write_conv(cnn_onnx_export *export, int node)
+{
+    const cnn_node *conv = &export->model->nodes[node];
+    cnn_onnx_node *made = put_gemm(export, "Conv", node, cnn_onnx_spatial(export, node, 0), 4);
+    cnn_onnx_put_ints(export, made, "kernel_shape", 2, cnn_node_int(conv, "kernel"));
+    cnn_onnx_put_ints(export, made, "strides", 2, cnn_node_int(conv, "stride"));
+    cnn_onnx_put_ints(export, made, "pads", 4, cnn_node_int(conv, "pad"));
+    return CNN_OK;
+}
+
+cnn_status cnn_onnx_write_linear(cnn_onnx_export *export, int node)
+{
+    cnn_onnx_node *made = put_gemm(export, "Gemm", node, cnn_onnx_flat(export, node, 0), 2);
+    cnn_onnx_put_int(export, made, "transB", 1);
+    export->made[node].flat = true;
+    return CNN_OK;
+}
+
+/* The value of input 0 in whatever form it has, which the layer keeps. */
+static const char *same_form(cnn_onnx_export *export, int node)
+{
+    const cnn_onnx_made *from = &export->made[export->model->nodes[node].input[0]];
+    export->made[node].flat = from->flat;
+    return from->name;
+}
+
+cnn_status cnn_onnx_write_bn(cnn_onnx_export *export, int node)
+{
+    const cnn_node *bn = &export->model->nodes[node];
+    const char *from = same_form(export, node);
+    const char *gamma = cnn_onnx_put_param(export, node, CNN_PARAM_GAMMA, "weight", 1);
+    const char *beta = cnn_onnx_put_param(export, node, CNN_PARAM_BETA, "bias", 1);
+    const char *mean = cnn_onnx_put_param(export, node, CNN_PARAM_RUNNING_MEAN, "running_mean", 1);
+    const char *var = cnn_onnx_put_param(export, node, CNN_PARAM_RUNNING_VAR, "running_var", 1);
+    cnn_onnx_node *made = cnn_onnx_put_node(export, "BatchNormalization", bn->name, cnn_onnx_result(export, node), 5,
+                                            from, gamma, beta, mean, var);
+    cnn_onnx_put_real(export, made, "epsilon", (float)cnn_node_attr(bn, "eps"));
+    cnn_onnx_put_real(export, made, "momentum", (float)(1.0 - cnn_node_attr(bn, "momentum")));
+    return CNN_OK;
+}
+
+cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node)
+{
+    cnn_onnx_put_node(export, "Relu", export->model->nodes[node].name, cnn_onnx_result(export, node), 1,
+                      same_form(export, node));
+    return CNN_OK;
+}
+
+cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node)
+{
+    const cnn_node *pool = &export->model->nodes[node];
+    const int32_t kernel = cnn_node_int(pool, "kernel"), stride = cnn_node_int(pool, "stride");
+    cnn_onnx_node *made = cnn_onnx_put_node(export, "MaxPool", pool->name, cnn_onnx_result(export, node), 1,
+                                            cnn_onnx_spatial(export, node, 0));
+    cnn_onnx_put_ints(export, made, "kernel_shape", 2, kernel);
+    cnn_onnx_put_ints(export, made, "strides", 2, stride ? stride : kernel);
+    return CNN_OK;
+}
+
+/* Both flat, or both with pixels. */
+cnn_status cnn_onnx_write_add(cnn_onnx_export *export, int node)
+{
+    const cnn_node *add = &export->model->nodes[node];
+    const bool flat = export->made[add->input[0]].flat && export->made[add->input[1]].flat;
+    const char *a = flat ? cnn_onnx_flat(export, node, 0) : cnn_onnx_spatial(export, node, 0);
+    const char *b = flat ? cnn_onnx_flat(export, node, 1) : cnn_onnx_spatial(export, node, 1);
+    cnn_onnx_put_node(export, "Add", add->name, cnn_onnx_result(export, node), 2, a, b);
+    export->made[node].flat = flat;
+    return CNN_OK;
+}
