@@ -25,9 +25,9 @@ const cnn_option cnn_common_options[] = {
      .argument = "MEAN,DEVIATION",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(cnn_common, normalize),
-     .help =
-         "of an .onnx file: what was done to pixels in [0,1] outside of it, as in 0.1307,0.3081, or with a number for "
-         "each channel as in 0.485/0.456/0.406,0.229/0.224/0.225",
+     .help = "of an .onnx or .safetensors file: what was done to pixels in [0,1] outside of it, as in 0.1307,0.3081, "
+             "or with a number for "
+             "each channel as in 0.485/0.456/0.406,0.229/0.224/0.225",
      .standard = "nothing"},
     {.group = "Running",
      .name = "device",

@@ -3,6 +3,7 @@
 
 #include "cli/message.h"
 #include "cnn/onnx.h"
+#include "cnn/safetensors.h"
 #include "core/error.h"
 #include "core/model.h"
 
@@ -11,15 +12,25 @@
 #include <string.h>
 #include <strings.h>
 
+static bool ends_in(const char *path, const char *ending)
+{
+    const size_t length = strlen(path), end = strlen(ending);
+    return length > end && strcasecmp(path + length - end, ending) == 0;
+}
+
 static bool is_onnx(const char *path)
 {
-    const size_t length = strlen(path);
-    return length > 5 && strcasecmp(path + length - 5, ".onnx") == 0;
+    return ends_in(path, ".onnx");
+}
+
+bool cnn_cli_is_weights(const char *path)
+{
+    return ends_in(path, ".safetensors");
 }
 
 bool cnn_cli_is_foreign(const char *path)
 {
-    return is_onnx(path);
+    return is_onnx(path) || cnn_cli_is_weights(path);
 }
 
 /* Numbers with a / between, up to a comma or the end: one for all channels, or one each. Returns where it ends. */
@@ -80,18 +91,58 @@ static cnn_status load_foreign(cnn_cli *cli, const char *path, cnn_model **model
     return status;
 }
 
-static cnn_status refuse_normalize(const cnn_cli *cli, const char *path)
+static cnn_status set_normalization(cnn_cli *cli, const char *path, cnn_model *model)
 {
-    if (!cli->common.normalize)
+    cnn_onnx_input input;
+    cnn_normalization *normalization = &model->normalization;
+    if (!cli->common.normalize) {
+        cnn_message_notice(cli,
+                           "%s does not say how pixels are normalized: (x - %g)/%g of x in [0,1] is taken; "
+                           "--normalize MEAN,DEVIATION says otherwise",
+                           path, (double)normalization->mean[0], (double)normalization->std[0]);
         return CNN_OK;
-    return cnn_error(CNN_ERR_USAGE, "%s says itself how it normalizes pixels: leave out --normalize", path);
+    }
+    cnn_status status = parse_normalize(cli->common.normalize, &input);
+    for (int c = 0; c < 4 && status == CNN_OK; c++) {
+        normalization->mean[c] = input.mean[c];
+        normalization->std[c] = input.deviation[c];
+    }
+    return status;
+}
+
+cnn_status cnn_cli_load_weights(cnn_cli *cli, const char *network, const char *path, cnn_model **model)
+{
+    cnn_status status = CNN_OK;
+    cnn_model *made = NULL;
+    CNN_TRY(cnn_model_create(network, &made));
+    CNN_TRY(cnn_safetensors_load(path, made));
+    CNN_TRY(set_normalization(cli, path, made));
+    *model = made;
+    made = NULL;
+out:
+    cnn_model_free(made);
+    return status;
+}
+
+/* What a path without a network cannot be. */
+static cnn_status check_ours(const cnn_cli *cli, const char *path)
+{
+    if (cnn_cli_is_weights(path))
+        return cnn_error(
+            CNN_ERR_USAGE,
+            "%s holds weights without a network: make a model of it with 'cnn-opt --from-torch FILE --model "
+            "NAME -o model.cnn'",
+            path);
+    if (cli->common.normalize)
+        return cnn_error(CNN_ERR_USAGE, "%s says itself how it normalizes pixels: leave out --normalize", path);
+    return CNN_OK;
 }
 
 cnn_status cnn_cli_load_model(cnn_cli *cli, const char *path, cnn_model **model)
 {
     if (is_onnx(path))
         return load_foreign(cli, path, model);
-    cnn_status status = refuse_normalize(cli, path);
+    cnn_status status = check_ours(cli, path);
     return status == CNN_OK ? cnn_model_load(path, model) : status;
 }
 
@@ -99,12 +150,14 @@ cnn_status cnn_cli_open_model(cnn_cli *cli, const char *path, cnn_model **model)
 {
     if (is_onnx(path))
         return load_foreign(cli, path, model);
-    cnn_status status = refuse_normalize(cli, path);
+    cnn_status status = check_ours(cli, path);
     return status == CNN_OK ? cnn_model_open(path, model) : status;
 }
 
 cnn_status cnn_cli_save_model(const cnn_model *model, const char *path, cnn_pack pack, size_t *bytes)
 {
+    if (cnn_cli_is_weights(path))
+        return cnn_safetensors_save(model, path, bytes);
     return is_onnx(path) ? cnn_onnx_save(model, path, bytes) : cnn_model_save_packed(model, path, pack, bytes);
 }
 

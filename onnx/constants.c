@@ -1,6 +1,6 @@
 /* Constants of a graph: checked against the bytes that are there, then read as floats or whole numbers. */
-#include "cnn/half.h"
 #include "core/error.h"
+#include "core/raw_values.h"
 #include "onnx/import.h"
 
 #include <string.h>
@@ -8,17 +8,24 @@
 static const struct {
     cnn_onnx_type type;
     const char *name;
-    size_t bytes;
-} types[] = {{CNN_ONNX_FLOAT, "FLOAT", 4},     {CNN_ONNX_UINT8, "UINT8", 1},   {CNN_ONNX_INT8, "INT8", 1},
-             {CNN_ONNX_INT32, "INT32", 4},     {CNN_ONNX_INT64, "INT64", 8},   {CNN_ONNX_BOOL, "BOOL", 1},
-             {CNN_ONNX_FLOAT16, "FLOAT16", 2}, {CNN_ONNX_DOUBLE, "DOUBLE", 8}, {CNN_ONNX_BFLOAT16, "BFLOAT16", 2}};
+    cnn_raw_type raw;
+} types[] = {{CNN_ONNX_FLOAT, "FLOAT", CNN_RAW_F32},       {CNN_ONNX_UINT8, "UINT8", CNN_RAW_U8},
+             {CNN_ONNX_INT8, "INT8", CNN_RAW_I8},          {CNN_ONNX_INT32, "INT32", CNN_RAW_I32},
+             {CNN_ONNX_INT64, "INT64", CNN_RAW_I64},       {CNN_ONNX_BOOL, "BOOL", CNN_RAW_BOOL},
+             {CNN_ONNX_FLOAT16, "FLOAT16", CNN_RAW_F16},   {CNN_ONNX_DOUBLE, "DOUBLE", CNN_RAW_F64},
+             {CNN_ONNX_BFLOAT16, "BFLOAT16", CNN_RAW_BF16}};
 
-size_t cnn_onnx_type_bytes(cnn_onnx_type type)
+static cnn_raw_type raw_type(cnn_onnx_type type)
 {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (types[i].type == type)
-            return types[i].bytes;
-    return 0;
+            return types[i].raw;
+    return CNN_RAW_NONE;
+}
+
+size_t cnn_onnx_type_bytes(cnn_onnx_type type)
+{
+    return cnn_raw_bytes(raw_type(type));
 }
 
 const char *cnn_onnx_type_name(cnn_onnx_type type)
@@ -112,41 +119,12 @@ out:
     return status;
 }
 
-static double element(const cnn_onnx_constant *constant, int64_t i)
-{
-    const uint8_t *at = constant->data + (size_t)i * cnn_onnx_type_bytes(constant->type);
-    float real;
-    double real64;
-    uint16_t half;
-    int32_t whole;
-    int64_t whole64;
-    switch (constant->type) {
-    case CNN_ONNX_FLOAT:
-        memcpy(&real, at, sizeof real);
-        return (double)real;
-    case CNN_ONNX_DOUBLE:
-        memcpy(&real64, at, sizeof real64);
-        return real64;
-    case CNN_ONNX_FLOAT16:
-    case CNN_ONNX_BFLOAT16:
-        memcpy(&half, at, sizeof half);
-        return (double)(constant->type == CNN_ONNX_FLOAT16 ? cnn_ref_f16_to_f32(half) : cnn_ref_bf16_to_f32(half));
-    case CNN_ONNX_INT32:
-        memcpy(&whole, at, sizeof whole);
-        return whole;
-    case CNN_ONNX_INT64:
-        memcpy(&whole64, at, sizeof whole64);
-        return (double)whole64;
-    case CNN_ONNX_INT8:
-        return (int8_t)*at;
-    default:
-        return *at;
-    }
-}
-
 float cnn_onnx_scale_at(const cnn_onnx_constant *constant, int64_t i)
 {
-    return (float)element(constant, constant->count == 1 ? 0 : i);
+    const size_t place = constant->count == 1 ? 0 : (size_t)i;
+    float value;
+    cnn_raw_to_f32(raw_type(constant->type), constant->data + place * cnn_onnx_type_bytes(constant->type), 1, &value);
+    return value;
 }
 
 cnn_status cnn_onnx_floats(cnn_onnx_import *import, const cnn_onnx_constant *constant, const float **values)
@@ -156,17 +134,12 @@ cnn_status cnn_onnx_floats(cnn_onnx_import *import, const cnn_onnx_constant *con
     if (!made)
         return CNN_ERR_MEMORY;
     *values = made;
-    if (constant->type == CNN_ONNX_FLOAT && constant->count > 0) {
-        memcpy(made, constant->data, (size_t)constant->count * sizeof *made);
-        return CNN_OK;
-    }
+    cnn_raw_to_f32(raw_type(constant->type), constant->data, constant->count, made);
     const cnn_onnx_constant *scale = constant->scale;
     for (int i = scale ? constant->axis + 1 : constant->rank; i < constant->rank; i++)
         inner *= constant->dims[i];
-    for (int64_t i = 0; i < constant->count; i++) {
-        const int64_t place = scale && scale->count > 1 ? i / inner % scale->count : 0;
-        made[i] = (float)element(constant, i) * (scale ? cnn_onnx_scale_at(scale, place) : 1.0f);
-    }
+    for (int64_t i = 0; scale && i < constant->count; i++)
+        made[i] *= cnn_onnx_scale_at(scale, scale->count > 1 ? i / inner % scale->count : 0);
     return CNN_OK;
 }
 

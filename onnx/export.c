@@ -11,6 +11,7 @@
 #include "core/memory.h"
 #include "core/quantized.h"
 #include "core/save.h"
+#include "core/torch_names.h"
 #include "onnx/layers.h"
 #include "onnx/notes.h"
 #include "onnx/operators.h"
@@ -216,28 +217,23 @@ static const char *put_dequantized(cnn_onnx_export *export, const cnn_node *node
     return output;
 }
 
-const char *cnn_onnx_put_param(cnn_onnx_export *export, int number, cnn_param_role role, const char *suffix, int rank)
+const char *cnn_onnx_put_param(cnn_onnx_export *export, int number, cnn_param_role role)
 {
     const cnn_node *node = &export->model->nodes[number];
     const cnn_param *param = &node->param[role];
-    const cnn_tensor_desc *desc = &param->desc;
-    if (desc->dtype == CNN_NONE)
+    const cnn_dtype dtype = param->desc.dtype;
+    if (dtype == CNN_NONE)
         return NULL;
-    const int64_t inner = (int64_t)desc->h * desc->w * desc->c;
-    const int64_t dims4[4] = {desc->n, desc->c, desc->h, desc->w}, dims2[2] = {desc->n, inner}, dims1[1] = {desc->c};
-    const cnn_onnx_type type = desc->dtype == CNN_I8    ? CNN_ONNX_INT8
-                               : desc->dtype == CNN_I32 ? CNN_ONNX_INT32
-                                                        : CNN_ONNX_FLOAT;
-    const size_t bytes = cnn_desc_bytes(desc);
+    int64_t dims[4];
+    const int rank = cnn_torch_dims(node, role, dims);
+    const cnn_onnx_type type = dtype == CNN_I8 ? CNN_ONNX_INT8 : dtype == CNN_I32 ? CNN_ONNX_INT32 : CNN_ONNX_FLOAT;
+    const size_t bytes = cnn_desc_bytes(&param->desc);
     void *values = cnn_onnx_alloc(&export->memory, bytes, 1);
     if (values)
-        cnn_channels_to_first(desc, param->data, values);
+        cnn_channels_to_first(&param->desc, param->data, values);
     const char *name =
-        cnn_onnx_put_constant(export, cnn_onnx_text(&export->memory, "%s.%s", node->name, suffix), type, rank,
-                              rank == 4   ? dims4
-                              : rank == 2 ? dims2
-                                          : dims1,
-                              values, bytes);
+        cnn_onnx_put_constant(export, cnn_onnx_text(&export->memory, "%s.%s", node->name, cnn_torch_role_name(role)),
+                              type, rank, dims, values, bytes);
     return type == CNN_ONNX_FLOAT ? name : put_dequantized(export, node, role, name);
 }
 

@@ -45,9 +45,9 @@ void cnn_onnx_put_real(cnn_onnx_export *export, cnn_onnx_node *node, const char 
 const char *cnn_onnx_put_constant(cnn_onnx_export *export, const char *name, cnn_onnx_type type, int rank,
                                   const int64_t *dims, const void *data, size_t bytes);
 
-/* A parameter as a constant "layer.suffix", channels first; `rank` 4: [out,in,h,w], 2: [out,in*h*w], 1: [n]. Behind
- * INT8 ones stands a DequantizeLinear; returned is what computes with it. NULL: the layer has no such parameter. */
-const char *cnn_onnx_put_param(cnn_onnx_export *export, int node, cnn_param_role role, const char *suffix, int rank);
+/* A parameter as a constant under the name and in the shape that PyTorch has (core/torch_names.h). Behind INT8 ones
+ * stands a DequantizeLinear; returned is what computes with it. NULL: the layer has no such parameter. */
+const char *cnn_onnx_put_param(cnn_onnx_export *export, int node, cnn_param_role role);
 
 /* The value of input `i` of layer `node`, as [N,C,H,W] or flat as it is needed. */
 const char *cnn_onnx_spatial(cnn_onnx_export *export, int node, int i);

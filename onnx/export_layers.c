@@ -29,18 +29,18 @@ cnn_status cnn_onnx_write_input(cnn_onnx_export *export)
 }
 
 /* Appends a layer's own node, with its bias as the third input where it has one. */
-static cnn_onnx_node *put_gemm(cnn_onnx_export *export, const char *operator, int node, const char *input, int rank)
+static cnn_onnx_node *put_gemm(cnn_onnx_export *export, const char *operator, int node, const char *input)
 {
     const char *name = export->model->nodes[node].name, *output = cnn_onnx_result(export, node);
-    const char *weight = cnn_onnx_put_param(export, node, CNN_PARAM_WEIGHT, "weight", rank);
-    const char *bias = cnn_onnx_put_param(export, node, CNN_PARAM_BIAS, "bias", 1);
+    const char *weight = cnn_onnx_put_param(export, node, CNN_PARAM_WEIGHT);
+    const char *bias = cnn_onnx_put_param(export, node, CNN_PARAM_BIAS);
     return cnn_onnx_put_node(export, operator, name, output, bias ? 3 : 2, input, weight, bias);
 }
 
 cnn_status cnn_onnx_write_conv(cnn_onnx_export *export, int node)
 {
     const cnn_node *conv = &export->model->nodes[node];
-    cnn_onnx_node *made = put_gemm(export, "Conv", node, cnn_onnx_spatial(export, node, 0), 4);
+    cnn_onnx_node *made = put_gemm(export, "Conv", node, cnn_onnx_spatial(export, node, 0));
     cnn_onnx_put_ints(export, made, "kernel_shape", 2, cnn_node_int(conv, "kernel"));
     cnn_onnx_put_ints(export, made, "strides", 2, cnn_node_int(conv, "stride"));
     cnn_onnx_put_ints(export, made, "pads", 4, cnn_node_int(conv, "pad"));
@@ -49,7 +49,7 @@ cnn_status cnn_onnx_write_conv(cnn_onnx_export *export, int node)
 
 cnn_status cnn_onnx_write_linear(cnn_onnx_export *export, int node)
 {
-    cnn_onnx_node *made = put_gemm(export, "Gemm", node, cnn_onnx_flat(export, node, 0), 2);
+    cnn_onnx_node *made = put_gemm(export, "Gemm", node, cnn_onnx_flat(export, node, 0));
     cnn_onnx_put_int(export, made, "transB", 1);
     export->made[node].flat = true;
     return CNN_OK;
@@ -67,10 +67,10 @@ cnn_status cnn_onnx_write_bn(cnn_onnx_export *export, int node)
 {
     const cnn_node *bn = &export->model->nodes[node];
     const char *from = same_form(export, node);
-    const char *gamma = cnn_onnx_put_param(export, node, CNN_PARAM_GAMMA, "weight", 1);
-    const char *beta = cnn_onnx_put_param(export, node, CNN_PARAM_BETA, "bias", 1);
-    const char *mean = cnn_onnx_put_param(export, node, CNN_PARAM_RUNNING_MEAN, "running_mean", 1);
-    const char *var = cnn_onnx_put_param(export, node, CNN_PARAM_RUNNING_VAR, "running_var", 1);
+    const char *gamma = cnn_onnx_put_param(export, node, CNN_PARAM_GAMMA);
+    const char *beta = cnn_onnx_put_param(export, node, CNN_PARAM_BETA);
+    const char *mean = cnn_onnx_put_param(export, node, CNN_PARAM_RUNNING_MEAN);
+    const char *var = cnn_onnx_put_param(export, node, CNN_PARAM_RUNNING_VAR);
     cnn_onnx_node *made = cnn_onnx_put_node(export, "BatchNormalization", bn->name, cnn_onnx_result(export, node), 5,
                                             from, gamma, beta, mean, var);
     cnn_onnx_put_real(export, made, "epsilon", (float)cnn_node_attr(bn, "eps"));

@@ -51,10 +51,11 @@ enum {
 #define CNN_ONNX_MAX_BYTES ((uint64_t)INT32_MAX) /* protobuf's own limit */
 
 /* What else a cnnkit model knows of its data, as notes of the file (metadata_props). */
-#define CNN_ONNX_NOTE_INPUT "cnnkit.input"             /* a sentence for people */
-#define CNN_ONNX_NOTE_DATASET "cnnkit.dataset"         /* "mnist" */
-#define CNN_ONNX_NOTE_CLASSES "cnnkit.classes"         /* their names, a line each */
-#define CNN_ONNX_NOTE_PREPARATION "cnnkit.preparation" /* of pictures: "digit" or "resize" */
+#define CNN_ONNX_NOTE_INPUT "cnnkit.input"               /* a sentence for people */
+#define CNN_ONNX_NOTE_DATASET "cnnkit.dataset"           /* "mnist" */
+#define CNN_ONNX_NOTE_CLASSES "cnnkit.classes"           /* their names, a line each */
+#define CNN_ONNX_NOTE_PREPARATION "cnnkit.preparation"   /* of pictures: "digit" or "resize" */
+#define CNN_ONNX_NOTE_AUGMENTATION "cnnkit.augmentation" /* share of images, space, kinds: "0.5 " */
 #define CNN_ONNX_NOTE_SPLIT_SEED "cnnkit.split_seed"
 
 #define CNN_ONNX_PRODUCER "cnnkit"

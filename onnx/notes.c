@@ -62,6 +62,9 @@ cnn_status cnn_onnx_write_notes(cnn_onnx_export *export, cnn_onnx_file *file)
     if (model->preparation != CNN_PREPARE_UNKNOWN)
         put_note(export, file, CNN_ONNX_NOTE_PREPARATION,
                  cnn_onnx_text(memory, "%s", preparations[model->preparation]));
+    if (model->augment > 0)
+        put_note(export, file, CNN_ONNX_NOTE_AUGMENTATION,
+                 cnn_onnx_text(memory, "%.17g %s", model->augment, model->augmentation));
     if (model->split_seed != CNN_SPLIT_SEED)
         put_note(export, file, CNN_ONNX_NOTE_SPLIT_SEED,
                  cnn_onnx_text(memory, "%llu", (unsigned long long)model->split_seed));
@@ -150,6 +153,22 @@ static cnn_status read_preparation(const char *name, cnn_model *model)
     return refuse_note(CNN_ONNX_NOTE_PREPARATION, name);
 }
 
+static cnn_status read_augmentation(const char *text, cnn_model *model)
+{
+    char *kinds;
+    if (!text)
+        return CNN_OK;
+    const double share = strtod(text, &kinds);
+    bool good = kinds > text && *kinds == ' ' && share > 0 && share <= 1 && strlen(kinds + 1) < CNN_AUGMENTATION_BYTES;
+    for (const char *c = kinds; good && *c; c++)
+        good = *c >= 0x20 && *c < 0x7F;
+    if (!good)
+        return refuse_note(CNN_ONNX_NOTE_AUGMENTATION, text);
+    model->augment = share;
+    strcpy(model->augmentation, kinds + 1);
+    return CNN_OK;
+}
+
 static cnn_status read_split_seed(const char *text, cnn_model *model)
 {
     char *end;
@@ -165,6 +184,7 @@ cnn_status cnn_onnx_read_notes(const cnn_onnx_file *file, cnn_model *model)
     CNN_TRY(read_dataset(find_note(file, CNN_ONNX_NOTE_DATASET), model));
     CNN_TRY(read_classes(find_note(file, CNN_ONNX_NOTE_CLASSES), model));
     CNN_TRY(read_preparation(find_note(file, CNN_ONNX_NOTE_PREPARATION), model));
+    CNN_TRY(read_augmentation(find_note(file, CNN_ONNX_NOTE_AUGMENTATION), model));
     CNN_TRY(read_split_seed(find_note(file, CNN_ONNX_NOTE_SPLIT_SEED), model));
 out:
     return status;

@@ -6,6 +6,7 @@
 #include "cli/model_files.h"
 #include "cli/units.h"
 #include "core/error.h"
+#include "core/model.h"
 
 #include <stdio.h>
 
@@ -34,12 +35,28 @@ static void print_result(const cnn_cli *cli, const opt_settings *settings, const
     }
 }
 
+/* With --data the model knows from now on what it was trained on. */
+static cnn_status note_data(cnn_cli *cli, const opt_settings *settings, cnn_model *model)
+{
+    cnn_status status = CNN_OK;
+    cnn_dataset *data = NULL;
+    if (model->dataset != CNN_DATASET_NONE)
+        CNN_FAIL(CNN_ERR_USAGE, "%s says itself which data it was trained on: leave out --data", settings->input);
+    CNN_TRY(cnn_cli_load_data_of(cli, model, settings->input, CNN_SUBSET_TRAIN, &data));
+    CNN_TRY(cnn_model_set_data(model, data));
+out:
+    cnn_dataset_free(data);
+    return status;
+}
+
 cnn_status opt_convert(cnn_cli *cli, const opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     cnn_model *model = NULL;
     size_t bytes;
     CNN_TRY(opt_load(cli, settings, &model));
+    if (cli->common.data)
+        CNN_TRY(note_data(cli, settings, model));
     cnn_interrupt_hold(NULL); /* Ctrl-C now would leave a temporary file */
     status = cnn_cli_save_model(model, settings->output, (cnn_pack)settings->pack, &bytes);
     cnn_interrupt_release();

@@ -248,6 +248,21 @@ static const cnn_option options[] = {
      .int_min = 0,
      .int_max = 1000,
      .help = "make point N of a search the output; give the options that the search had, goals aside"},
+    {.group = "PyTorch",
+     .name = "from-torch",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, from_torch),
+     .help = "instead of a model: weights from PyTorch, a .safetensors file, for the network that --model names; "
+             "-o FILE.safetensors gives them back"},
+    {.name = "model",
+     .argument = "NAME|FILE.cfg",
+     .kind = CNN_OPTION_STRING,
+     .complete = CNN_COMPLETE_NETWORK,
+     .offset = offsetof(opt_settings, network),
+     .help =
+         "with --from-torch: the network, a built-in name or a description, whose layers have PyTorch's names; without "
+         "any of them layers take the weights in order"},
     {.group = "Result",
      .letter = 'o',
      .name = "output",
@@ -354,6 +369,29 @@ out:
     return status;
 }
 
+/* Weights and a network come together. Sets the input. */
+static cnn_status check_from_torch(const cnn_cli *cli, opt_settings *settings)
+{
+    cnn_status status = CNN_OK;
+    if (!settings->from_torch && !settings->network)
+        return CNN_OK;
+    if (!settings->from_torch)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--model %.100s names the network of --from-torch: give that with it, or the model alone",
+                 settings->network);
+    if (!settings->network)
+        CNN_FAIL(CNN_ERR_USAGE, "--from-torch %.100s holds weights alone: give --model with it, a name or a .cfg file",
+                 settings->from_torch);
+    if (cli->operands.count > 0)
+        CNN_FAIL(CNN_ERR_USAGE, "'%.100s' and --from-torch %.100s are two models: give one of them", settings->input,
+                 settings->from_torch);
+    if (!cnn_cli_is_weights(settings->from_torch))
+        CNN_FAIL(CNN_ERR_USAGE, "--from-torch takes a .safetensors file, not '%.100s'", settings->from_torch);
+    settings->input = settings->from_torch;
+out:
+    return status;
+}
+
 /* What only a run with passes could tell. */
 static cnn_status check_conversion(const opt_settings *settings)
 {
@@ -442,6 +480,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     opt_account account = {0};
     if (cli->operands.count > 0)
         settings->input = cli->operands.list[0];
+    CNN_TRY(check_from_torch(cli, settings));
     CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));

@@ -21,6 +21,8 @@ cnn_status opt_load(cnn_cli *cli, const opt_settings *settings, cnn_model **mode
     const char *path = settings->input;
     if (access(path, F_OK) != 0)
         return cnn_error(CNN_ERR_IO, "%s: there is no such file; make one with cnn-train, or name another", path);
+    if (settings->from_torch)
+        return cnn_cli_load_weights(cli, settings->network, path, model);
     return cnn_cli_load_model(cli, path, model);
 }
 
@@ -28,6 +30,8 @@ static cnn_status load_data(opt_job *job)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(cnn_cli_load_data_of(job->cli, job->model, job->settings->input, CNN_SUBSET_TRAIN, &job->data));
+    if (job->model->dataset == CNN_DATASET_NONE) /* what came from elsewhere knows its data from now on */
+        CNN_TRY(cnn_model_set_data(job->model, job->data));
     CNN_TRY(cnn_dataset_split(job->data, job->model->split_seed, &job->split));
     job->account->val_images = job->split.validation_count;
 out:

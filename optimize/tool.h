@@ -51,7 +51,9 @@ typedef struct opt_settings {
     const char *output;
     const char *report; /* a path that ends in .html or .json; NULL: none */
     bool explain;
-    const char *input; /* of the operands */
+    const char *input;      /* of the operands, or from_torch */
+    const char *network;    /* with from_torch */
+    const char *from_torch; /* a .safetensors file; NULL: not given */
 } opt_settings;
 
 static inline bool opt_prunes(const opt_settings *settings)

@@ -230,6 +230,8 @@ START_TEST(test_round_trip_of_what_is_known_of_the_data)
         .id = CNN_DATASET_PICTURES, .classes = 3, .class_names = names, .preparation = CNN_PREPARE_RESIZE};
     CHECK_OK(cnn_model_set_data(model, &data));
     model->split_seed = UINT64_MAX;
+    model->augment = 0.3;
+    strcpy(model->augmentation, "shift,rotate=5");
     for (int c = 0; c < 4; c++) {
         model->normalization.mean[c] = 0.1307f;
         model->normalization.std[c] = 0.3081f;

@@ -126,6 +126,11 @@ static cnn_status check_outputs(train_run *run)
 {
     cnn_status status = CNN_OK;
     bool there = false;
+    if (cnn_cli_is_weights(run->set->output))
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "%s would hold weights without a network: write model.cnn, and 'cnn-opt -o %s' makes it of "
+                 "that",
+                 run->set->output, run->set->output);
     CNN_TRY(cnn_cli_check_output(run->set->output));
     CNN_TRY(choose_checkpoint(run));
     if (run->checkpoint) {

@@ -16,11 +16,26 @@ static cnn_status check_freeze(train_run *run)
     return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "--freeze");
 }
 
+/* A trained model, or weights alone for the network of --model. */
+static cnn_status load_init(train_run *run)
+{
+    if (!cnn_cli_is_weights(run->set->init))
+        return cnn_cli_load_model(run->cli, run->set->init, &run->init);
+    if (!run->set->model)
+        return cnn_error(CNN_ERR_USAGE, "--init %s: it holds weights without a network: give --model with it",
+                         run->set->init);
+    return cnn_cli_load_weights(run->cli, run->set->model, run->set->init, &run->init);
+}
+
 cnn_status train_make_model(train_run *run)
 {
     cnn_status status = CNN_OK;
+    if (run->cli->common.normalize && !run->set->init)
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--normalize says what was done to the pixels of a model from another tool: give --init FILE "
+                 "with it");
     if (run->set->init) {
-        CNN_TRY(cnn_cli_load_model(run->cli, run->set->init, &run->init));
+        CNN_TRY(load_init(run));
         if (cnn_model_is_quantized(run->init))
             CNN_FAIL(CNN_ERR_UNSUPPORTED,
                      "--init %s: it is quantized to INT8 and cannot be trained; take the model it was made from",

@@ -56,6 +56,9 @@ cnn-opt)
     survives --output old.onnx -- model.cnn -o old.onnx
     "$bin/cnn-opt" model.cnn -o given.onnx >"$logs/out"
     survives --output old -- given.onnx --normalize 0.5,0.5 -o old
+    "$bin/cnn-opt" model.cnn -o given.safetensors >"$logs/out"
+    survives --output old -- --from-torch given.safetensors --model net.cfg -o old
+    survives --output old.safetensors -- model.cnn -o old.safetensors
     echo "old" >old
     survives --output old -- --int8 --data mnist --data-dir data --threads 1 --json -o old
     survives --output model-opt.cnn --output r.html -- --prune 0.5 --finetune 0.2 --amp --data mnist --data-dir data \
