@@ -27,9 +27,9 @@ def default_folder():
     return os.path.join(cache, "cnnkit", "peers-venv")
 
 
-def pins():
-    """The lines of pins.txt that name packages."""
-    with open(os.path.join(HERE, "pins.txt"), encoding="utf-8") as lines:
+def pins(name="pins.txt"):
+    """The lines of a list that name packages."""
+    with open(os.path.join(HERE, name), encoding="utf-8") as lines:
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -39,6 +39,19 @@ def run(args):
         words = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
         raise Failed(f"{' '.join(args[:4])}: {words[-1]}")
     return done.stdout
+
+
+def add(folder, name, say):
+    """Installs another list into an environment that is there, unless it was."""
+    python, marker = os.path.join(folder, "bin", "python"), os.path.join(folder, name)
+    if os.path.exists(marker) and open(marker, encoding="utf-8").read().split() == pins(name):
+        return
+    for pin in pins(name):
+        say(f"installing {pin}")
+        run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-input", "--index-url",
+             "https://pypi.org/simple", "--disable-pip-version-check", pin])
+    with open(marker, "w", encoding="utf-8") as out:
+        out.write("\n".join(pins(name)) + "\n")
 
 
 def make_stub(name, version, functions, folder):

@@ -4,7 +4,9 @@ come in. One JSON object with the task on standard input, one with the result on
   {"task": "run", "model": FILE.onnx, "images": FILE, "logits": FILE}   checks the file in full mode, runs it on the images
       (bytes [N,C,H,W] of a shape "shape") divided by 255, compares with raw float32 logits
   {"task": "export", "folder": DIR}        writes NET-EXPORTER-OPSET.onnx for each net, exporter and opset
-  {"task": "torch", ...}                   see torch_* below
+  {"task": "torch", "weights": FILE, "logits": FILE}   writes the weights of a torch module as safetensors and its logits
+  {"task": "equal", "a": FILE, "b": FILE}              whether two safetensors files hold the same tensors, bit for bit
+  {"task": "beside", "logits": FILE, "theirs": FILE, "classes": N}     compares two files of logits
 """
 import json
 import os
@@ -131,9 +133,64 @@ def export(task):
     return {"made": made, "failed": failed}
 
 
+def torch_module():
+    """models/lenet5.cfg, and a network with batch norms of both kinds, as PyTorch users name their parts."""
+    import torch
+    from torch import nn
+
+    class LeNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
+            self.bn1, self.bn2 = nn.BatchNorm2d(16), nn.BatchNorm1d(120)
+            self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+        def forward(self, x):
+            x = torch.max_pool2d(torch.relu(self.conv1(x)), 2)
+            x = torch.max_pool2d(torch.relu(self.bn1(self.conv2(x))), 2)
+            x = torch.relu(self.bn2(self.fc1(torch.flatten(x, 1))))
+            return self.fc3(torch.relu(self.fc2(x)))
+
+    torch.manual_seed(2)
+    net = LeNet()
+    for module in (net.bn1, net.bn2):
+        module.running_mean.uniform_(-0.5, 0.5)
+        module.running_var.uniform_(0.5, 2)
+        nn.init.uniform_(module.weight, 0.5, 2)
+        nn.init.uniform_(module.bias, -1, 1)
+    return net.eval()
+
+
+def torch_weights(task):
+    import torch
+    from safetensors.torch import save_file
+    torch.set_num_threads(1)
+    net = torch_module()
+    save_file(net.state_dict(), task["weights"])
+    with torch.no_grad():
+        logits = torch.cat([net((torch.from_numpy(part) - 0.1307) / 0.3081) for part in numpy.array_split(images_of(task), 40)])
+    logits.numpy().astype("<f4").tofile(task["logits"])
+    return {}
+
+
+def equal(task):
+    """What both have must be equal; only the count of a batch norm's batches may be missing."""
+    from safetensors.torch import load_file
+    a, b = load_file(task["a"]), load_file(task["b"])
+    same = all(name in b and a[name].dtype == b[name].dtype and a[name].shape == b[name].shape and bool((a[name] == b[name]).all())
+               for name in a if not name.endswith("num_batches_tracked"))
+    torch_module().load_state_dict(b, strict=True)
+    return {"equal": same and set(b) <= set(a), "tensors": len(b)}
+
+
+def beside(task):
+    ours, theirs = (numpy.fromfile(task[name], "<f4").reshape(-1, task["classes"]) for name in ("logits", "theirs"))
+    return compare(ours, theirs)
+
+
 def main():
     task = json.load(sys.stdin)
-    answer = {"run": run, "export": export}[task["task"]](task)
+    answer = {"run": run, "export": export, "torch": torch_weights, "equal": equal, "beside": beside}[task["task"]](task)
     print(json.dumps(answer))
 
 
