@@ -8,6 +8,7 @@
 #include "core/file_encoding.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "core/weight_coder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,16 +30,14 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Binary decisions of the mixing coder: nonzero or not; sign, size and lower bits of nonzeros. */
-static int64_t count_decisions(const int8_t *values, int64_t count)
+/* Binary decisions of the mixing coder. */
+static int64_t count_decisions(const cnn_param *weight)
 {
-    int64_t decisions = count;
-    for (int64_t i = 0; i < count; i++) {
-        int size = 0;
-        while (abs(values[i]) >> size)
-            size++;
-        decisions += size ? 1 + (size < 7 ? size : 6) + size - 1 : 0;
-    }
+    cnn_mix_coder *coder = cnn_mix_encoder();
+    int64_t decisions = 0;
+    if (coder && cnn_weights_code(coder, &weight->desc, weight->data) == CNN_OK)
+        decisions = (int64_t)coder->decisions;
+    cnn_mix_free(coder);
     return decisions;
 }
 
@@ -81,7 +80,7 @@ static int measure_tensor(const cnn_node *node, figures *all)
     figures f = {.values = cnn_desc_elements(&weight->desc)};
     void *again = cnn_aligned_alloc(cnn_desc_bytes(&weight->desc));
     int failed = !again;
-    f.decisions = count_decisions(weight->data, f.values);
+    f.decisions = count_decisions(weight);
     for (int i = 0; i < 3 && !failed; i++) {
         failed = measure_coding(weight, encodings[i], again, &f);
         all->bytes[encodings[i]] += f.bytes[encodings[i]];

@@ -78,8 +78,7 @@ void cnn_mix_free(cnn_mix_coder *coder)
     free(coder);
 }
 
-/* Moves bytes that low and high share out of the way. */
-static void shift_out(cnn_mix_coder *coder)
+void cnn_mix_shift_out(cnn_mix_coder *coder)
 {
     while ((coder->low ^ coder->high) >> 24 == 0) {
         if (coder->decoding) {
@@ -91,21 +90,6 @@ static void shift_out(cnn_mix_coder *coder)
         coder->low <<= 8;
         coder->high = coder->high << 8 | 255;
     }
-}
-
-/* p: of a 1, in 1/65536, neither 0 nor 65536. */
-static inline int code_bit(cnn_mix_coder *coder, int bit, uint32_t p)
-{
-    const uint32_t middle = coder->low + (uint32_t)((uint64_t)(coder->high - coder->low) * p >> 16);
-    if (coder->decoding)
-        bit = coder->code <= middle;
-    if (bit)
-        coder->high = middle;
-    else
-        coder->low = middle + 1;
-    if ((coder->low ^ coder->high) >> 24 == 0)
-        shift_out(coder);
-    return bit;
 }
 
 /* The number in the interval that has the fewest bytes, zeros at its end left out. */
@@ -134,7 +118,7 @@ bool cnn_mix_ended(const cnn_mix_coder *coder)
     return coder->src == coder->end && coder->code == shortest(coder);
 }
 
-/* ---- Counters and mixing ---- */
+/* ---- Counters and mixers ---- */
 
 void cnn_mix_start_counters(cnn_mix_counter *counters, size_t count)
 {
@@ -146,40 +130,4 @@ void cnn_mix_start_mixer(cnn_mixer *mixer, int inputs)
 {
     for (int i = 0; i < inputs; i++)
         mixer->weight[i] = 65536 / inputs;
-}
-
-/* Moves a counter towards the bit by the rate of its age. */
-static inline cnn_mix_counter learn(const cnn_mix_coder *coder, cnn_mix_counter counter, int bit)
-{
-    const uint32_t age = counter & 1023;
-    const uint64_t rate = coder->rate[age];
-    uint32_t p = counter >> 10;
-    if (bit)
-        p += (uint32_t)((((1u << 22) - 1 - p) * rate) >> 16);
-    else
-        p -= (uint32_t)(p * rate >> 16);
-    return p << 10 | (age + 1 < CNN_MIX_COUNTS ? age + 1 : age);
-}
-
-int cnn_mix_code(cnn_mix_coder *coder, int bit, cnn_mixer *mixer, cnn_mix_counter *const *context, int inputs)
-{
-    int32_t guess[CNN_MIX_INPUTS];
-    int64_t sum = 0;
-
-    for (int i = 0; i < inputs; i++) {
-        guess[i] = coder->stretch[*context[i] >> (32 - CNN_MIX_STRETCH_BITS)];
-        sum += (int64_t)mixer->weight[i] * guess[i];
-    }
-    int64_t x = sum / 65536;
-    x = x > CNN_MIX_REACH ? CNN_MIX_REACH : x < -CNN_MIX_REACH ? -CNN_MIX_REACH : x;
-    int32_t p = coder->squash[x + CNN_MIX_REACH];
-    p = p < 4 ? 4 : p > 65532 ? 65532 : p;
-    bit = code_bit(coder, bit, (uint32_t)p);
-    const int32_t error = (bit ? 65536 : 0) - p;
-    for (int i = 0; i < inputs; i++) {
-        const int32_t weight = mixer->weight[i] + guess[i] * error / 32768;
-        mixer->weight[i] = weight > CNN_MIX_MOST ? CNN_MIX_MOST : weight < -CNN_MIX_MOST ? -CNN_MIX_MOST : weight;
-        *context[i] = learn(coder, *context[i], bit);
-    }
-    return bit;
 }

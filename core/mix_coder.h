@@ -31,6 +31,7 @@ typedef struct cnn_mix_coder {
     uint32_t code;                              /* decoding: where in it the coded number lies */
     const uint8_t *src, *end;                   /* decoding: what is left; beyond the end are zeros */
     cnn_bytes out;                              /* coding: what is certain */
+    uint64_t decisions;                         /* coded so far */
     uint16_t rate[CNN_MIX_COUNTS];              /* of a counter seen that often, in 1/65536 */
     int16_t stretch[1 << CNN_MIX_STRETCH_BITS]; /* ln(p / (1 - p)) in 1/256 */
     uint16_t squash[2 * CNN_MIX_REACH + 1];     /* its inverse, in 1/65536 */
@@ -51,7 +52,59 @@ bool cnn_mix_ended(const cnn_mix_coder *coder);
 void cnn_mix_start_counters(cnn_mix_counter *counters, size_t count);
 void cnn_mix_start_mixer(cnn_mixer *mixer, int inputs);
 
-/* Codes one decision of `inputs` contexts and returns it. */
-int cnn_mix_code(cnn_mix_coder *coder, int bit, cnn_mixer *mixer, cnn_mix_counter *const *context, int inputs);
+/* Moves bytes that low and high share out of the way. */
+void cnn_mix_shift_out(cnn_mix_coder *coder);
+
+/* p: of a 1, in 1/65536, neither 0 nor 65536. */
+static inline int cnn_mix_code_bit(cnn_mix_coder *coder, int bit, uint32_t p)
+{
+    const uint32_t middle = coder->low + (uint32_t)((uint64_t)(coder->high - coder->low) * p >> 16);
+    if (coder->decoding)
+        bit = coder->code <= middle;
+    const uint32_t if_one = 0u - (uint32_t)bit; /* a branch here would be taken at random */
+    coder->high ^= (coder->high ^ middle) & if_one;
+    coder->low ^= (coder->low ^ (middle + 1)) & ~if_one;
+    if ((coder->low ^ coder->high) >> 24 == 0)
+        cnn_mix_shift_out(coder);
+    return bit;
+}
+
+/* Moves a counter towards the bit by the rate of its age. */
+static inline cnn_mix_counter cnn_mix_learn(const cnn_mix_coder *coder, cnn_mix_counter counter, int bit)
+{
+    const uint32_t age = counter & 1023;
+    const uint64_t rate = coder->rate[age];
+    const uint32_t turn = (0u - (uint32_t)bit) >> 10; /* all ones of 22 bits: p counts from the other end */
+    uint32_t p = counter >> 10 ^ turn;
+    p -= (uint32_t)(p * rate >> 16);
+    p ^= turn;
+    return p << 10 | (age + 1 < CNN_MIX_COUNTS ? age + 1 : age);
+}
+
+/* Codes one decision of `inputs` contexts and returns it. Here, so that loops over a known number of inputs unroll. */
+static inline int cnn_mix_code(cnn_mix_coder *coder, int bit, cnn_mixer *mixer, cnn_mix_counter *const *context,
+                               int inputs)
+{
+    int32_t guess[CNN_MIX_INPUTS];
+    int64_t sum = 0;
+
+    for (int i = 0; i < inputs; i++) {
+        guess[i] = coder->stretch[*context[i] >> (32 - CNN_MIX_STRETCH_BITS)];
+        sum += (int64_t)mixer->weight[i] * guess[i];
+    }
+    int64_t x = sum / 65536;
+    x = x > CNN_MIX_REACH ? CNN_MIX_REACH : x < -CNN_MIX_REACH ? -CNN_MIX_REACH : x;
+    int32_t p = coder->squash[x + CNN_MIX_REACH];
+    p = p < 4 ? 4 : p > 65532 ? 65532 : p;
+    bit = cnn_mix_code_bit(coder, bit, (uint32_t)p);
+    coder->decisions++;
+    const int32_t error = (bit ? 65536 : 0) - p;
+    for (int i = 0; i < inputs; i++) {
+        const int32_t weight = mixer->weight[i] + guess[i] * error / 65536;
+        mixer->weight[i] = weight > CNN_MIX_MOST ? CNN_MIX_MOST : weight < -CNN_MIX_MOST ? -CNN_MIX_MOST : weight;
+        *context[i] = cnn_mix_learn(coder, *context[i], bit);
+    }
+    return bit;
+}
 
 #endif
