@@ -15,6 +15,7 @@ typedef enum cnn_encoding {
     CNN_ENCODING_LOW_BIT = 4,
     CNN_ENCODING_CODEBOOK = 5,
     CNN_ENCODING_VARINT = 6,
+    CNN_ENCODING_TWO_OF_FOUR = 7,
     CNN_ENCODING_COUNT
 } cnn_encoding;
 
@@ -27,6 +28,7 @@ typedef struct cnn_coded {
 typedef struct cnn_tensor_coding {
     const char *name;
     bool fast;              /* decodes about as fast as a file is read: for CNN_PACK_AUTO */
+    bool ready;             /* some kernels take it as it is: for CNN_PACK_RAW too */
     size_t most_parameters; /* bytes */
     bool (*suits)(const cnn_tensor_desc *desc);
     size_t (*size)(const cnn_tensor_desc *desc, const void *values); /* quick and exact, or NULL */

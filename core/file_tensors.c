@@ -164,7 +164,7 @@ static cnn_status read_coded(table_reader *t, const tensor_head *head, const cnn
     /* No way of coding needs more than this. */
     size_t most = cnn_desc_bytes(desc) + cnn_bitmap_bytes(cnn_desc_elements(desc));
     if (!coding->suits(desc)) {
-        cnn_reader_fail(t->r, "the %s form is not for the elements of %s", coding->name, t->name);
+        cnn_reader_fail(t->r, "the %s form is not for such values as those of %s", coding->name, t->name);
         return CNN_ERR_FORMAT;
     }
     coded.data = read_between(t, 0, most, &coded.bytes);
@@ -239,9 +239,9 @@ static cnn_status read_values(table_reader *t, const tensor_head *head, cnn_para
     cnn_tensor_desc desc = param->desc;
     void *scale = NULL;
     desc.dtype = (cnn_dtype)head->dtype;
+    desc.structure = (cnn_structure)head->structure;
     CNN_TRY(head->encoding == CNN_ENCODING_RAW ? take_values(t, &desc, param)
                                                : read_coded(t, head, &desc, &param->data));
-    desc.structure = (cnn_structure)head->structure;
     param->desc = desc;
     if (head->flags & CNN_TENSOR_SCALES) {
         check_scale_encoding(t);

@@ -237,7 +237,8 @@ static void free_coded(coded_tensor *coded)
     cnn_bytes_free(&coded->data);
 }
 
-/* Codes the values in one way and takes that instead of `best` when it has fewer than `bytes` bytes. */
+/* Codes the values in one way and takes that instead of `best` when it has fewer than `bytes` bytes, or as many in a
+ * form that kernels take. */
 static cnn_status try_coding(const cnn_param *param, cnn_encoding encoding, coded_tensor *best, size_t *bytes)
 {
     const cnn_tensor_coding *coding = &cnn_tensor_codings[encoding];
@@ -246,7 +247,7 @@ static cnn_status try_coding(const cnn_param *param, cnn_encoding encoding, code
     coded_tensor made = {.encoding = encoding};
     cnn_status status = coding->encode(&param->desc, param->data, &made.parameters, &made.data);
     size_t size = made.parameters.length + made.data.length;
-    if (status == CNN_OK && size < *bytes) {
+    if (status == CNN_OK && (size < *bytes || (coding->ready && size == *bytes))) {
         coded_tensor worse = *best;
         *best = made;
         made = worse;
@@ -263,13 +264,14 @@ static cnn_status choose_coding(const cnn_file_options *options, const cnn_param
     const size_t raw = cnn_desc_bytes(&param->desc);
     const bool smallest = options->pack == CNN_PACK_SMALLEST;
     *best = (coded_tensor){.encoding = CNN_ENCODING_RAW};
-    if (options->pack == CNN_PACK_RAW || (!smallest && raw < CNN_FILE_INLINE_BYTES))
+    if (!smallest && raw < CNN_FILE_INLINE_BYTES)
         return CNN_OK;
     /* Coded tensors have one byte more in the table: the length of their parameters. */
     size_t bytes = smallest ? raw - 1 : (3 * raw + 3) / 4;
     for (int e = 0; e < CNN_ENCODING_COUNT; e++) {
         const cnn_tensor_coding *coding = &cnn_tensor_codings[e];
-        if (!coding->encode || !coding->suits(&param->desc) || !(coding->fast || smallest))
+        const bool allowed = options->pack == CNN_PACK_RAW ? coding->ready : coding->fast || smallest;
+        if (!coding->encode || !coding->suits(&param->desc) || !allowed)
             continue;
         cnn_status status = try_coding(param, (cnn_encoding)e, best, &bytes);
         if (status != CNN_OK) {

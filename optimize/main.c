@@ -278,7 +278,8 @@ static const cnn_option options[] = {
      .kind = CNN_OPTION_CHOICE,
      .choices = packs,
      .offset = offsetof(opt_settings, pack),
-     .help = "how the file holds the weights: raw, as they are; auto, those with many zeros or few levels in a form "
+     .help = "how the file holds the weights: raw, as they are, those in 2:4 as sparse tensor cores take them; auto, "
+             "those with many zeros or few levels in a form "
              "that is quick to read; "
              "smallest, the smallest form of each, and no names or free text",
      .standard = "auto"},

@@ -43,7 +43,7 @@ CNN_API cnn_status cnn_model_open(const char *path, cnn_model **model);
 /* How a file is packed. */
 typedef enum cnn_pack {
     CNN_PACK_AUTO,    /* a tensor is coded, in a form that is fast to read, when that takes less than 75 % of raw */
-    CNN_PACK_RAW,     /* every tensor as it is, so that it can be mapped and read in place */
+    CNN_PACK_RAW,     /* tensors as they are, so that they can be mapped and read in place; 2:4 ones compressed */
     CNN_PACK_SMALLEST /* the smallest form of each tensor or of all, and no names or free text */
 } cnn_pack;
 

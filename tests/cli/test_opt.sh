@@ -114,6 +114,12 @@ same 2of4-1.cnn 2of4-2.cnn
 checks=$((checks + 1))
 [ "$(wc -c <2of4-1.cnn)" -lt "$(wc -c <int8.cnn)" ] || fail "2:4 makes no smaller file"
 succeeds "$infer" -m 2of4-1.cnn --compare ref
+# Unpacked, its layers are compressed as sparse tensor cores take them, and run as any other.
+succeeds "$opt" --structure 2:4 --finetune 0 --int8 --pack raw --quiet -o 2of4-raw.cnn
+succeeds "$opt" --int8 --pack raw --quiet -o int8-raw.cnn
+checks=$((checks + 1))
+[ "$(wc -c <2of4-raw.cnn)" -lt "$(($(wc -c <int8-raw.cnn) * 3 / 4))" ] || fail "2:4 is not compressed"
+succeeds "$infer" -m 2of4-raw.cnn --compare ref
 # In steps, with training between them or while it goes on: the share at the end is the one that was asked for.
 succeeds "$opt" --prune 0.5 --prune-schedule iterative --prune-steps 2 --finetune 0.4 --augment 0.5 --json --quiet
 checks=$((checks + 1))
