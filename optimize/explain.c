@@ -22,8 +22,9 @@ typedef struct teller {
     const opt_facts *facts;
     cnn_text *text;
     const cnn_measurement *before, *after;
-    double share; /* pruned; 0: nothing */
-    int advices;  /* given so far */
+    double share;  /* pruned; 0: nothing */
+    int structure; /* opt_structure, of what was removed */
+    int advices;   /* given so far */
 } teller;
 
 /* ---- What was removed ---- */
@@ -60,7 +61,7 @@ static void tell_removed_weights(const teller *t)
     }
     cnn_text_append(t->text, "Of the weights %.0f %% are 0 now%s",
                     per_cent((double)(elements - nonzeros), (double)elements),
-                    t->settings->structure == OPT_STRUCTURE_BLOCK ? ", most of them in whole blocks" : "");
+                    t->structure == OPT_STRUCTURE_BLOCK ? ", most of them in whole blocks" : "");
 }
 
 /* "became 8-bit integers", "became integers of 2 to 5 bits, activations of 8" */
@@ -87,7 +88,7 @@ static void tell_removed(const teller *t)
     if (t->share <= 0)
         cnn_text_append(t->text, "Nothing was removed");
     else
-        (t->settings->structure > OPT_STRUCTURE_CHANNEL ? tell_removed_weights : tell_removed_channels)(t);
+        (t->structure > OPT_STRUCTURE_CHANNEL ? tell_removed_weights : tell_removed_channels)(t);
     if (t->settings->int8)
         tell_bits(t);
     cnn_text_append(t->text, ". ");
@@ -292,7 +293,7 @@ static void repair_pruning(teller *t)
     if (settings->keep) {
         if (advise(t))
             cnn_text_append(t->text, "keep more channels");
-    } else if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR) {
+    } else if (t->structure == OPT_STRUCTURE_TWO_OF_FOUR) {
         if (advise(t))
             cnn_text_append(t->text, "take --prune 0.5 --structure weight --global, which chooses freely");
     } else if (!settings->global && sensitive >= 0 && over > much_more) {
@@ -327,7 +328,7 @@ static void go_on(teller *t)
         cnn_text_append(t->text, "keep fewer channels");
     else if (!opt_prunes(settings) && advise(t))
         cnn_text_append(t->text, "add --prune 0.5, which takes half of the channels");
-    else if (settings->structure == OPT_STRUCTURE_TWO_OF_FOUR && advise(t))
+    else if (t->structure == OPT_STRUCTURE_TWO_OF_FOUR && advise(t))
         cnn_text_append(t->text, "remove more than 2:4 does, with --prune 0.75 --structure weight");
     else if (settings->prune > 0 && settings->prune < enough_pruned && advise(t))
         cnn_text_append(t->text, "prune more, with --prune %.2g", settings->prune + (1 - settings->prune) / 2);
@@ -355,19 +356,32 @@ static void tell_next(teller *t)
         repair(t);
     else if (t->facts->images > 0)
         go_on(t);
-    if (t->share > 0 && settings->structure >= OPT_STRUCTURE_WEIGHT && advise(t))
+    if (t->share > 0 && t->structure >= OPT_STRUCTURE_WEIGHT && advise(t))
         cnn_text_append(t->text,
                         "for speed take --structure block or channel: single zeros are computed like other numbers");
-    if (t->share > 0 && settings->structure > OPT_STRUCTURE_CHANNEL && settings->pack != CNN_PACK_SMALLEST && advise(t))
+    if (t->share > 0 && t->structure > OPT_STRUCTURE_CHANNEL && settings->pack != CNN_PACK_SMALLEST && advise(t))
         cnn_text_append(t->text, "for the smallest file add --pack smallest");
     if (t->advices > 0)
         cnn_text_append(t->text, ".");
+}
+
+/* What the settings name; of a search that took channels and weights by turns, weights if any went. */
+static int structure_of(const opt_settings *settings, const opt_account *account)
+{
+    if (settings->structure >= 0 || !account->front)
+        return settings->structure;
+    const opt_visit *visits = account->front->visits;
+    for (int i = account->chosen; i > 0; i = visits[i].from < i ? visits[i].from : 0)
+        if (visits[i].structure == OPT_STRUCTURE_WEIGHT)
+            return OPT_STRUCTURE_WEIGHT;
+    return OPT_STRUCTURE_CHANNEL;
 }
 
 void opt_explain(const opt_settings *settings, const opt_account *account, const opt_facts *facts, cnn_text *text)
 {
     teller t = {.settings = settings, .account = account, .facts = facts, .text = text};
     t.share = opt_pruned_share(settings, account);
+    t.structure = structure_of(settings, account);
     t.before = &account->stages[0].figures;
     t.after = &account->stages[account->stage_count - 1].figures;
     tell_removed(&t);

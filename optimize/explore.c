@@ -1,14 +1,16 @@
 /* Searching for the model that meets a goal: --max-drop, --target-size, --target-ms, alone or together.
  *
- * A path of ever smaller models: each one begins with the weights of the one before, loses a part of what is left of
- * its channels (or weights, or blocks), chosen over all layers together, and is fine-tuned. What of it would be
- * shipped, folded and in INT8 when the run makes that, is measured beside the given model on the validation images:
- * size, time, and the largest loss of accuracy that these images leave room for (promise.h).
+ * From the given model on, in rounds: what may go, which is single weights and channels unless the user names one of
+ * them or blocks, goes by a step from the best point so far, chosen over all layers together; the model is fine-tuned,
+ * and what of it would be shipped, folded and in INT8 when the run makes that, is measured beside the given model on
+ * the validation images: size, time, and the largest loss of accuracy that these images leave room for (promise.h).
  *
- *   a target alone          the path ends with the first model that meets it
- *   with --max-drop         ... which must also be good enough; two in a row that are not end the path
- *   --max-drop alone        the path goes on until two in a row are not good enough. The way between the last good one
- *                           and the next is halved REFINEMENTS times. Of all good ones the smallest file is taken
+ *   with --max-drop    a round goes on from the first step that loses little enough: weights are tried before channels,
+ *                      for they save most. What loses too much has its step halved, and after STEP_SIZES such failures
+ *                      it is left alone; when all is, the search ends. The smallest good file is taken
+ *   without            every kind of step is tried, and the round goes on from the point that lost least for what it
+ *                      saves
+ *   a target           ends the search with the first good point that meets it
  *
  * Every point is kept (front.h), so that the same command goes on after an interruption, another goal costs only what
  * it needs beyond, and --pick takes another point. */
@@ -31,8 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_STEPS = 24, BAD_IN_A_ROW = 2, REFINEMENTS = 2 };
-static const double most_share = 0.99, least_step = 0.005;
+enum { STEP_SIZES = 3 };
 
 typedef struct explorer {
     opt_job *job;
@@ -40,11 +41,18 @@ typedef struct explorer {
     opt_front *front;
     bool *right; /* [validation images] what the given model answers */
     double epochs;
-    double start; /* of the search, in seconds */
+    double start;                /* of the search, in seconds */
+    double step[OPT_STRUCTURES]; /* the share of what is left that goes next; 0: nothing of that kind */
+    int failures[OPT_STRUCTURES];
+    int made; /* points, in this run */
 } explorer;
 
-/* What a step leaves of what there is, in the order of opt_structure. */
-static const double left_by_step[] = {0.75, 0.75, 0.5};
+/* In the order of trying: what saves most. */
+static const opt_structure order[] = {OPT_STRUCTURE_WEIGHT, OPT_STRUCTURE_BLOCK, OPT_STRUCTURE_CHANNEL};
+enum { KINDS = sizeof order / sizeof *order };
+
+static const double first_step[OPT_STRUCTURES] = {
+    [OPT_STRUCTURE_CHANNEL] = 0.25, [OPT_STRUCTURE_BLOCK] = 0.25, [OPT_STRUCTURE_WEIGHT] = 0.5};
 
 bool opt_has_goal(const opt_settings *settings)
 {
@@ -62,10 +70,11 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
     char text[512];
     const char *data = job->cli->common.data, *normalize = job->cli->common.normalize;
     CNN_TRY(cnn_input_open(&file, s->input, "a model", (uint64_t)1 << 34));
-    snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %.17g %d %d %.17g %d %lld %.17g %.17g %s %s", s->int8,
-             opt_structure_of(s), s->criterion, s->finetune, s->optimizer, s->learning_rate, s->batch, s->amp,
-             s->augment, s->pack, s->observer, s->percentile, s->bias_correction, (long long)job->cli->common.seed,
-             s->distill, s->temperature, data ? data : "", normalize ? normalize : "");
+    snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %.17g %d %d %.17g %d %d %s %lld %.17g %.17g %s %s",
+             s->int8, s->structure, s->criterion, s->finetune, s->optimizer, s->learning_rate, s->batch, s->amp,
+             s->augment, s->pack, s->observer, s->percentile, s->bias_correction, s->equalization,
+             s->bits ? s->bits : "", (long long)job->cli->common.seed, s->distill, s->temperature, data ? data : "",
+             normalize ? normalize : "");
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));
 out:
     cnn_input_close(&file);
@@ -78,6 +87,42 @@ static void default_folder(const char *output, char *folder, size_t bytes)
     const char *slash = strrchr(output, '/'), *dot = strrchr(slash ? slash : output, '.');
     const size_t stem = dot && dot != output ? (size_t)(dot - output) : strlen(output);
     snprintf(folder, bytes, "%.*s-search", (int)stem, output);
+}
+
+/* ---- Progress ---- */
+
+/* Points that are still to come at least: every kind of step that is open ends in failures, and goals in bytes are met
+ * at the speed of the way so far. */
+static double points_left(const explorer *e, int number)
+{
+    const opt_settings *settings = e->job->settings;
+    const opt_visit *visits = e->front->visits;
+    double points = 0;
+    for (int s = 0; s < OPT_STRUCTURES; s++)
+        points += e->step[s] > 0 ? STEP_SIZES - e->failures[s] : 0;
+    if (settings->target_size > 0 && number > 0 && visits[number].figures.file_bytes < visits[0].figures.file_bytes) {
+        const double first = (double)visits[0].figures.file_bytes, now = (double)visits[number].figures.file_bytes;
+        points = number * log(now / (double)settings->target_size) / log(first / now);
+    }
+    return points > 0 ? points : 0;
+}
+
+static void tell(const explorer *e, int number)
+{
+    const opt_visit *visit = &e->front->visits[number];
+    char bytes[CNN_UNIT_BYTES], spent[CNN_UNIT_BYTES], left[CNN_UNIT_BYTES], how[80] = "";
+    const double seconds = cnn_clock() - e->start;
+    if (visit->structure >= 0)
+        snprintf(how, sizeof how, "%.3g %% of the %ss of point %d gone, ", 100 * visit->step,
+                 opt_structure_name(visit->structure), visit->from);
+    cnn_message_notice(e->job->cli,
+                       "point %d: %s%.3g %% of the weights left, %.2f %% of the validation images right, at most %.2f "
+                       "points lost, %s, %.3g ms per image; %s so far, %s or more "
+                       "left",
+                       number, how, 100 * (1 - visit->share), 100 * visit->figures.accuracy,
+                       100 * cnn_paired_bound(&visit->paired), cnn_format_bytes(bytes, visit->figures.file_bytes),
+                       visit->figures.ms_per_image, cnn_format_time(spent, seconds),
+                       cnn_format_time(left, points_left(e, number) * seconds / e->made));
 }
 
 /* ---- One point ---- */
@@ -146,23 +191,40 @@ static cnn_status load(explorer *e, int number)
     return cnn_model_load(path, &e->job->model);
 }
 
-/* Prunes the job's model to a share of the given one; *removed: whether anything more goes. */
-static cnn_status shrink(explorer *e, double share, bool *removed)
+static cnn_criterion criterion_for(const opt_settings *settings, int structure)
 {
-    const opt_settings *settings = e->job->settings;
-    const int structure = opt_structure_of(settings);
-    cnn_prune_result result = {0};
-    cnn_prune_options options = {.ratio = share, .global = true, .on_the_way = true};
-    options.criterion = settings->criterion >= 0             ? (cnn_criterion)settings->criterion
-                        : structure == OPT_STRUCTURE_CHANNEL ? CNN_CRITERION_TAYLOR
-                                                             : CNN_CRITERION_LAMP;
-    options.original = structure == OPT_STRUCTURE_CHANNEL ? e->given : NULL;
-    options.seed = (uint64_t)e->job->cli->common.seed;
-    options.data = e->job->data;
-    options.device = e->job->cli->common.device;
-    const int64_t before = opt_live_weights(e->job->model);
-    cnn_status status = opt_prune_function(settings)(e->job->model, &options, &result);
-    *removed = status == CNN_OK && opt_live_weights(e->job->model) < before;
+    const bool channels = structure == OPT_STRUCTURE_CHANNEL;
+    const int unsuitable = channels ? CNN_CRITERION_LAMP : CNN_CRITERION_BN;
+    if (settings->criterion >= 0 && settings->criterion != unsuitable)
+        return (cnn_criterion)settings->criterion;
+    return channels ? CNN_CRITERION_TAYLOR : CNN_CRITERION_LAMP;
+}
+
+/* The share of all weights that is 0 when a share of those other than 0 has gone too. */
+static double share_of_all(const cnn_model *model, double of_live)
+{
+    int64_t count = 0;
+    for (int i = 0; i < model->node_count; i++)
+        if (cnn_node_has_weights(&model->nodes[i]))
+            count += cnn_desc_elements(&model->nodes[i].param[CNN_PARAM_WEIGHT].desc);
+    return 1 - (1 - of_live) * (double)opt_live_weights(model) / (double)count;
+}
+
+/* Takes a step from the job's model: a share of the channels that are left, or of the weights; *removed: weights that
+ * went. */
+static cnn_status shrink(explorer *e, int structure, double step, int64_t *removed)
+{
+    cnn_model *model = e->job->model;
+    const int64_t before = opt_live_weights(model);
+    const cnn_prune_options options = {.ratio = structure == OPT_STRUCTURE_CHANNEL ? step : share_of_all(model, step),
+                                       .global = true,
+                                       .criterion = criterion_for(e->job->settings, structure),
+                                       .on_the_way = true,
+                                       .seed = (uint64_t)e->job->cli->common.seed,
+                                       .data = e->job->data,
+                                       .device = e->job->cli->common.device};
+    cnn_status status = opt_prune_function((opt_structure)structure)(model, &options, NULL);
+    *removed = before - opt_live_weights(model);
     return status;
 }
 
@@ -178,25 +240,13 @@ static cnn_status train(explorer *e, int number)
     return opt_train(e->job, &options, label);
 }
 
-static void tell(const explorer *e, int number)
-{
-    const opt_visit *visit = &e->front->visits[number];
-    char bytes[CNN_UNIT_BYTES], spent[CNN_UNIT_BYTES];
-    cnn_message_notice(
-        e->job->cli,
-        "point %d: %.0f %% removed, %.2f %% of the validation images right, at most %.2f points lost, %s, %.3g ms "
-        "per image; %s so far",
-        number, 100 * visit->share, 100 * visit->figures.accuracy, 100 * cnn_paired_bound(&visit->paired),
-        cnn_format_bytes(bytes, visit->figures.file_bytes), visit->figures.ms_per_image,
-        cnn_format_time(spent, cnn_clock() - e->start));
-}
-
 /* Measures what the job's float model becomes, and keeps it as a new point. */
-static cnn_status keep(explorer *e, int from, double share)
+static cnn_status keep(explorer *e, int from, int structure, double step)
 {
     cnn_status status = CNN_OK;
     opt_job *job = e->job;
-    opt_visit visit = {.from = from, .share = share};
+    opt_visit visit = {.from = from, .structure = structure, .step = step};
+    visit.share = 1 - (double)opt_live_weights(job->model) / (double)opt_live_weights(e->given);
     const int number = e->front->count;
     char path[1100];
     opt_front_model(e->front, number, path, sizeof path);
@@ -206,36 +256,37 @@ static cnn_status keep(explorer *e, int from, double share)
                         job->split.validation_count, job->cli->common.device, NULL, NULL, &visit.figures));
     CNN_TRY(compare(e, &visit.paired));
     CNN_TRY(opt_front_add(e->front, &visit));
+    e->made++;
     tell(e, number);
 out:
     return status;
 }
 
-/* Goes from a point to one with that share; *number: which it is, -1: nothing more can be removed. */
-static cnn_status visit(explorer *e, int from, double share, int *number)
+/* Goes a step from a point; *number: the point that it leads to, -1: nothing more can be removed. */
+static cnn_status visit(explorer *e, int from, int structure, double step, int *number)
 {
     cnn_status status = CNN_OK;
-    bool removed = true;
-    *number = opt_front_find(e->front, from, share);
+    int64_t removed = 1;
+    *number = opt_front_find(e->front, from, structure, step);
     if (*number >= 0) {
         cnn_message_detail(e->job->cli, "point %d is known", *number);
         return CNN_OK;
     }
     CNN_TRY(load(e, from));
-    if (share > 0) {
-        CNN_TRY(shrink(e, share, &removed));
-        if (!removed)
+    if (structure >= 0) {
+        CNN_TRY(shrink(e, structure, step, &removed));
+        if (removed == 0)
             goto out;
         CNN_TRY(train(e, e->front->count));
     }
     const int next = e->front->count;
-    CNN_TRY(keep(e, from, share));
+    CNN_TRY(keep(e, from, structure, step));
     *number = next;
 out:
     return status;
 }
 
-/* ---- The path ---- */
+/* ---- Rounds ---- */
 
 static bool good_enough(const explorer *e, int number)
 {
@@ -256,55 +307,68 @@ static bool has_target(const opt_settings *settings)
     return settings->target_size > 0 || settings->target_ms > 0;
 }
 
-/* Between the last good point and the one behind it. */
-static cnn_status refine(explorer *e, int good, int bad)
+/* What a point lost of the accuracy, beside what it saved of the bytes. */
+static double price(const explorer *e, int number)
+{
+    const opt_visit *visits = e->front->visits;
+    const double saved = log((double)visits[0].figures.file_bytes / (double)visits[number].figures.file_bytes);
+    return saved > 0 ? cnn_paired_bound(&visits[number].paired) / saved : INFINITY;
+}
+
+/* Takes steps from a point. *best: where the next round begins, -1: nothing was good enough. */
+static cnn_status round_from(explorer *e, int from, int *best)
 {
     cnn_status status = CNN_OK;
-    double low = e->front->visits[good].share, high = e->front->visits[bad].share;
-    for (int i = 0; i < REFINEMENTS && high - low > least_step; i++) {
-        const double middle = (low + high) / 2;
+    const bool first_will_do = e->job->settings->max_drop >= 0;
+    *best = -1;
+    for (int i = 0; i < KINDS && !(first_will_do && *best >= 0); i++) {
+        const int s = (int)order[i];
         int number;
-        CNN_TRY(visit(e, good, middle, &number));
+        if (e->step[s] <= 0)
+            continue;
+        CNN_TRY(visit(e, from, s, e->step[s], &number));
         if (number < 0)
-            break;
-        if (good_enough(e, number)) {
-            good = number;
-            low = middle;
-        } else {
-            high = middle;
-        }
+            e->step[s] = 0;
+        else if (!good_enough(e, number))
+            e->step[s] = ++e->failures[s] < STEP_SIZES ? e->step[s] / 2 : 0;
+        else if (*best < 0 || price(e, number) < price(e, *best))
+            *best = number;
     }
 out:
     return status;
 }
 
+static bool is_open(const explorer *e)
+{
+    for (int s = 0; s < OPT_STRUCTURES; s++)
+        if (e->step[s] > 0)
+            return true;
+    return false;
+}
+
+/* Single weights cost no time, so a goal in milliseconds takes channels alone. */
+static void open_steps(explorer *e)
+{
+    const opt_settings *settings = e->job->settings;
+    for (int s = 0; s < OPT_STRUCTURES; s++)
+        if (settings->structure >= 0
+                ? s == settings->structure
+                : s == OPT_STRUCTURE_CHANNEL || (s == OPT_STRUCTURE_WEIGHT && settings->target_ms <= 0))
+            e->step[s] = first_step[s];
+}
+
 static cnn_status walk(explorer *e)
 {
     cnn_status status = CNN_OK;
-    const opt_settings *settings = e->job->settings;
-    double left = 1;
-    int from = -1, good = -1, bad = 0, first_bad = -1;
-    for (int step = 0; step < MOST_STEPS; step++) {
-        int number;
-        CNN_TRY(visit(e, from, 1 - left, &number));
-        if (number < 0)
+    int at, best;
+    open_steps(e);
+    CNN_TRY(visit(e, -1, -1, 0, &at));
+    while (is_open(e) && e->front->count + OPT_STRUCTURES <= OPT_MOST_POINTS) {
+        if (has_target(e->job->settings) && meets_targets(e, at))
             break;
-        if (has_target(settings) && meets_targets(e, number))
-            goto out;
-        if (good_enough(e, number)) {
-            good = number;
-            bad = 0;
-            first_bad = -1;
-        } else {
-            first_bad = bad++ == 0 ? number : first_bad;
-        }
-        if (bad == BAD_IN_A_ROW || 1 - left * left_by_step[opt_structure_of(settings)] > most_share)
-            break;
-        from = number;
-        left *= left_by_step[opt_structure_of(settings)];
+        CNN_TRY(round_from(e, at, &best));
+        at = best >= 0 ? best : at;
     }
-    if (!has_target(settings) && good >= 0 && first_bad >= 0)
-        CNN_TRY(refine(e, good, first_bad));
 out:
     return status;
 }

@@ -199,7 +199,8 @@ static void choose_trials(const opt_job *job, opt_facts *facts, cnn_trial *trial
 {
     const opt_settings *settings = job->settings;
     char name[64];
-    const double share = opt_pruned_share(settings, job->account);
+    const bool mixed = job->account->front && settings->structure <= OPT_STRUCTURE_CHANNEL;
+    const double share = mixed ? 0 : opt_pruned_share(settings, job->account); /* of weights is not of channels */
     cnn_prune_options pruning = {.ratio = share > 0 ? share : OPT_PRUNE_PER_CENT / 100.0,
                                  .seed = (uint64_t)job->cli->common.seed,
                                  .data = job->data,
@@ -210,7 +211,7 @@ static void choose_trials(const opt_job *job, opt_facts *facts, cnn_trial *trial
         pruning.criterion = CNN_CRITERION_TAYLOR; /* as searches do */
     trials[0] = (cnn_trial){.bits = 8};
     trials[1] = (cnn_trial){.bits = 4};
-    trials[2] = (cnn_trial){.prune = opt_prune_function(settings), .pruning = pruning};
+    trials[2] = (cnn_trial){.prune = opt_prune_function((opt_structure)opt_structure_of(settings)), .pruning = pruning};
     name_trial(facts, "weights_8_bits", "weights in 8 bits");
     name_trial(facts, "weights_4_bits", "weights in 4 bits");
     snprintf(name, sizeof name, "%.3g %% of its %s pruned", 100 * pruning.ratio, opt_prune_unit(settings));

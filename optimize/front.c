@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/save.h"
+#include "optimize/job.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,8 +17,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define HEADING "number,from,share,accuracy,broken,mended,images,file_bytes,weights,macs,ms_per_image,images_per_s\n"
-#define TITLE "# cnn-opt search, version 1, %08" PRIx32 "\n"
+#define HEADING                                                                                            \
+    "number,from,structure,step,share,accuracy,broken,mended,images,file_bytes,weights,macs,ms_per_image," \
+    "images_per_s,drop_at_most,front\n"
+#define TITLE "# cnn-opt search, version 2, %08" PRIx32 "\n"
 
 static void list_path(const opt_front *front, char *path, size_t bytes)
 {
@@ -31,25 +34,40 @@ void opt_front_model(const opt_front *front, int number, char *path, size_t byte
 
 /* ---- The list as text ---- */
 
-static void write_visit(cnn_text *text, int number, const opt_visit *visit)
+static void write_visit(cnn_text *text, const opt_front *front, int number)
 {
+    const opt_visit *visit = &front->visits[number];
     const cnn_measurement *figures = &visit->figures;
-    cnn_text_append(text, "%d,%d,%.17g,%.17g,%d,%d,%d,%lld,%lld,%lld,%.17g,%.17g\n", number, visit->from, visit->share,
-                    figures->accuracy, visit->paired.broken, visit->paired.mended, visit->paired.images,
-                    (long long)figures->file_bytes, (long long)figures->weights, (long long)figures->macs,
-                    figures->ms_per_image, figures->images_per_s);
+    cnn_text_append(text, "%d,%d,%s,%.17g,%.17g,%.17g,%d,%d,%d,%lld,%lld,%lld,%.17g,%.17g,%.6g,%d\n", number,
+                    visit->from, opt_structure_name(visit->structure), visit->step, visit->share, figures->accuracy,
+                    visit->paired.broken, visit->paired.mended, visit->paired.images, (long long)figures->file_bytes,
+                    (long long)figures->weights, (long long)figures->macs, figures->ms_per_image, figures->images_per_s,
+                    cnn_paired_bound(&visit->paired), opt_front_is_best(front, number));
 }
 
+static int find_structure(const char *name)
+{
+    for (int i = 0; i < OPT_STRUCTURES; i++)
+        if (strcmp(name, opt_structure_name(i)) == 0)
+            return i;
+    return -1;
+}
+
+/* The last two columns follow from the others. */
 static bool read_visit(const char *line, int number, opt_visit *visit)
 {
     cnn_measurement *figures = &visit->figures;
     long long file_bytes, weights, macs;
-    int stored, used = 0;
-    int values = sscanf(line, "%d,%d,%lf,%lf,%d,%d,%d,%lld,%lld,%lld,%lf,%lf%n", &stored, &visit->from, &visit->share,
-                        &figures->accuracy, &visit->paired.broken, &visit->paired.mended, &visit->paired.images,
-                        &file_bytes, &weights, &macs, &figures->ms_per_image, &figures->images_per_s, &used);
-    if (values != 12 || line[used] != '\n' || stored != number || visit->from < -1 || visit->from >= number)
+    char structure[16];
+    double bound;
+    int stored, best, used = 0;
+    int values = sscanf(line, "%d,%d,%15[^,],%lf,%lf,%lf,%d,%d,%d,%lld,%lld,%lld,%lf,%lf,%lf,%d%n", &stored,
+                        &visit->from, structure, &visit->step, &visit->share, &figures->accuracy, &visit->paired.broken,
+                        &visit->paired.mended, &visit->paired.images, &file_bytes, &weights, &macs,
+                        &figures->ms_per_image, &figures->images_per_s, &bound, &best, &used);
+    if (values != 16 || line[used] != '\n' || stored != number || visit->from < -1 || visit->from >= number)
         return false;
+    visit->structure = find_structure(structure);
     figures->file_bytes = file_bytes;
     figures->weights = weights;
     figures->macs = macs;
@@ -64,7 +82,7 @@ static cnn_status save(const opt_front *front)
     list_path(front, path, sizeof path);
     cnn_text_append(&text, TITLE HEADING, front->key);
     for (int i = 0; i < front->count; i++)
-        write_visit(&text, i, &front->visits[i]);
+        write_visit(&text, front, i);
     if (text.failed)
         status = CNN_ERR_MEMORY;
     cnn_interrupt_hold(NULL);
@@ -128,11 +146,13 @@ out:
 
 /* ---- Points ---- */
 
-int opt_front_find(const opt_front *front, int from, double share)
+int opt_front_find(const opt_front *front, int from, int structure, double step)
 {
-    for (int i = 0; i < front->count; i++)
-        if (front->visits[i].from == from && front->visits[i].share == share)
+    for (int i = 0; i < front->count; i++) {
+        const opt_visit *visit = &front->visits[i];
+        if (visit->from == from && visit->structure == structure && visit->step == step)
             return i;
+    }
     return -1;
 }
 
@@ -169,6 +189,8 @@ void opt_front_json(const opt_front *front, int chosen, cnn_json *json)
         cnn_json_object(json, NULL);
         cnn_json_integer(json, "number", i);
         cnn_json_integer(json, "from", visit->from);
+        cnn_json_string(json, "structure", opt_structure_name(visit->structure));
+        cnn_json_number(json, "step", visit->step);
         cnn_json_number(json, "share", visit->share);
         cnn_json_number(json, "accuracy", visit->figures.accuracy);
         cnn_json_integer(json, "images", visit->paired.images);
@@ -189,11 +211,18 @@ cnn_status opt_front_print(const opt_front *front, int chosen)
 {
     cnn_table table;
     char text[CNN_UNIT_BYTES];
-    cnn_table_begin(&table, ">point|>removed|>accuracy|>lost at most|>file|>MACs|>ms/image|<");
+    cnn_table_begin(&table, ">point|>from|<lost|>left|>accuracy|>lost at most|>file|>MACs|>ms/image|<");
     for (int i = 0; i < front->count; i++) {
         const opt_visit *visit = &front->visits[i];
         cnn_table_cell(&table, "%d", i);
-        cnn_table_cell(&table, "%.0f %%", 100 * visit->share);
+        if (visit->structure < 0) {
+            cnn_table_cell(&table, "%s", "");
+            cnn_table_cell(&table, "%s", "");
+        } else {
+            cnn_table_cell(&table, "%d", visit->from);
+            cnn_table_cell(&table, "%.3g %% %ss", 100 * visit->step, opt_structure_name(visit->structure));
+        }
+        cnn_table_cell(&table, "%.3g %%", 100 * (1 - visit->share));
         cnn_table_cell(&table, "%.2f %%", 100 * visit->figures.accuracy);
         cnn_table_cell(&table, "%.2f", 100 * cnn_paired_bound(&visit->paired));
         cnn_table_cell(&table, "%s", cnn_format_bytes(text, visit->figures.file_bytes));

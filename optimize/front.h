@@ -9,13 +9,16 @@
 #include "cli/json.h"
 #include "optimize/measure.h"
 #include "optimize/promise.h"
+#include "optimize/tool.h"
 
 enum { OPT_MOST_POINTS = 64 };
 
 /* A model that was tried. */
 typedef struct opt_visit {
-    int from;     /* the point whose weights it began with; -1: the model as it was given */
-    double share; /* removed, of what the given model had */
+    int from;      /* the point whose weights it began with; -1: the model as it was given */
+    int structure; /* what it lost beside that, opt_structure; -1: nothing */
+    double step;   /* the share that it lost */
+    double share;  /* of the given model's weights that are 0 or gone */
     cnn_measurement figures;
     cnn_paired paired; /* beside the given model, on the validation images */
 } opt_visit;
@@ -31,8 +34,8 @@ typedef struct opt_front {
  * refused: CNN_ERR_USAGE. */
 cnn_status opt_front_open(opt_front *front, const char *folder, uint32_t key);
 
-/* The number of a visit from there with that share; -1: none. */
-int opt_front_find(const opt_front *front, int from, double share);
+/* The number of a visit from there with that step; -1: none. */
+int opt_front_find(const opt_front *front, int from, int structure, double step);
 
 /* Adds a visit and saves the list. Returns CNN_ERR_USAGE when the list is full. */
 cnn_status opt_front_add(opt_front *front, const opt_visit *visit);

@@ -69,7 +69,8 @@ int opt_structure_of(const opt_settings *settings);
 
 /* What prunes as the settings say, and of what it removes a share: "channels". */
 typedef cnn_status (*opt_prune_fn)(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
-opt_prune_fn opt_prune_function(const opt_settings *settings);
+const char *opt_structure_name(int structure); /* as --structure has it; "none" below 0 */
+opt_prune_fn opt_prune_function(opt_structure structure);
 const char *opt_prune_unit(const opt_settings *settings);
 
 /* Whether there is any; and for how many epochs --prune and --keep do, of a model as it was given. */

@@ -44,8 +44,10 @@ static const cnn_option options[] = {
          "what to remove: channel, whole output channels, which makes the model smaller and faster everywhere; "
          "block, blocks of 16 outputs x 4 inputs, which the CPU skips in INT8 (layers with fewer stay whole); weight, "
          "single weights of every layer, which makes the smallest file and no speed; 2:4, 2 of every 4 inputs of each "
-         "output, half of the weights without --prune, from which only sparse tensor cores gain speed",
-     .standard = "channel"},
+         "output, half of the weights without --prune, from which only sparse tensor cores gain speed. Searches for a "
+         "goal take channels and "
+         "weights by turns, whichever makes the smaller file, unless one is named",
+     .standard = "channel; in searches both"},
     {.name = "global",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, global),
@@ -239,7 +241,9 @@ static const cnn_option options[] = {
      .argument = "DIR",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(opt_settings, search),
-     .help = "folder that keeps the points of a search; the same command goes on with what it holds",
+     .help =
+         "folder that keeps the points of a search, with a list of them in points.csv; the same command goes on with "
+         "what it holds",
      .standard = "the output's name with -search"},
     {.name = "pick",
      .argument = "N",

@@ -76,7 +76,8 @@ cnn_status opt_fold(opt_job *job, bool *folded)
 cnn_status opt_remove_dead(opt_job *job)
 {
     int64_t units;
-    if (job->settings->structure != OPT_STRUCTURE_WEIGHT)
+    const opt_settings *settings = job->settings;
+    if (settings->structure != OPT_STRUCTURE_WEIGHT && !(settings->structure < 0 && opt_has_goal(settings)))
         return CNN_OK;
     cnn_status status = cnn_remove_dead(job->model, &units);
     if (status == CNN_OK && units > 0)

@@ -57,9 +57,15 @@ static int structure_of(const opt_job *job)
     return opt_structure_of(job->settings);
 }
 
-opt_prune_fn opt_prune_function(const opt_settings *settings)
+const char *opt_structure_name(int structure)
 {
-    return structures[opt_structure_of(settings)].prune;
+    static const char *const names[OPT_STRUCTURES] = {"channel", "block", "weight", "2:4"};
+    return structure < 0 ? "none" : names[structure];
+}
+
+opt_prune_fn opt_prune_function(opt_structure structure)
+{
+    return structures[structure].prune;
 }
 
 const char *opt_prune_unit(const opt_settings *settings)

@@ -13,7 +13,8 @@ typedef enum opt_structure {
     OPT_STRUCTURE_CHANNEL,
     OPT_STRUCTURE_BLOCK,
     OPT_STRUCTURE_WEIGHT,
-    OPT_STRUCTURE_TWO_OF_FOUR
+    OPT_STRUCTURE_TWO_OF_FOUR,
+    OPT_STRUCTURES
 } opt_structure;
 
 /* The share of weights that 2:4 takes. */

@@ -320,6 +320,10 @@ START_TEST(a_search)
     says("Pruning took 75 % of the weights");
     says("It is one of 6 models that a search tried: in 90 of 100 cases it loses at most 0.07 points.");
     says("Next, raise --finetune to 3, so that smaller models keep the accuracy.");
+    front.visits[4].structure = OPT_STRUCTURE_WEIGHT;
+    explain();
+    says("Of the weights");
+    front.visits[4].structure = OPT_STRUCTURE_CHANNEL;
     settings.max_drop = -1;
     settings.int8 = false;
     settings.finetune = 2;

@@ -23,6 +23,15 @@ checks=$((checks + 1))
 [ "$(bytes model-opt.cnn)" -le 9000 ] || fail "the file has $(bytes model-opt.cnn) bytes"
 cp model-opt.cnn one.cnn
 cp model-opt-search/points.csv one.csv
+# Channels and single weights went, from each point both; the list says which points no other one beats.
+checks=$((checks + 1))
+python3 -c 'import csv, sys
+rows = list(csv.DictReader(open("one.csv").read().splitlines()[1:]))
+kinds = {(row["from"], row["structure"]) for row in rows}
+figures = [(-float(row["accuracy"]), float(row["file_bytes"]), float(row["ms_per_image"])) for row in rows]
+best = [not any(all(x <= y for x, y in zip(a, b)) and a != b for a in figures) for b in figures]
+sys.exit(not ({("-1", "none"), ("0", "channel"), ("0", "weight")} <= kinds and len(kinds) == len(rows)
+              and best == [row["front"] == "1" for row in rows]))' || fail "points.csv is not the list of the points"
 
 # Other threads, the same file; the same command again computes nothing anew.
 succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --threads 2 -o other.cnn
@@ -33,25 +42,28 @@ same one.csv model-opt-search/points.csv
 same one.cnn model-opt.cnn
 
 # Interrupted: a search that lost its last points finds the same ones again.
-head -4 one.csv >model-opt-search/points.csv
+head -5 one.csv >model-opt-search/points.csv
 succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --quiet
 same one.cnn model-opt.cnn
 
 # --pick takes any point; the given model is point 0 when nothing is removed.
 succeeds "$opt" --pick 0 --int8 --finetune 0.1 --quiet -o model-opt.cnn --json
 has_keys before.accuracy after.file_bytes
-says '"search": [{"number": 0, "from": -1, "share": 0'
+says '"search": [{"number": 0, "from": -1, "structure": "none", "step": 0, "share": 0'
 succeeds "$opt" --int8 --quiet -o plain.cnn
 same plain.cnn model-opt.cnn
 refuses 2 "--pick 63|model-opt-search" "$opt" --pick 63 --int8 --finetune 0.1
 
 # A promise that the images cannot keep is not made, and no file is touched.
 cp model-opt.cnn before.cnn
-refuses 1 "cannot promise|0 points" "$opt" --max-drop 0 --int8 --finetune 0 --search drop --quiet
+refuses 1 "cannot promise|0 points" "$opt" --max-drop 0 --int8 --finetune 0 --search drop --quiet --structure channel
 same before.cnn model-opt.cnn
-succeeds "$opt" --max-drop 90 --int8 --finetune 0 --search drop --json --quiet
+succeeds "$opt" --max-drop 90 --int8 --finetune 0 --search drop --json --quiet --structure channel
 says '"drop_at_most"'
-refuses 1 "no model met the goals|--pick" "$opt" --target-size 100 --int8 --finetune 0 --search drop --quiet
+checks=$((checks + 1))
+grep -q ",weight," drop/points.csv && fail "--structure channel took weights"
+refuses 1 "no model met the goals|--pick" "$opt" --target-size 100 --int8 --finetune 0 --search drop --quiet \
+    --structure channel
 succeeds "$opt" --target-ms 1000 --finetune 0 --quiet --search time
 
 # The smallest file of single weights: a number of bytes is met, with one thread and with two, and the file runs.
