@@ -34,7 +34,10 @@ out:
 cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes)
 {
     cnn_status status = CNN_OK;
-    const char *how = settings->bits ? "--bits" : settings->equalization >= 0 ? "--equalization" : NULL;
+    const char *how = settings->bits                ? "--bits"
+                      : settings->equalization >= 0 ? "--equalization"
+                      : settings->rounding >= 0     ? "--round"
+                                                    : NULL;
     if (!how)
         return CNN_OK;
     if (!settings->int8)
@@ -47,6 +50,9 @@ cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes)
                  how);
     if (settings->average_bits > 0 && opt_squeezes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--bits auto is not for --target-size: say how many bits, as in --bits 3,conv1=8");
+    if (settings->rounding == CNN_ROUNDING_ADAPTIVE && (opt_squeezes(settings) || (settings->bits && fine_tunes)))
+        CNN_FAIL(CNN_ERR_USAGE, "--round adaptive is for weights that do not train on a grid: leave out %s",
+                 opt_squeezes(settings) ? "it" : "--finetune (0 with --prune), --bits or --round");
     if (settings->equalization == 1 && (opt_squeezes(settings) || (settings->bits && fine_tunes)))
         CNN_FAIL(CNN_ERR_USAGE, "--equalization would take weights off the grid that they train on: leave out %s",
                  opt_squeezes(settings) ? "--equalization" : "--equalization, --bits or --finetune");

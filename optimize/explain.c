@@ -264,7 +264,10 @@ static void repair_int8(teller *t)
 {
     const opt_settings *settings = t->settings;
     const cnn_quantize_row *worst = least_exact(t->account);
-    if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO) {
+    if (worst && opt_only_rounds(settings, worst) && settings->rounding != CNN_ROUNDING_ADAPTIVE) {
+        if (advise(t))
+            cnn_text_append(t->text, "take --round adaptive, which is for weights of few bits");
+    } else if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO) {
         if (advise(t))
             cnn_text_append(t->text, "let --observer auto find each layer's range");
     } else if (settings->bias_correction == 0) {

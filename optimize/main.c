@@ -14,6 +14,7 @@ static const char *const structures[] = {"channel", "block", "weight", "2:4", NU
 static const char *const schedules[] = {"one-shot", "iterative", "cubic", NULL};     /* in the order of opt_schedule */
 static const char *const criteria[] = {"l1", "l2", "bn", "taylor", "random", "lamp", NULL};   /* as cnn_criterion */
 static const char *const observers[] = {"max", "percentile", "entropy", "mse", "auto", NULL}; /* as cnn_observer */
+static const char *const roundings[] = {"nearest", "adaptive", NULL}; /* in the order of cnn_rounding */
 static const char *const switches[] = {"off", "on", NULL};
 
 static const cnn_option options[] = {
@@ -176,6 +177,15 @@ static const cnn_option options[] = {
              "changes the scores most. Fine-tuning then trains the weights on that grid, and its step with them; "
              "without --finetune they are only rounded, which costs accuracy below 4 bits",
      .standard = "8"},
+    {.name = "round",
+     .argument = "HOW",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = roundings,
+     .offset = offsetof(opt_settings, rounding),
+     .help = "with --int8: how weights that did not train on their grid come onto it: nearest; or adaptive, up or down "
+             "as changes what the layer gives on training images least (AdaRound), which is for few bits without "
+             "--finetune",
+     .standard = "nearest"},
     {.name = "observer",
      .argument = "KIND",
      .kind = CNN_OPTION_CHOICE,
@@ -515,6 +525,7 @@ int main(int argc, char **argv)
                              .observer = -1,
                              .bias_correction = -1,
                              .equalization = -1,
+                             .rounding = -1,
                              .max_drop = -1,
                              .pick = -1,
                              .output = "model-opt.cnn",

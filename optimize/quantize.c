@@ -46,6 +46,8 @@ static cnn_status check_options(const cnn_quantize_options *options)
     if (options->levels < 1 || options->levels > CNN_GRID_MOST_LEVELS)
         CNN_FAIL(CNN_ERR_USAGE, "%d levels of weights on either side of 0 were asked for; take 1 to %d",
                  options->levels, CNN_GRID_MOST_LEVELS);
+    if (options->rounding != CNN_ROUNDING_NEAREST && options->rounding != CNN_ROUNDING_ADAPTIVE)
+        CNN_FAIL(CNN_ERR_USAGE, "there is no way to round number %d", (int)options->rounding);
     if (!cnn_observer_name(options->observer))
         CNN_FAIL(CNN_ERR_USAGE, "there is no observer number %d", (int)options->observer);
 out:
@@ -350,7 +352,8 @@ static int64_t count_work(const cnn_quantize_job *job, bool rows)
     }
     int64_t tries = job->validation.count > 0 ? 1 + CNN_OBSERVER_AUTO : 0;
     int64_t passes = 1 + (job->options->bias_correction ? (1 + tries) * layers : 0) + (rows ? 2 : 0);
-    return passes * job->images.count + (2 + observed * (CNN_OBSERVER_AUTO - 1)) * job->search.count +
+    const int64_t rounding = job->options->rounding == CNN_ROUNDING_ADAPTIVE ? cnn_quantize_round_work(job->model) : 0;
+    return rounding + passes * job->images.count + (2 + observed * (CNN_OBSERVER_AUTO - 1)) * job->search.count +
            tries * job->validation.count;
 }
 
@@ -373,13 +376,15 @@ static void round_biases(cnn_node *node)
     }
 }
 
-cnn_status cnn_quantize_build(cnn_quantize_job *job)
+cnn_status cnn_quantize_build(cnn_quantize_job *job, cnn_rounding rounding)
 {
     cnn_status status = CNN_OK;
     cnn_model_free(job->int8);
     job->int8 = NULL;
     CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
     CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options->levels, &job->int8));
+    if (rounding == CNN_ROUNDING_ADAPTIVE)
+        CNN_TRY(cnn_quantize_round(job));
     if (job->options->bias_correction)
         CNN_TRY(cnn_quantize_correct_bias(job));
     for (int i = 0; job->options->compact && i < job->int8->node_count; i++)
@@ -404,7 +409,7 @@ static cnn_status run(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_c
         CNN_TRY(cnn_quantize_search(job));
         CNN_TRY(cnn_quantize_challenge(job));
     }
-    CNN_TRY(cnn_quantize_build(job));
+    CNN_TRY(cnn_quantize_build(job, options->rounding));
     if (rows)
         CNN_TRY(list_rows(job, rows, row_count));
 out:

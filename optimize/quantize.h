@@ -39,7 +39,11 @@ cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *cali
                              cnn_model **made);
 
 /* Makes job->int8 anew with the observers as they are now, biases corrected when the options say so. */
-cnn_status cnn_quantize_build(cnn_quantize_job *job);
+cnn_status cnn_quantize_build(cnn_quantize_job *job, cnn_rounding rounding);
+
+/* adaptive.c: rounds the weights of job->int8 anew, and how many images it counts for that. */
+cnn_status cnn_quantize_round(cnn_quantize_job *job);
+int64_t cnn_quantize_round_work(const cnn_model *model);
 
 /* search.c: sets the observer of every observed node by the error of the logits on the search images. */
 cnn_status cnn_quantize_search(cnn_quantize_job *job);

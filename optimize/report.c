@@ -108,6 +108,9 @@ static const double fair_db = 20;
 /* What to try when a layer suffers: the first thing that was not tried yet. */
 static const char *advice(const opt_settings *settings, const cnn_quantize_row *row)
 {
+    if (opt_only_rounds(settings, row))
+        return settings->rounding == CNN_ROUNDING_ADAPTIVE ? "give it more bits, or train with --finetune 1"
+                                                           : "try --round adaptive, or train with --finetune 1";
     if (settings->observer >= 0 && settings->observer != CNN_OBSERVER_AUTO)
         return "try --observer auto";
     if (settings->bias_correction == 0)
@@ -132,8 +135,9 @@ static void print_int8(const opt_settings *settings, const opt_account *account)
             worst = row;
     }
     if (worst && worst->sqnr_db < fair_db)
-        printf("INT8 is too coarse for layer %s: %.1f dB of signal to noise, where %.0f and more are fine; %s.\n",
-               worst->layer, worst->sqnr_db, fair_db, advice(settings, worst));
+        printf("%s too coarse for layer %s: %.1f dB of signal to noise, where %.0f and more are fine; %s.\n",
+               opt_only_rounds(settings, worst) ? "Weights of few bits are" : "INT8 is", worst->layer, worst->sqnr_db,
+               fair_db, advice(settings, worst));
     else if (worst && isfinite(worst->sqnr_db))
         printf("INT8 suits all layers; the least exact is %s with %.1f dB of signal to noise.\n", worst->layer,
                worst->sqnr_db);

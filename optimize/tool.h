@@ -44,6 +44,7 @@ typedef struct opt_settings {
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */
     int equalization;    /* likewise */
+    int rounding;        /* cnn_rounding; -1: not given */
     double max_drop;     /* points of accuracy, of 100; -1: not given */
     int64_t target_size; /* bytes; 0: not given */
     double target_ms;    /* 0: not given */
@@ -60,6 +61,14 @@ typedef struct opt_settings {
 static inline bool opt_prunes(const opt_settings *settings)
 {
     return settings->prune > 0 || settings->keep;
+}
+
+/* Whether a layer's weights were rounded to few bits without training: then these matter more than how values are
+ * quantized. */
+static inline bool opt_only_rounds(const opt_settings *settings, const cnn_quantize_row *row)
+{
+    const bool trained = settings->finetune > 0 || (settings->finetune < 0 && opt_prunes(settings));
+    return row->bits < 5 && !trained;
 }
 
 /* The model after a pass; the first row is the model as it was given. */

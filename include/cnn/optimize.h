@@ -172,20 +172,28 @@ typedef enum cnn_observer {
                                 everywhere where that is right on over 0.05 % more of the validation images */
 } cnn_observer;
 
+/* How weights become whole numbers. */
+typedef enum cnn_rounding {
+    CNN_ROUNDING_NEAREST, /* the nearest */
+    CNN_ROUNDING_ADAPTIVE /* up or down, so that what the layer gives on training images changes least (AdaRound;
+                             optimize/adaround.h). For few bits without training: it takes time for each weight */
+} cnn_rounding;
+
 /* Called as the work goes on; `done` and `all` count images that went through the network. Return false to stop:
  * cnn_quantize then returns CNN_ERR_CANCELLED. */
 typedef bool (*cnn_quantize_fn)(void *context, int64_t done, int64_t all);
 
 typedef struct cnn_quantize_options {
     cnn_observer observer;
-    double percentile; /* of |x|, for the percentile observer */
-    int images;        /* calibration images, drawn by seed from the training part */
-    int search_images; /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
-    int levels;        /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
-                          below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it,
-                          one with a width of its own takes that */
-    bool compact;      /* what files then hold in a byte: scales of values are rounded up to powers of 2^(1/16), biases
-                          of a layer to at most 31 levels on either side of 0 */
+    double percentile;     /* of |x|, for the percentile observer */
+    int images;            /* calibration images, drawn by seed from the training part */
+    int search_images;     /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
+    int levels;            /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
+                              below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it,
+                              one with a width of its own takes that */
+    cnn_rounding rounding; /* of layers that are on no grid */
+    bool compact; /* what files then hold in a byte: scales of values are rounded up to powers of 2^(1/16), biases
+                     of a layer to at most 31 levels on either side of 0 */
     bool bias_correction; /* shift each layer's bias so that its sums have the float model's means per channel */
     uint64_t seed;
     const char *device;

@@ -89,6 +89,24 @@ for bits in auto auto: auto:1.9 auto:8.1 auto:x auto:nan; do
 done
 refuses 2 "--bits auto|--target-size" "$opt" --int8 --bits auto:3 --structure weight --target-size 3000
 
+# Adaptive rounding of few bits, without training.
+for threads in 1 2; do
+    succeeds "$opt" --int8 --bits 2,conv1=3 --round adaptive --observer max --threads $threads --json --quiet -o threads$threads.cnn
+done
+cp "$logs/out" adaptive.json
+same threads1.cnn threads2.cnn
+checks=$((checks + 1))
+python3 -c 'import json, sys
+rounded, adaptive = (json.load(open(f)) for f in sys.argv[1:])
+sys.exit(not adaptive["after"]["accuracy"] > rounded["after"]["accuracy"] + 0.02)' rounded.json adaptive.json ||
+    fail "adaptive rounding is no better than to the nearest"
+succeeds "$infer" -m threads1.cnn --compare ref
+refuses 2 "--round|--int8" "$opt" --prune 0.5 --round adaptive
+refuses 2 "--round adaptive|grid" "$opt" --int8 --bits 4 --finetune 1 --round adaptive
+refuses 2 "--round adaptive|grid" "$opt" --prune 0.5 --int8 --bits 4 --round adaptive
+refuses 2 "--round|'up'|adaptive" "$opt" --int8 --round up
+refuses 2 "--round|search" "$opt" --int8 --round adaptive --max-drop 1
+
 # Channels made even before INT8: another file, and answers that hold on every device.
 succeeds "$opt" --int8 --observer max --equalization on -o even.cnn
 says "channels between 2 pairs of layers equalized"
