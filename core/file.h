@@ -46,7 +46,8 @@ typedef enum cnn_file_tag {
     CNN_TAG_OUT_SCALES = 66,
     CNN_TAG_NORMALIZATION = 67,
     CNN_TAG_STREAM = 68, /* instead of CNN_TAG_TENSORS and CNN_TAG_OUT_SCALES */
-    CNN_TAG_LAST = 68,
+    CNN_TAG_BOOKS = 69,  /* with CNN_TAG_STREAM: it holds ranks of numbers */
+    CNN_TAG_LAST = 69,
     CNN_TAG_COUNT = 128
 } cnn_file_tag;
 

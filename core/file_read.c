@@ -7,6 +7,7 @@
 #include "core/class_names.h"
 #include "core/crc32c.h"
 #include "core/error.h"
+#include "core/file_books.h"
 #include "core/file_stream.h"
 #include "core/input_file.h"
 #include "core/layers.h"
@@ -118,6 +119,8 @@ static cnn_status find_fields(cnn_reader *head, cnn_reader field[CNN_TAG_COUNT])
         cnn_reader_fail(head, "the file has no %s", field[CNN_TAG_GRAPH].data ? "table of tensors" : "graph");
     if (!head->failed && stream && (field[CNN_TAG_TENSORS].data || field[CNN_TAG_OUT_SCALES].data))
         cnn_reader_fail(head, "the file has a stream of parameters, and tensors or scales beside it");
+    if (!head->failed && !stream && field[CNN_TAG_BOOKS].data)
+        cnn_reader_fail(head, "the file has codebooks and no stream of parameters");
     return cnn_reader_status(head);
 }
 
@@ -439,6 +442,10 @@ static cnn_status decode(const uint8_t *data, size_t size, const char *path, boo
         CNN_TRY(cnn_stream_decode(&field[CNN_TAG_STREAM], made));
     else
         CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, in_place, made, &file_end));
+    if (field[CNN_TAG_BOOKS].data) {
+        CNN_TRY(cnn_books_read(&field[CNN_TAG_BOOKS], made));
+        CNN_TRY(end_field(&field[CNN_TAG_BOOKS], "the field of codebooks"));
+    }
     CNN_TRY(check_end(size, file_end ? file_end : head_end, path));
     status = cnn_model_check(made);
     if (status != CNN_OK)

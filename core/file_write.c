@@ -4,6 +4,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/file_encoding.h"
+#include "core/file_books.h"
 #include "core/file_stream.h"
 #include "core/layers.h"
 #include "core/memory.h"
@@ -367,17 +368,50 @@ static size_t raw_bytes(const cnn_model *model)
     return bytes;
 }
 
+enum { FIELD_BYTES = 3 }; /* of its tag and length */
+
+/* The stream of ranks takes the place of that of numbers where it is smaller, with its books. */
+static cnn_status try_books(const cnn_model *model, cnn_bytes *stream, cnn_bytes *books, size_t *node_bytes)
+{
+    cnn_status status = CNN_OK;
+    cnn_model *ranked = NULL;
+    cnn_bytes ranks = {0};
+    const size_t nodes = (size_t)model->node_count * sizeof *node_bytes;
+    size_t *bytes = cnn_calloc(nodes, 1);
+    if (!bytes)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(cnn_books_make(model, books, &ranked));
+    if (ranked)
+        CNN_TRY(cnn_stream_encode(ranked, &ranks, bytes));
+    if (ranked && ranks.length + books->length + FIELD_BYTES < stream->length) {
+        const cnn_bytes numbers = *stream;
+        *stream = ranks;
+        ranks = numbers;
+        memcpy(node_bytes, bytes, nodes);
+    } else {
+        cnn_bytes_free(books);
+    }
+out:
+    cnn_bytes_free(&ranks);
+    cnn_model_free(ranked);
+    free(bytes);
+    return status;
+}
+
 /* Where every byte counts, and the stream can hold the model and makes it smaller. */
 static cnn_status make_stream(const cnn_file_options *options, const cnn_model *model, cnn_bytes *stream,
-                              size_t *node_bytes)
+                              cnn_bytes *books, size_t *node_bytes)
 {
     cnn_status status = CNN_ERR_SHAPE;
     if (options->pack == CNN_PACK_SMALLEST && cnn_stream_suits(model))
         status = cnn_stream_encode(model, stream, node_bytes);
+    if (status == CNN_OK)
+        status = try_books(model, stream, books, node_bytes);
     if (status == CNN_OK && (stream->length >= raw_bytes(model) || stream->length > CNN_FILE_MAX_STREAM))
         status = CNN_ERR_SHAPE;
     if (status == CNN_ERR_SHAPE) {
         cnn_bytes_free(stream);
+        cnn_bytes_free(books);
         memset(node_bytes, 0, (size_t)model->node_count * sizeof *node_bytes);
     }
     return status;
@@ -404,8 +438,8 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
     if (model->augment > 0 && options->pack != CNN_PACK_SMALLEST)
         put_augmentation(head, model);
     put_graph(head, model);
-    cnn_bytes stream = {0};
-    const cnn_status streamed = make_stream(options, model, &stream, image->node_bytes);
+    cnn_bytes stream = {0}, books = {0};
+    const cnn_status streamed = make_stream(options, model, &stream, &books, image->node_bytes);
     if (streamed == CNN_ERR_MEMORY)
         head->failed = true;
     if (streamed != CNN_OK)
@@ -415,7 +449,10 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
     put_normalization(head, &model->normalization);
     if (streamed == CNN_OK)
         put_field(head, CNN_TAG_STREAM, &stream);
+    if (streamed == CNN_OK && books.length > 0)
+        put_field(head, CNN_TAG_BOOKS, &books);
     cnn_bytes_free(&stream);
+    cnn_bytes_free(&books);
 }
 
 cnn_status cnn_file_encode(const cnn_model *model, const cnn_file_options *options, cnn_file_image *image)

@@ -4,6 +4,7 @@
  * INT8. Samples are values of a linear layer's input, or patches that a convolution reads at positions drawn by seed,
  * one after the other from images of the training part. */
 #include "optimize/adaround.h"
+#include "optimize/grid.h"
 #include "optimize/precision.h"
 #include "optimize/quantize.h"
 
@@ -26,14 +27,16 @@ typedef struct sampler {
     const cnn_node *node;
     int number; /* of it */
     int32_t samples;
-    int64_t count;   /* inputs of an output channel */
-    float *x;        /* [blocks][count][BATCH] */
-    float *wanted;   /* [channels][samples] */
-    int32_t *index;  /* of images */
-    int32_t images;  /* sample i is of image i % images */
-    int32_t seen;    /* images so far */
-    float *scratch;  /* [WAVE][ARRAYS][count] */
-    int32_t channel; /* first of the wave */
+    int64_t count;                              /* inputs of an output channel */
+    float *x;                                   /* [blocks][count][BATCH] */
+    float *wanted;                              /* [channels][samples] */
+    int32_t *index;                             /* of images */
+    int32_t images;                             /* sample i is of image i % images */
+    int32_t seen;                               /* images so far */
+    float *scratch;                             /* [WAVE][ARRAYS][count] */
+    int32_t channel;                            /* first of the wave */
+    int8_t value[2 * CNN_GRID_MOST_LEVELS + 1]; /* that weights can become */
+    int values;
 } sampler;
 
 /* ---- Samples ---- */
@@ -151,11 +154,25 @@ static void round_channel(void *context, int task, int worker)
                                   .step = step,
                                   .bias = (float)((const int32_t *)int8->param[CNN_PARAM_BIAS].data)[k] *
                                           (s->job->int8->nodes[s->node->input[0]].out_scale * step),
-                                  .levels = cnn_node_levels(s->node, s->job->options->levels),
+                                  .number = s->value,
+                                  .numbers = s->values,
                                   .relu = cnn_int8_relu(s->job->model, s->number) >= 0,
                                   .q = (int8_t *)weight->data + k * s->count,
                                   .scratch = s->scratch + (int64_t)task * CNN_ADAROUND_ARRAYS * s->count};
     cnn_adaround_channel(&channel);
+}
+
+/* The numbers of a grid, or those of a codebook, which the weights have. */
+static void list_numbers(sampler *s)
+{
+    const cnn_param *weight = &s->job->int8->nodes[s->number].param[CNN_PARAM_WEIGHT];
+    const int32_t levels = cnn_node_levels(s->node, s->job->options->levels);
+    bool had[2 * CNN_GRID_MOST_LEVELS + 1] = {false};
+    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
+        had[((const int8_t *)weight->data)[i] + CNN_GRID_MOST_LEVELS] = true;
+    for (int n = -CNN_GRID_MOST_LEVELS; n <= CNN_GRID_MOST_LEVELS; n++)
+        if (s->job->options->codebook ? had[n + CNN_GRID_MOST_LEVELS] : abs(n) <= levels)
+            s->value[s->values++] = (int8_t)n;
 }
 
 static cnn_status round_layer(cnn_quantize_job *job, int number)
@@ -164,6 +181,7 @@ static cnn_status round_layer(cnn_quantize_job *job, int number)
     sampler s = {.job = job, .node = &job->model->nodes[number], .number = number};
     const cnn_param *weight = &job->int8->nodes[number].param[CNN_PARAM_WEIGHT];
     const int32_t channels = weight->desc.n;
+    list_numbers(&s);
     CNN_TRY(begin(&s));
     CNN_TRY(run(&s, job->model, observe_output));
     CNN_TRY(run(&s, job->int8, observe_input));

@@ -15,8 +15,8 @@ static const float stretch = 1.2f, overhang = 0.1f;
 
 /* The state of a channel, [count] each. */
 typedef struct state {
-    float *base; /* floor(u), or all of a weight that is not free */
-    float *open; /* 1: may be base or base + 1; 0: is base */
+    float *base; /* the number below, or that of a weight that is not free */
+    float *gap;  /* to the number above; 0: it is base */
     float *v, *first, *second;
     float *grad; /* of h, by the batch; before that the weights that it is computed with */
 } state;
@@ -73,14 +73,14 @@ CNN_WIDE_BODY float rectified(float s)
     return low < 1 ? low : 1;
 }
 
-/* w[i] = base + h(v) */
-CNN_WIDE_BODY void relax_body(const float *base, const float *open, const float *v, int64_t count, float *w)
+/* w[i] = base + gap h(v) */
+CNN_WIDE_BODY void relax_body(const float *base, const float *gap, const float *v, int64_t count, float *w)
 {
     for (int64_t i = 0; i < count; i++)
-        w[i] = base[i] + open[i] * rectified(sigmoid(v[i]));
+        w[i] = base[i] + gap[i] * rectified(sigmoid(v[i]));
 }
-CNN_WIDE(static, relax, relax_body, (const float *base, const float *open, const float *v, int64_t count, float *w),
-         (base, open, v, count, w))
+CNN_WIDE(static, relax, relax_body, (const float *base, const float *gap, const float *v, int64_t count, float *w),
+         (base, gap, v, count, w))
 
 /* A step of Adam. share: what the gradient of |2h-1|^beta is multiplied with; scale1, scale2: 1/(1-beta1^t), likewise.
  */
@@ -105,7 +105,7 @@ CNN_WIDE_BODY void update_body(const state *s, int64_t count, adam a)
                 power[l] *= away[l];
         for (int64_t l = 0; l < lanes; l++) {
             const int64_t i = begin + l;
-            const float grad = s->open[i] * slope[l] * (s->grad[i] - a.share * power[l]);
+            const float grad = s->gap[i] * slope[l] * (s->grad[i] - a.share * power[l]);
             s->first[i] = beta1 * s->first[i] + (1 - beta1) * grad;
             s->second[i] = beta2 * s->second[i] + (1 - beta2) * grad * grad;
             s->v[i] -= rate * (s->first[i] * a.scale1) / (sqrtf(s->second[i] * a.scale2) + tiny);
@@ -137,14 +137,24 @@ static double error_of(const cnn_adaround *c, const float *w)
     return sum / ((double)c->blocks * BATCH);
 }
 
+/* The number of the first number above u; 0: all are; `numbers`: none is. */
+static int first_above(const cnn_adaround *c, float u)
+{
+    int i = 0;
+    while (i < c->numbers && (float)c->number[i] <= u)
+        i++;
+    return i;
+}
+
 static void begin(const cnn_adaround *c, const state *s)
 {
     for (int64_t i = 0; i < c->count; i++) {
-        const float u = c->w[i] / c->step, low = floorf(u), levels = (float)c->levels;
-        const bool open = c->w[i] != 0 && (!c->mask || c->mask[i]) && u > -levels && u < levels;
-        const double part = open ? (double)(u - low) : 0.5;
-        s->base[i] = open ? low : (float)c->q[i];
-        s->open[i] = open ? 1 : 0;
+        const float u = c->w[i] / c->step;
+        const int above = c->w[i] == 0 || (c->mask && !c->mask[i]) ? 0 : first_above(c, u);
+        const bool open = above > 0 && above < c->numbers;
+        s->base[i] = open ? (float)c->number[above - 1] : (float)c->q[i];
+        s->gap[i] = open ? (float)c->number[above] - s->base[i] : 0;
+        const double part = open ? (double)((u - s->base[i]) / s->gap[i]) : 0.5;
         s->v[i] = (float)cnn_log((part + (double)overhang) / (1 + (double)overhang - part));
         s->first[i] = s->second[i] = 0;
     }
@@ -156,7 +166,7 @@ static void differentiate(const cnn_adaround *c, const state *s, int32_t block, 
     const float *x = c->x + (int64_t)block * c->count * BATCH;
     const float share = (float)(2 * (double)c->step / (BATCH * nearest));
     float y[BATCH], e[BATCH];
-    relax(s->base, s->open, s->v, c->count, s->grad);
+    relax(s->base, s->gap, s->v, c->count, s->grad);
     multiply(x, s->grad, c->count, y);
     for (int b = 0; b < BATCH; b++) {
         const float value = c->step * y[b] + c->bias, seen = activate(c, value);
@@ -198,9 +208,9 @@ void cnn_adaround_channel(const cnn_adaround *c)
         differentiate(c, &s, step % c->blocks, nearest);
         update(&s, count, a);
     }
-    relax(s.base, s.open, s.v, count, s.grad);
+    relax(s.base, s.gap, s.v, count, s.grad);
     for (int64_t i = 0; i < count; i++)
-        s.grad[i] = s.base[i] + (s.grad[i] - s.base[i] >= 0.5f ? 1 : 0);
+        s.grad[i] = s.base[i] + (s.grad[i] - s.base[i] >= 0.5f * s.gap[i] ? s.gap[i] : 0);
     if (error_of(c, s.grad) < nearest)
         for (int64_t i = 0; i < count; i++)
             c->q[i] = (int8_t)s.grad[i];

@@ -1,13 +1,13 @@
 /* Adaptive rounding of one output channel (Nagel et al., "Up or Down? Adaptive Rounding for Post-Training
  * Quantization", ICML 2020).
  *
- * Of the two whole numbers around a weight the nearest is not the best: errors of weights add up in the channel's
- * value. With u = w / step and inputs x of sample images, minimize over V
- *     mean (f(step * sum (floor(u) + h(V)) x + bias) - f(wanted))^2 / (that of nearest rounding)
+ * Of the two numbers around a weight the nearest is not the best: errors of weights add up in the channel's value. With
+ * low <= w / step < high, neighbours among the numbers that there are, and inputs x of sample images, minimize over V
+ *     mean (f(step * sum (low + h(V) (high - low)) x + bias) - f(wanted))^2 / (that of nearest rounding)
  *         + c / count * sum (1 - |2 h(V) - 1|^beta)
  *     h(V) = clamp(1.2 / (1 + exp(-V)) - 0.1, 0, 1),  f: ReLU where one follows
- * by Adam, beginning where h is u's fraction. The last term pulls h to 0 or 1: it is off at first, then beta falls from
- * 20 to 2. What is left between is rounded. */
+ * by Adam, beginning where h is where w / step lies between them. The last term pulls h to 0 or 1: it is off at first,
+ * then beta falls from 20 to 2. What is left between is rounded. */
 #ifndef CNN_OPTIMIZE_ADAROUND_H
 #define CNN_OPTIMIZE_ADAROUND_H
 
@@ -24,7 +24,8 @@ typedef struct cnn_adaround {
     const float *w;      /* [count] */
     const uint8_t *mask; /* [count], 0: the weight stays 0; NULL: no weight is pruned. One that is 0 stays so anyway */
     float step, bias;
-    int32_t levels; /* whole numbers stay within -levels..levels */
+    const int8_t *number; /* [numbers] that weights can become, ascending */
+    int numbers;
     bool relu;
     int8_t *q;      /* [count] in: the nearest whole numbers; out: those that were found, if their error is smaller */
     float *scratch; /* [ARRAYS][count] */

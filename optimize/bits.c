@@ -31,10 +31,11 @@ out:
     return status;
 }
 
-cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes)
+cnn_status opt_check_quantizer(opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     const char *how = settings->bits                ? "--bits"
+                      : settings->codebook          ? "--codebook"
                       : settings->equalization >= 0 ? "--equalization"
                       : settings->rounding >= 0     ? "--round"
                                                     : NULL;
@@ -48,12 +49,16 @@ cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes)
                  "%s is not for a search, which keeps float models: leave it out, or give --prune R "
                  "instead of a goal",
                  how);
+    if (settings->codebook && (settings->bits || opt_squeezes(settings)))
+        CNN_FAIL(CNN_ERR_USAGE, "--codebook takes the place of a grid of whole numbers: leave out %s",
+                 settings->bits ? "--bits" : "--target-size");
     if (settings->average_bits > 0 && opt_squeezes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--bits auto is not for --target-size: say how many bits, as in --bits 3,conv1=8");
-    if (settings->rounding == CNN_ROUNDING_ADAPTIVE && (opt_squeezes(settings) || (settings->bits && fine_tunes)))
+    if (settings->rounding == CNN_ROUNDING_ADAPTIVE &&
+        (opt_squeezes(settings) || (settings->bits && opt_fine_tunes(settings))))
         CNN_FAIL(CNN_ERR_USAGE, "--round adaptive is for weights that do not train on a grid: leave out %s",
                  opt_squeezes(settings) ? "it" : "--finetune (0 with --prune), --bits or --round");
-    if (settings->equalization == 1 && (opt_squeezes(settings) || (settings->bits && fine_tunes)))
+    if (settings->equalization == 1 && (opt_squeezes(settings) || (settings->bits && opt_fine_tunes(settings))))
         CNN_FAIL(CNN_ERR_USAGE, "--equalization would take weights off the grid that they train on: leave out %s",
                  opt_squeezes(settings) ? "--equalization" : "--equalization, --bits or --finetune");
 out:
@@ -139,7 +144,9 @@ void opt_describe_bits(const opt_job *job, char *text, size_t bytes)
         bits += own * live;
         weights += live;
     }
-    if (!job->settings->bits)
+    if (job->settings->codebook)
+        snprintf(text, bytes, "INT8, codebooks of %d numbers", 1 << job->settings->codebook);
+    else if (!job->settings->bits)
         snprintf(text, bytes, "INT8");
     else if (least == most)
         snprintf(text, bytes, "INT8, weights of %d bits", most);

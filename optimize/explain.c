@@ -74,7 +74,10 @@ static void tell_bits(const teller *t)
         most = bits > most ? bits : most;
     }
     const char *weights = t->share > 0 ? "; what is left became" : ": weights became";
-    if (least == 8)
+    if (t->settings->codebook)
+        cnn_text_append(t->text, "%s numbers of codebooks of %d, activations 8-bit integers", weights,
+                        1 << t->settings->codebook);
+    else if (least == 8)
         cnn_text_append(t->text, "%s 8-bit integers", t->share > 0 ? weights : ": weights and activations became");
     else if (least == most)
         cnn_text_append(t->text, "%s integers of %d bits, activations of 8", weights, most);

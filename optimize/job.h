@@ -88,7 +88,7 @@ cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label
 int opt_levels(const opt_settings *settings, int standard_bits);
 
 /* Refuses options of the quantizer that do not go together; reads the average of --bits (optimize/bits.c). */
-cnn_status opt_check_quantizer(opt_settings *settings, bool fine_tunes);
+cnn_status opt_check_quantizer(opt_settings *settings);
 
 /* --bits. Set gives the model the
  * widths of a list; choose finds those of an average, once, before weights are put on a grid or quantized. Describe

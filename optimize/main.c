@@ -177,6 +177,16 @@ static const cnn_option options[] = {
              "changes the scores most. Fine-tuning then trains the weights on that grid, and its step with them; "
              "without --finetune they are only rounded, which costs accuracy below 4 bits",
      .standard = "8"},
+    {.name = "codebook",
+     .argument = "K",
+     .kind = CNN_OPTION_INT,
+     .offset = offsetof(opt_settings, codebook),
+     .int_min = 1,
+     .int_max = 4,
+     .help =
+         "with --int8, instead of --bits: the weights of a layer take one of 2^K numbers that suit them best, 1 to 4 "
+         "(k-means), times a step of their output channel",
+     .standard = "none"},
     {.name = "round",
      .argument = "HOW",
      .kind = CNN_OPTION_CHOICE,
@@ -499,7 +509,7 @@ static cnn_status run(cnn_cli *cli, opt_settings *settings)
     CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check(settings));
-    CNN_TRY(opt_check_quantizer(settings, opt_fine_tunes(settings)));
+    CNN_TRY(opt_check_quantizer(settings));
     if (opt_converts(settings)) {
         status = opt_convert(cli, settings);
         goto out;

@@ -128,6 +128,7 @@ cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
         options.percentile = job->settings->percentile;
     if (job->settings->bias_correction >= 0)
         options.bias_correction = job->settings->bias_correction;
+    options.codebook = job->settings->codebook;
     if (job->settings->rounding >= 0)
         options.rounding = (cnn_rounding)job->settings->rounding;
     options.levels = opt_levels(job->settings, CNN_MOST_BITS);

@@ -11,6 +11,7 @@
 #include "core/layers.h"
 #include "core/memory.h"
 #include "optimize/channels.h"
+#include "optimize/codebook.h"
 #include "optimize/grid.h"
 #include "optimize/precision.h"
 
@@ -46,6 +47,9 @@ static cnn_status check_options(const cnn_quantize_options *options)
     if (options->levels < 1 || options->levels > CNN_GRID_MOST_LEVELS)
         CNN_FAIL(CNN_ERR_USAGE, "%d levels of weights on either side of 0 were asked for; take 1 to %d",
                  options->levels, CNN_GRID_MOST_LEVELS);
+    if (options->codebook < 0 || options->codebook > CNN_CODEBOOK_MOST_BITS)
+        CNN_FAIL(CNN_ERR_USAGE, "a codebook of %d bits was asked for; take 1 to %d", options->codebook,
+                 CNN_CODEBOOK_MOST_BITS);
     if (options->rounding != CNN_ROUNDING_NEAREST && options->rounding != CNN_ROUNDING_ADAPTIVE)
         CNN_FAIL(CNN_ERR_USAGE, "there is no way to round number %d", (int)options->rounding);
     if (!cnn_observer_name(options->observer))
@@ -127,17 +131,33 @@ float cnn_weight_step(const float *w, int64_t count, int32_t levels)
     return levels == CNN_GRID_MOST_LEVELS ? cnn_quant_weight_scale(w, count, 0, 1) : cnn_grid_fit(w, count, levels);
 }
 
+/* What a layer's weights become: whole numbers within -levels..levels, or those of a book with steps of its own. */
+typedef struct numbers {
+    int32_t levels;
+    const cnn_codebook *book; /* NULL: none */
+    const float *step;        /* [K] of the book */
+} numbers;
+
 /* The scale of an output channel's weights w [count], number k of the layer. */
 static float channel_scale(const cnn_param *weight, int32_t k, const float *w, int64_t count, float bias, float s_in,
-                           int32_t levels)
+                           const numbers *to)
 {
     bool zero = true;
     for (int64_t i = 0; i < count && zero; i++)
         zero = w[i] == 0;
     if (zero)
         return cnn_quant_weight_scale(w, count, bias, s_in);
-    const float step = weight->grid ? weight->grid[k] : cnn_weight_step(w, count, levels);
+    const float step = weight->grid ? weight->grid[k] : to->book ? to->step[k] : cnn_weight_step(w, count, to->levels);
     return bias == 0 ? step : fmaxf(step, cnn_quant_weight_scale(NULL, 0, bias, s_in));
+}
+
+/* The whole number of a weight; pruned ones are 0. */
+static int8_t number_of(const cnn_param *weight, int64_t i, float scale, const numbers *to)
+{
+    const float w = ((const float *)weight->data)[i];
+    if (to->book)
+        return (int8_t)(weight->mask && !weight->mask[i] ? 0 : cnn_codebook_nearest(to->book, w, scale));
+    return (int8_t)cnn_weight_number(w, scale, to->levels);
 }
 
 /* Weights whose step training learned are whole multiples of it, but for rounding. */
@@ -156,7 +176,7 @@ static cnn_status check_on_grid(const cnn_node *node, int32_t k, const float *w,
 }
 
 /* Quantizes output channel k. s_out = 0: logits. */
-static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, float s_out, int32_t levels,
+static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, float s_out, const numbers *to,
                                    cnn_param *weight, int32_t *bias_out)
 {
     cnn_status status = CNN_OK;
@@ -165,7 +185,7 @@ static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, 
     const float *w = (const float *)from->data + (int64_t)k * count; /* [R,S,C] */
     float bias = from_bias->desc.dtype == CNN_NONE ? 0 : ((const float *)from_bias->data)[k];
     CNN_TRY(check_on_grid(node, k, w, count));
-    float s_w = channel_scale(from, k, w, count, bias, s_in, levels);
+    float s_w = channel_scale(from, k, w, count, bias, s_in, to);
     float multiplier = s_out > 0 ? cnn_quant_multiplier(s_in, s_w, s_out) : cnn_quant_logit_multiplier(s_in, s_w);
     if (!isnormal(s_w) || !isnormal(multiplier))
         CNN_FAIL(CNN_ERR_NUMERIC,
@@ -174,7 +194,7 @@ static cnn_status quantize_channel(const cnn_node *node, int32_t k, float s_in, 
                  node->name, k, (double)s_w, (double)multiplier);
     int8_t *q = (int8_t *)weight->data + (int64_t)k * count;
     for (int64_t i = 0; i < count; i++)
-        q[i] = (int8_t)cnn_weight_number(w[i], s_w, levels);
+        q[i] = number_of(from, k * count + i, s_w, to);
     weight->scale[k] = s_w;
     *bias_out = cnn_quant_bias(bias, s_in, s_w);
     if (!cnn_quant_fits(count, *bias_out))
@@ -186,9 +206,25 @@ out:
     return status;
 }
 
-static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibration *calibration, int32_t levels)
+/* Fits the book that the options ask for, unless the layer has a grid. */
+static cnn_status fit_book(const cnn_param *weight, const cnn_quantize_options *options, cnn_codebook *book,
+                           float **step, numbers *to)
+{
+    if (!options->codebook || weight->grid)
+        return CNN_OK;
+    *step = cnn_calloc((size_t)weight->desc.n, sizeof **step);
+    cnn_status status = *step ? cnn_codebook_fit(weight, options->codebook, book, *step) : CNN_ERR_MEMORY;
+    to->book = book;
+    to->step = *step;
+    return status;
+}
+
+static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibration *calibration,
+                                 const cnn_quantize_options *options)
 {
     cnn_status status = CNN_OK;
+    cnn_codebook book;
+    float *step = NULL;
     cnn_node *node = &model->nodes[index];
     cnn_param weight = {0}, bias = {0};
     cnn_tensor_desc desc = node->param[CNN_PARAM_WEIGHT].desc;
@@ -208,9 +244,10 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
         goto out;
     }
     float s_in = calibration->scale[node->input[0]], s_out = output_scale(model, index, calibration);
-    levels = cnn_node_levels(node, levels);
+    numbers to = {.levels = cnn_node_levels(node, options->levels)};
+    CNN_TRY(fit_book(&node->param[CNN_PARAM_WEIGHT], options, &book, &step, &to));
     for (int32_t k = 0; k < desc.n; k++)
-        CNN_TRY(quantize_channel(node, k, s_in, s_out, levels, &weight, (int32_t *)bias.data + k));
+        CNN_TRY(quantize_channel(node, k, s_in, s_out, &to, &weight, (int32_t *)bias.data + k));
     /* Weights that rounding makes 0 count as pruned from here on: files then need no mask beside the values. */
     for (int64_t i = 0; weight.mask && i < cnn_desc_elements(&desc); i++)
         weight.mask[i] = ((const int8_t *)weight.data)[i] != 0;
@@ -222,13 +259,14 @@ static cnn_status quantize_layer(cnn_model *model, int index, const cnn_calibrat
     memset(&bias, 0, sizeof bias);
     cnn_node_set_attr(node, "bias", 1);
 out:
+    free(step);
     cnn_param_free(&weight);
     cnn_param_free(&bias);
     return status;
 }
 
-cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, int32_t levels,
-                             cnn_model **made)
+cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration,
+                             const cnn_quantize_options *options, cnn_model **made)
 {
     cnn_status status = CNN_OK;
     cnn_model *copy = NULL;
@@ -236,7 +274,7 @@ cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *cali
     for (int i = 0; i < copy->node_count; i++) {
         copy->nodes[i].out_scale = calibration->scale[i];
         if (cnn_node_has_weights(&copy->nodes[i]))
-            CNN_TRY(quantize_layer(copy, i, calibration, levels));
+            CNN_TRY(quantize_layer(copy, i, calibration, options));
     }
     *made = copy;
     copy = NULL;
@@ -296,6 +334,13 @@ static double share_clipped(const cnn_calibration *calibration, int node)
     return range ? cnn_range_clipped(range, calibration->limit[node][calibration->observer[node]]) : 0;
 }
 
+static int bits_of(const cnn_quantize_job *job, int index)
+{
+    const cnn_node *node = &job->model->nodes[index];
+    const bool book = job->options->codebook > 0 && !node->param[CNN_PARAM_WEIGHT].grid;
+    return book ? job->options->codebook : cnn_bits_of_levels(cnn_node_levels(node, job->options->levels));
+}
+
 static cnn_status list_rows(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_count)
 {
     cnn_status status = CNN_OK;
@@ -314,7 +359,7 @@ static cnn_status list_rows(cnn_quantize_job *job, cnn_quantize_row **rows, int 
         const cnn_distortion *sums = &distortion[node];
         cnn_quantize_row *row = &list[count++];
         memcpy(row->layer, model->nodes[i].name, sizeof row->layer);
-        row->bits = cnn_bits_of_levels(cnn_node_levels(&job->model->nodes[i], job->options->levels));
+        row->bits = bits_of(job, i);
         row->observer = calibration->range[node] ? cnn_observer_name(calibration->observer[node]) : NULL;
         row->scale = output_scale(model, i, calibration);
         row->clipped = share_clipped(calibration, node);
@@ -382,7 +427,7 @@ cnn_status cnn_quantize_build(cnn_quantize_job *job, cnn_rounding rounding)
     cnn_model_free(job->int8);
     job->int8 = NULL;
     CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
-    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options->levels, &job->int8));
+    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options, &job->int8));
     if (rounding == CNN_ROUNDING_ADAPTIVE)
         CNN_TRY(cnn_quantize_round(job));
     if (job->options->bias_correction)

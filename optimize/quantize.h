@@ -34,9 +34,10 @@ cnn_status cnn_quantize_check_finite(const cnn_node *node);
 /* Counts images for the progress callback; CNN_ERR_CANCELLED when it asks to stop. */
 cnn_status cnn_quantize_advance(cnn_quantize_job *job, int64_t images);
 
-/* An INT8 copy of the float model with the scales of the calibration, and weights within -levels..levels. */
-cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration, int32_t levels,
-                             cnn_model **made);
+/* An INT8 copy of the float model with the scales of the calibration, and weights as the options say, each the nearest
+ * number. */
+cnn_status cnn_quantize_make(const cnn_model *model, const cnn_calibration *calibration,
+                             const cnn_quantize_options *options, cnn_model **made);
 
 /* Makes job->int8 anew with the observers as they are now, biases corrected when the options say so. */
 cnn_status cnn_quantize_build(cnn_quantize_job *job, cnn_rounding rounding);

@@ -108,6 +108,8 @@ static const double fair_db = 20;
 /* What to try when a layer suffers: the first thing that was not tried yet. */
 static const char *advice(const opt_settings *settings, const cnn_quantize_row *row)
 {
+    if (opt_only_rounds(settings, row) && settings->codebook && settings->rounding == CNN_ROUNDING_ADAPTIVE)
+        return "try a larger --codebook, or --bits with --finetune 1";
     if (opt_only_rounds(settings, row))
         return settings->rounding == CNN_ROUNDING_ADAPTIVE ? "give it more bits, or train with --finetune 1"
                                                            : "try --round adaptive, or train with --finetune 1";

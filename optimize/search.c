@@ -55,7 +55,7 @@ static cnn_status error_now(search *s, double *error)
     cnn_quantize_job *job = s->job;
     cnn_model *int8 = NULL;
     CNN_TRY(cnn_calibration_set_scales(job->model, &job->calibration));
-    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options->levels, &int8));
+    CNN_TRY(cnn_quantize_make(job->model, &job->calibration, job->options, &int8));
     CNN_TRY(run(s, int8, s->seen));
     *error = 0;
     for (int64_t i = 0; i < s->values; i++) {

@@ -40,6 +40,7 @@ typedef struct opt_settings {
     double temperature;  /* 0: not given */
     const char *bits;    /* of weights, as --bits has it; NULL: not given */
     double average_bits; /* that it asks for; 0: it does not */
+    int codebook;        /* bits of its numbers; 0: not given */
     int observer;        /* -1: not given */
     double percentile;   /* 0: not given */
     int bias_correction; /* 0: off, 1: on, -1: not given */
@@ -63,12 +64,12 @@ static inline bool opt_prunes(const opt_settings *settings)
     return settings->prune > 0 || settings->keep;
 }
 
-/* Whether a layer's weights were rounded to few bits without training: then these matter more than how values are
- * quantized. */
+/* Whether a layer's weights were rounded to few numbers without training on them: then these matter more than how
+ * values are quantized. */
 static inline bool opt_only_rounds(const opt_settings *settings, const cnn_quantize_row *row)
 {
     const bool trained = settings->finetune > 0 || (settings->finetune < 0 && opt_prunes(settings));
-    return row->bits < 5 && !trained;
+    return row->bits < 5 && (settings->codebook || !trained);
 }
 
 /* The model after a pass; the first row is the model as it was given. */

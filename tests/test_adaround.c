@@ -21,6 +21,8 @@ typedef struct case_of_one {
     cnn_adaround channel;
 } case_of_one;
 
+static const int8_t numbers[] = {-3, -2, -1, 0, 1, 2, 3};
+
 /* Inputs with a common part, as those of networks have, and weights up to 1.2 levels. */
 static void make_case(case_of_one *c, int count, bool relu, uint64_t seed)
 {
@@ -32,7 +34,8 @@ static void make_case(case_of_one *c, int count, bool relu, uint64_t seed)
                                 .mask = c->mask,
                                 .step = 0.25f,
                                 .bias = 0.1f,
-                                .levels = 3,
+                                .number = numbers,
+                                .numbers = 7,
                                 .relu = relu,
                                 .q = c->q,
                                 .scratch = c->scratch};

@@ -185,12 +185,14 @@ typedef bool (*cnn_quantize_fn)(void *context, int64_t done, int64_t all);
 
 typedef struct cnn_quantize_options {
     cnn_observer observer;
-    double percentile;     /* of |x|, for the percentile observer */
-    int images;            /* calibration images, drawn by seed from the training part */
-    int search_images;     /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
-    int levels;            /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
-                              below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it,
-                              one with a width of its own takes that */
+    double percentile; /* of |x|, for the percentile observer */
+    int images;        /* calibration images, drawn by seed from the training part */
+    int search_images; /* for CNN_OBSERVER_AUTO: other images of the training part, which compare the observers */
+    int levels;        /* weights become whole numbers within -levels..levels, 1 to 127, times their channel's step:
+                          below 127 the one of least squared error. A layer that cnn_qat_end left on a grid keeps it,
+                          one with a width of its own takes that */
+    int codebook; /* 1 to 4: instead of any whole number within -levels..levels the weights of a layer take one of at
+                     most 2^codebook, which suit them best (optimize/codebook.c); 0: none. Layers on a grid keep it */
     cnn_rounding rounding; /* of layers that are on no grid */
     bool compact; /* what files then hold in a byte: scales of values are rounded up to powers of 2^(1/16), biases
                      of a layer to at most 31 levels on either side of 0 */
@@ -209,7 +211,7 @@ CNN_API void cnn_quantize_options_init(cnn_quantize_options *options);
  * INT8 program's, over all calibration images; the errors of earlier layers are in it. */
 typedef struct cnn_quantize_row {
     char layer[64];
-    int bits;             /* of its weights: the least that hold their levels, 2 to 8 */
+    int bits; /* of its weights: the least that hold their levels, 2 to 8; of a codebook's numbers, 1 to 4 */
     const char *observer; /* that set the range: "max", "percentile", "entropy", "mse"; NULL for logits */
     float scale;          /* a step of the int8 value; 0 for logits */
     double clipped;       /* share of x beyond the range, a fraction of 1 */

@@ -23,6 +23,25 @@ CFG
 files shapes shapes 16
 succeeds "$train" --data png:shapes --model tiny.cfg --batch 8 --epochs 2 --quiet -o given.cnn
 
+# Ways to quantize without training, one a line, taken in turn; tests/test_combine.c has each with every structure and
+# criterion.
+quantizers="--observer auto
+--bits 2
+--bits 3,conv1=6 --bias-correction off
+--bits auto:3.5
+--bits 3 --round adaptive
+--codebook 1
+--codebook 3 --round adaptive
+--codebook 2 --equalization on
+--bits 4 --equalization on --pack smallest"
+turn=0
+
+# Quantizes float.cnn in the next way.
+quantize() {
+    turn=$((turn % 9 + 1))
+    succeeds "$opt" --data png:shapes --int8 $(echo "$quantizers" | sed -n ${turn}p) --quiet -o int8.cnn float.cnn
+}
+
 criteria="l1 l2 bn taylor random lamp"
 schedules="one-shot iterative cubic"
 
@@ -42,7 +61,7 @@ try() {
         return
     fi
     succeeds "$opt" --data png:shapes $how --quiet -o float.cnn given.cnn
-    succeeds "$opt" --data png:shapes --int8 --quiet -o int8.cnn float.cnn
+    quantize
     succeeds "$verify" given.cnn float.cnn int8.cnn "$structure" 0.6
 }
 
@@ -84,10 +103,10 @@ refuses 2 "--regrow|cubic" "$opt" --int8 --regrow 0.4 given.cnn
 for structure in channel block weight 2:4; do
     for schedule in $schedules; do
         accepted $structure l1 $schedule || continue
-        for bits in 2 5; do
-            how="--structure $structure --prune-schedule $schedule --batch 8"
-            [ $structure = 2:4 ] || how="$how --prune 0.6"
-            succeeds "$opt" --data png:shapes $how --finetune 1 --quiet -o float.cnn given.cnn
+        how="--structure $structure --prune-schedule $schedule --batch 8"
+        [ $structure = 2:4 ] || how="$how --prune 0.6"
+        succeeds "$opt" --data png:shapes $how --finetune 1 --quiet -o float.cnn given.cnn
+        for bits in 2 5,conv2=3; do
             succeeds "$opt" --data png:shapes --int8 --bits $bits --finetune 1 --batch 8 --quiet -o int8.cnn float.cnn
             succeeds "$verify" given.cnn float.cnn int8.cnn $structure 0.6
             succeeds "$opt" --data png:shapes $how --finetune 1 --int8 --bits $bits --quiet -o int8.cnn given.cnn

@@ -107,6 +107,27 @@ refuses 2 "--round adaptive|grid" "$opt" --prune 0.5 --int8 --bits 4 --round ada
 refuses 2 "--round|'up'|adaptive" "$opt" --int8 --round up
 refuses 2 "--round|search" "$opt" --int8 --round adaptive --max-drop 1
 
+# Codebooks: the layers have so few numbers, which files hold in less than the numbers alone would take.
+for codebook in 1 2 3 4; do
+    succeeds "$opt" --int8 --codebook $codebook --observer max --pack smallest --json --quiet -o book.cnn
+    bits_are "set(b.values()) == {$codebook}"
+    succeeds "$infer" -m book.cnn --compare ref
+    checks=$((checks + 1))
+    weights=$((16 * 25 + 32 * 576 + 320))
+    [ "$(wc -c <book.cnn)" -lt $((weights * codebook / 8 + weights / 20 + 600)) ] || fail "$(wc -c <book.cnn) bytes for codebook $codebook"
+done
+for threads in 1 2; do
+    succeeds "$opt" --prune 0.5 --structure weight --finetune 0.1 --int8 --codebook 2 --round adaptive --observer max \
+        --threads $threads -o threads$threads.cnn
+    says "INT8, codebooks of 4 numbers"
+done
+same threads1.cnn threads2.cnn
+refuses 2 "--codebook|--int8" "$opt" --prune 0.5 --codebook 2
+refuses 2 "--codebook|--bits" "$opt" --int8 --codebook 2 --bits 3
+refuses 2 "--codebook|search" "$opt" --int8 --codebook 2 --max-drop 1
+refuses 2 "--codebook|--target-size" "$opt" --int8 --codebook 2 --structure weight --target-size 3000
+refuses 2 "--codebook|'5'" "$opt" --int8 --codebook 5
+
 # Channels made even before INT8: another file, and answers that hold on every device.
 succeeds "$opt" --int8 --observer max --equalization on -o even.cnn
 says "channels between 2 pairs of layers equalized"
