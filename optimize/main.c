@@ -248,7 +248,7 @@ static const cnn_option options[] = {
      .int_max = INT64_MAX,
      .help =
          "search for a model whose file has at most so many bytes; with --structure weight --int8 the most accurate "
-         "one that single weights of few bits make: best with --pack smallest (--finetune: 60 there)"},
+         "one that single weights of few bits make: best with --pack smallest (--finetune: 100 there)"},
     {.name = "target-ms",
      .argument = "MS",
      .kind = CNN_OPTION_DOUBLE,

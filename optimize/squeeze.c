@@ -35,7 +35,7 @@ enum {
     CHECKS = 12, /* of the size, in a run of pruning */
     CHECK_IMAGES = 64
 };
-static const double standard_epochs = 60, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
+static const double standard_epochs = 100, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
 static const double checks_from = 0.25; /* of a run of pruning */
 static const double first_aim = 0.98;
 static const double repair_share = 0.1, prune_share = 0.4, settle_share = 0.5, refit_share = 0.2;
