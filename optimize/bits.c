@@ -137,7 +137,7 @@ void opt_describe_bits(const opt_job *job, char *text, size_t bytes)
         const cnn_node *node = &job->model->nodes[i];
         if (!cnn_node_has_weights(node))
             continue;
-        const int own = cnn_bits_of_levels(cnn_node_levels(node, opt_levels(job->settings, CNN_MOST_BITS)));
+        const int own = cnn_bits_of_levels(cnn_node_levels(node, cnn_levels_of_bits(CNN_MOST_BITS)));
         const double live = (double)cnn_weights_unpruned(&node->param[CNN_PARAM_WEIGHT]);
         least = own < least ? own : least;
         most = own > most ? own : most;

@@ -71,12 +71,6 @@ bool opt_fine_tunes(const opt_settings *settings)
     return settings->finetune > 0 || (settings->finetune < 0 && (opt_prunes(settings) || opt_has_goal(settings)));
 }
 
-int opt_levels(const opt_settings *settings, int standard_bits)
-{
-    (void)settings; /* --bits has told the layers */
-    return cnn_levels_of_bits(standard_bits);
-}
-
 static bool on_grid(const cnn_model *model)
 {
     bool found = false;
@@ -93,7 +87,7 @@ static cnn_status begin_grid(opt_job *job)
     if (!wanted || on_grid(job->model))
         return CNN_OK;
     cnn_status status = opt_choose_bits(job);
-    return status == CNN_OK ? cnn_qat_begin(job->model, opt_levels(job->settings, CNN_MOST_BITS)) : status;
+    return status == CNN_OK ? cnn_qat_begin(job->model, cnn_levels_of_bits(CNN_MOST_BITS)) : status;
 }
 
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label)

@@ -84,9 +84,6 @@ cnn_status opt_finetune(opt_job *job, double epochs);
 void opt_train_options(opt_job *job, double epochs, cnn_train_options *options);
 cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label);
 
-/* Levels on either side of 0 of weights whose layers --bits gives no width. */
-int opt_levels(const opt_settings *settings, int standard_bits);
-
 /* Refuses options of the quantizer that do not go together; reads the average of --bits (optimize/bits.c). */
 cnn_status opt_check_quantizer(opt_settings *settings);
 

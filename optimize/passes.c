@@ -1,6 +1,7 @@
 /* The passes of cnn-opt in their order: prune, fine-tune, fold batch norms, calibrate and quantize, save. After each
  * one the model is measured on the validation split that it was trained without; the test set is never read. */
 #include "optimize/facts.h"
+#include "optimize/precision.h"
 
 #include "cli/interrupt.h"
 #include "cli/message.h"
@@ -131,7 +132,7 @@ cnn_status opt_quantize(opt_job *job, cnn_quantize_row **rows, int *row_count)
     options.codebook = job->settings->codebook;
     if (job->settings->rounding >= 0)
         options.rounding = (cnn_rounding)job->settings->rounding;
-    options.levels = opt_levels(job->settings, CNN_MOST_BITS);
+    options.levels = cnn_levels_of_bits(CNN_MOST_BITS);
     options.seed = (uint64_t)job->cli->common.seed;
     options.device = job->cli->common.device;
     options.compact = job->settings->pack == CNN_PACK_SMALLEST;

@@ -14,6 +14,7 @@
  * Should the file come out too large all the same, more weights go and the rest settles again, shorter. All training is
  * Adam. */
 #include "optimize/facts.h"
+#include "optimize/precision.h"
 
 #include "cli/message.h"
 #include "cli/units.h"
@@ -257,8 +258,8 @@ static cnn_status fit(squeezer *s, cnn_quantize_row **rows, int *row_count)
             goto out;
         free(*rows);
         *rows = NULL;
-        s->aim *=
-            turn == 0 ? 0.98 : 0.92; /* the shorter the run, the nearer the file comes to what was seen on the way */
+        /* The next runs are shorter, and the files of short runs come near to what was seen on the way. */
+        s->aim *= turn == 0 ? 0.98 : 0.92;
         cnn_model_free(job->model);
         job->model = trained;
         trained = NULL;
@@ -288,7 +289,7 @@ cnn_status opt_squeeze(opt_job *job)
     CNN_TRY(cnn_add_batchnorm(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &added));
     CNN_TRY(train(&s, s.epochs * repair_share, CNN_SCHEDULE_CONSTANT, "repair"));
     CNN_TRY(opt_measure(job, "repair"));
-    CNN_TRY(cnn_qat_begin(job->model, opt_levels(settings, STANDARD_BITS)));
+    CNN_TRY(cnn_qat_begin(job->model, cnn_levels_of_bits(STANDARD_BITS)));
     CNN_TRY(fit(&s, &rows, &row_count));
     CNN_TRY(opt_measure(job, "prune, settle, INT8"));
     opt_account_end(job, rows, row_count);

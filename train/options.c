@@ -31,9 +31,8 @@ static const cnn_option table[] = {
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(train_settings, init),
      .help = "start from this trained model, .cnn or .onnx, or with --model from weights in .safetensors: layers of "
-             "equal name and shape take its weights; when the "
-             "data has another "
-             "number of classes, the last layer starts anew"},
+             "equal name and shape take its weights; when the data has another number of classes, the last layer "
+             "starts anew"},
     {.name = "freeze",
      .argument = "LAYER,...|all",
      .kind = CNN_OPTION_STRING,

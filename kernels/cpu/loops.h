@@ -87,7 +87,8 @@ typedef struct cnn_cpu_loops {
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
 
-    const cnn_wino_form *wino[CNN_WINO_FORMS]; /* loops_winograd.h */
+    const cnn_wino_form *wino[CNN_WINO_FORMS]; /* loops_winograd.h; the first wino_forms are exact enough here */
+    int wino_forms;
 
     /* `count` elements of a float dtype to and from f32; f32 is copied. */
     void (*to_f32)(cnn_dtype dtype, const void *src, float *dst, int64_t count);

@@ -418,6 +418,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .deal = deal,
     .dot = dot,
     .wino = {&wino_4x4_3x3_form, &wino_6x6_3x3_form, &wino_4x4_5x5_form, &wino_5x5_5x5_form},
+    .wino_forms = WINO_EXACT_FORMS,
     .to_f32 = to_f32,
     .from_f32 = from_f32,
     .relu = relu,

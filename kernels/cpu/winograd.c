@@ -39,7 +39,7 @@ static const cnn_wino_form *best_form(const cnn_op_desc *desc, const cnn_cpu_loo
     const int32_t height = data ? shape->h : shape->p, width = data ? shape->w : shape->q;
     const cnn_wino_form *best = NULL;
     double least = (double)shape->p * shape->q * shape->r * shape->s;
-    for (int i = 0; i < CNN_WINO_FORMS; i++) {
+    for (int i = 0; i < loops->wino_forms; i++) {
         const cnn_wino_form *form = loops->wino[i];
         if (form->taps != shape->r)
             continue;
