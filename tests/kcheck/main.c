@@ -19,7 +19,8 @@ typedef struct options {
     int threads;                       /* of --bench; 0: all CPUs */
     uint64_t seed;
     bool bench, list;
-    bool spread; /* each case on one device */
+    bool spread;     /* each case on one device */
+    int part, parts; /* only the cases of one part of the whole; parts 0: all */
 } options;
 
 typedef struct tally {
@@ -48,6 +49,7 @@ static void usage(FILE *stream)
             "  --seed S        of the values and the random cases (default 1)\n"
             "  --random N      random cases an op, beside the fixed ones (default %d)\n"
             "  --spread        each case on one of the devices: for slow builds of a plug-in\n"
+            "  --part I/N      only part I of N of the cases, I from 0: for several processes side by side\n"
             "  --bench         time the convnet's shapes\n"
             "  --threads N     of --bench (default: all CPUs)\n"
             "  --list          list ops, planted bugs and devices\n"
@@ -80,6 +82,14 @@ static bool parse_dtype(const char *name, cnn_dtype *dtype)
             return true;
         }
     return false;
+}
+
+/* "I/N", I below N */
+static bool parse_part(const char *text, options *opt)
+{
+    int length = 0;
+    return sscanf(text, "%d/%d%n", &opt->part, &opt->parts, &length) == 2 && text[length] == '\0' && opt->part >= 0 &&
+           opt->part < opt->parts;
 }
 
 static bool is_plugin(const char *backend)
@@ -127,6 +137,8 @@ static bool parse_one(options *opt, int letter, const char *value)
     case 'S':
         opt->spread = true;
         return true;
+    case 'P':
+        return parse_part(value, opt);
     case 'l':
         opt->list = true;
         return true;
@@ -138,14 +150,21 @@ static bool parse_one(options *opt, int letter, const char *value)
 /* True to go on; else *exit_code is set. */
 static bool parse(int argc, char **argv, options *opt, int *exit_code)
 {
-    static const struct option table[] = {
-        {"backend", required_argument, NULL, 'b'}, {"isa", required_argument, NULL, 'i'},
-        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
-        {"src", required_argument, NULL, 'd'},     {"seed", required_argument, NULL, 's'},
-        {"random", required_argument, NULL, 'r'},  {"threads", required_argument, NULL, 't'},
-        {"plant", required_argument, NULL, 'p'},   {"bench", no_argument, NULL, 'B'},
-        {"spread", no_argument, NULL, 'S'},        {"list", no_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option table[] = {{"backend", required_argument, NULL, 'b'},
+                                          {"isa", required_argument, NULL, 'i'},
+                                          {"op", required_argument, NULL, 'o'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"src", required_argument, NULL, 'd'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"random", required_argument, NULL, 'r'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"plant", required_argument, NULL, 'p'},
+                                          {"bench", no_argument, NULL, 'B'},
+                                          {"spread", no_argument, NULL, 'S'},
+                                          {"list", no_argument, NULL, 'l'},
+                                          {"part", required_argument, NULL, 'P'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     int letter, index = 0;
     while ((letter = getopt_long(argc, argv, "", table, &index)) != -1) {
         if (letter == 'h') {
@@ -253,6 +272,7 @@ static void report(const kc_case *test, const kc_device *device, const char *tex
         printf(" --isa %s", device->isa);
     printf(" --op %s --case %d --seed %llu\n", cnn_op_info_get(test->desc.op)->name, test->number,
            (unsigned long long)test->seed);
+    fflush(stdout);
 }
 
 /* A number below `count`. Cases come in a regular order of types and shapes, so their numbers are hashed. */
@@ -301,9 +321,12 @@ static void check_op(const options *opt, cnn_op op, kc_device *devices, int coun
     if (opt->number >= 0)
         first = last = opt->number;
     tally before = *sum;
-    for (int number = first; number <= last; number++)
+    for (int number = first; number <= last; number++) {
+        if (opt->parts && scattered(number, opt->parts) != opt->part)
+            continue;
         if (opt->src == CNN_NONE || kc_case_src(op, number, opt->seed) == opt->src)
             check_case(opt, op, number, devices, count, shown, sum);
+    }
     printf("%-14s %5d passed, %d failed\n", cnn_op_info_get(op)->name, sum->passed - before.passed,
            sum->failed - before.failed);
     fflush(stdout);
@@ -332,7 +355,7 @@ static void print_refusals(const kc_device *device)
         printf("\n");
 }
 
-/* Prints what was refused; an op that a backend refuses always counts as a failure. */
+/* Prints what was refused; an op that a backend refuses always counts as a failure, unless only a part was asked. */
 static void report_refusals(const options *opt, const kc_device *devices, int count, tally *sum)
 {
     for (int i = 0; i < count; i++) {
@@ -342,7 +365,8 @@ static void report_refusals(const options *opt, const kc_device *devices, int co
             const char *name = cnn_op_info_get((cnn_op)op)->name;
             if (device->refused[op] && opt->op != CNN_OP_NONE)
                 printf("    %s, first reason: %s\n", name, device->reason[op]);
-            if (device->refused[op] && !device->ran[op] && opt->number < 0 && !lacks_rightly(device, (cnn_op)op)) {
+            if (device->refused[op] && !device->ran[op] && opt->number < 0 && !opt->parts &&
+                !lacks_rightly(device, (cnn_op)op)) {
                 printf("FAILED %s: no kernel for %s: %s\n", device->label, name, device->reason[op]);
                 sum->failed++;
             }
