@@ -1,6 +1,7 @@
 /* --help from the option tables: groups, aligned options, wrapped text. */
 #include "cli/help.h"
 
+#include "cli/man.h"
 #include "cli/style.h"
 #include "core/error.h"
 
@@ -8,7 +9,15 @@
 #include <string.h>
 #include <strings.h>
 
-enum { WIDTH = 80, HELP_COLUMN = 29, MAX_GROUPS = 16, INDENT = 2, TEXT_BYTES = 1024 };
+enum { WIDTH = 80, HELP_COLUMN = 29, INDENT = 2, TEXT_BYTES = 1024 };
+
+const cnn_help_variable cnn_help_variables[] = {{"CNN_DATA", "folder of the data sets, as --data-dir"},
+                                                {"CNN_CPU_ISA", "instruction set, as --device=cpu:LEVEL"},
+                                                {"CNN_PLUGIN_DIR", "folder of the plug-in libcnn-cuda.so"},
+                                                {"NO_COLOR", "no colour on terminals"},
+                                                {NULL, NULL}};
+
+const char cnn_help_exit_status[] = "0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).";
 
 /* All tables of a tool, and the headings in order of first appearance. */
 typedef struct help {
@@ -16,7 +25,7 @@ typedef struct help {
     const cnn_tool *tool;
     const cnn_option_table *tables;
     int table_count;
-    const char *groups[MAX_GROUPS];
+    const char *groups[CNN_HELP_GROUPS];
     int group_count;
 } help;
 
@@ -65,7 +74,7 @@ typedef bool option_visitor(help *h, const cnn_option *option, const char *group
 static bool visit_options(help *h, option_visitor *visit, const char *word)
 {
     for (int t = 0; t < h->table_count; t++) {
-        const char *group = "Options";
+        const char *group = CNN_HELP_FIRST_GROUP;
         for (const cnn_option *option = h->tables[t].options; option->name; option++) {
             group = option->group ? option->group : group;
             if (visit(h, option, group, word))
@@ -82,9 +91,17 @@ static bool note_group(help *h, const cnn_option *option, const char *group, con
     for (int i = 0; i < h->group_count; i++)
         if (strcmp(h->groups[i], group) == 0)
             return false;
-    if (h->group_count < MAX_GROUPS)
+    if (h->group_count < CNN_HELP_GROUPS)
         h->groups[h->group_count++] = group;
     return false;
+}
+
+int cnn_help_groups(const cnn_option_table *tables, int table_count, const char *groups[CNN_HELP_GROUPS])
+{
+    help h = {.tables = tables, .table_count = table_count};
+    visit_options(&h, note_group, NULL);
+    memcpy(groups, h.groups, sizeof h.groups);
+    return h.group_count;
 }
 
 static bool print_if_in_group(help *h, const cnn_option *option, const char *group, const char *word)
@@ -183,12 +200,10 @@ static void print_all(help *h)
     for (int i = 0; i < h->group_count; i++)
         print_group(h, h->groups[i]);
     print_heading(h, "Environment");
-    fprintf(h->out, "  CNN_DATA                   folder of the data sets, as --data-dir\n"
-                    "  CNN_CPU_ISA                instruction set, as --device=cpu:LEVEL\n"
-                    "  CNN_PLUGIN_DIR             folder of the plug-in libcnn-cuda.so\n"
-                    "  NO_COLOR                   no colour on terminals\n");
+    for (const cnn_help_variable *variable = cnn_help_variables; variable->name; variable++)
+        fprintf(h->out, "  %-25s  %s\n", variable->name, variable->what);
     print_examples(h);
-    fprintf(h->out, "\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).\n");
+    fprintf(h->out, "\nExit status: %s\n", cnn_help_exit_status);
 }
 
 cnn_status cnn_help_print(FILE *out, const cnn_tool *tool, const cnn_option_table *tables, int table_count,
@@ -203,6 +218,10 @@ cnn_status cnn_help_print(FILE *out, const cnn_tool *tool, const cnn_option_tabl
     }
     if (strcasecmp(topic, "all") == 0) {
         print_all(&h);
+        return CNN_OK;
+    }
+    if (strcasecmp(topic, "man") == 0) {
+        cnn_man_print(out, tool, tables, table_count);
         return CNN_OK;
     }
     for (int i = 0; i < h.group_count; i++)

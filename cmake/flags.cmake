@@ -39,13 +39,17 @@ function(cnn_add_tool name)
     add_executable(${name} ${ARGN})
     target_link_libraries(${name} PRIVATE cnn_cli cnn_static cnn_flags)
     install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-    if(NOT CMAKE_CROSSCOMPILING) # the tool itself writes its completion
-        install(CODE "execute_process(COMMAND \"$<TARGET_FILE:${name}>\" --completion bash
-                                      OUTPUT_FILE \"${CMAKE_BINARY_DIR}/${name}.bash\" RESULT_VARIABLE code)
-if(code)
-    message(FATAL_ERROR \"${name} cannot write its completion\")
-endif()")
+    if(NOT CMAKE_CROSSCOMPILING) # the tool itself writes its completion and its manual page
+        install(CODE "
+            execute_process(COMMAND \"$<TARGET_FILE:${name}>\" --completion bash
+                            OUTPUT_FILE \"${CMAKE_BINARY_DIR}/${name}.bash\" RESULT_VARIABLE completion)
+            execute_process(COMMAND \"$<TARGET_FILE:${name}>\" --help=man
+                            OUTPUT_FILE \"${CMAKE_BINARY_DIR}/${name}.1\" RESULT_VARIABLE manual)
+            if(completion OR manual)
+                message(FATAL_ERROR \"${name} cannot write its completion and its manual page\")
+            endif()")
         install(FILES ${CMAKE_BINARY_DIR}/${name}.bash RENAME ${name}
                 DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+        install(FILES ${CMAKE_BINARY_DIR}/${name}.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
     endif()
 endfunction()

@@ -31,6 +31,10 @@ for tool in cnn-train cnn-opt cnn-infer; do
         echo "the completion of $tool is not installed"
         exit 1
     }
+    grep -q '^\.SH OPTIONS$' "$work/usr/share/man/man1/$tool.1" || {
+        echo "the manual page of $tool is not installed"
+        exit 1
+    }
 done
 
 if ! { cmake -S "$source_dir/tests/install" -B "$work/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" &&
