@@ -53,13 +53,13 @@ static const char *read_numbers(const char *text, float values[4])
 }
 
 /* "MEAN,DEVIATION" */
-static cnn_status parse_normalize(const char *text, cnn_onnx_input *input)
+static cnn_status parse_normalize(const char *text, cnn_normalization *input)
 {
     const char *comma = read_numbers(text, input->mean);
-    const char *end = comma && *comma == ',' ? read_numbers(comma + 1, input->deviation) : NULL;
+    const char *end = comma && *comma == ',' ? read_numbers(comma + 1, input->std) : NULL;
     bool positive = end && !*end;
     for (int c = 0; c < 4 && positive; c++)
-        positive = isnormal(input->deviation[c]) && input->deviation[c] > 0;
+        positive = isnormal(input->std[c]) && input->std[c] > 0;
     if (!positive)
         return cnn_error(
             CNN_ERR_USAGE,
@@ -78,7 +78,7 @@ static bool is_plain(const cnn_model *model)
 
 static cnn_status load_foreign(cnn_cli *cli, const char *path, cnn_model **model)
 {
-    cnn_onnx_input input;
+    cnn_normalization input;
     const char *normalize = cli->common.normalize;
     cnn_status status = normalize ? parse_normalize(normalize, &input) : CNN_OK;
     if (status == CNN_OK)
@@ -93,21 +93,16 @@ static cnn_status load_foreign(cnn_cli *cli, const char *path, cnn_model **model
 
 static cnn_status set_normalization(cnn_cli *cli, const char *path, cnn_model *model)
 {
-    cnn_onnx_input input;
-    cnn_normalization *normalization = &model->normalization;
+    cnn_normalization normalization = cnn_model_normalization(model);
     if (!cli->common.normalize) {
         cnn_message_notice(cli,
                            "%s does not say how pixels are normalized: (x - %g)/%g of x in [0,1] is taken; "
                            "--normalize MEAN,DEVIATION says otherwise",
-                           path, (double)normalization->mean[0], (double)normalization->std[0]);
+                           path, (double)normalization.mean[0], (double)normalization.std[0]);
         return CNN_OK;
     }
-    cnn_status status = parse_normalize(cli->common.normalize, &input);
-    for (int c = 0; c < 4 && status == CNN_OK; c++) {
-        normalization->mean[c] = input.mean[c];
-        normalization->std[c] = input.deviation[c];
-    }
-    return status;
+    cnn_status status = parse_normalize(cli->common.normalize, &normalization);
+    return status == CNN_OK ? cnn_model_set_normalization(model, &normalization) : status;
 }
 
 cnn_status cnn_cli_load_weights(cnn_cli *cli, const char *network, const char *path, cnn_model **model)

@@ -81,11 +81,6 @@ typedef struct cnn_node {
     int32_t levels;  /* that its weights are to have on either side of 0; 0: as many as others; not stored in files */
 } cnn_node;
 
-/* Normalization of input bytes: (x/255 - mean[c]) / std[c]. */
-typedef struct cnn_normalization {
-    float mean[4], std[4];
-} cnn_normalization;
-
 struct cnn_model {
     char name[CNN_NAME_BYTES]; /* "convnet" */
     cnn_node *nodes;
@@ -103,9 +98,6 @@ struct cnn_model {
 };
 
 #define CNN_SPLIT_SEED 20260u
-
-/* Notes in the model what it is trained on: data set, class names, preparation of pictures. */
-cnn_status cnn_model_set_data(cnn_model *model, const cnn_dataset *data);
 
 /* Appends a node and returns its number, or on failure -status (-CNN_ERR_SHAPE, -CNN_ERR_MEMORY), error recorded.
  * `attr` may be NULL for defaults. The node's name, inputs and attributes are checked; shapes and parameters come with
@@ -142,12 +134,10 @@ static inline bool cnn_node_has_weights(const cnn_node *node)
 /* Whether a node has weights or other parameters. */
 bool cnn_node_has_params(const cnn_node *node);
 int64_t cnn_node_weight_count(const cnn_node *node); /* stored values, as cnn_model_weight_count */
+int64_t cnn_node_macs(const cnn_model *model, int node);
 
-/* Makes `model` start from a trained one: each layer whose namesake in `from` has parameters of the same shapes takes
- * those, with their masks, and the normalization of images and the split of the data come along. Other layers, among
- * them a last one with another number of outputs, keep what they have. taken [node_count] says which took. Refused
- * before anything is changed: a `from` in INT8, a namesake of another shape before the last layer, nothing to take. */
-cnn_status cnn_model_transfer(cnn_model *model, const cnn_model *from, bool *taken);
+/* Checks that every channel's mean is finite and deviation positive. */
+cnn_status cnn_normalization_check(const cnn_normalization *normalization);
 
 /* Freezes the layers that `names` lists, "conv1,bn1", and no others; "all" is every layer with parameters but the last
  * one with weights; NULL: none. Refused, with nothing changed: unknown names, layers without parameters, and a

@@ -18,6 +18,15 @@ static bool is_scale(float value)
     return isnormal(value) && value > 0;
 }
 
+cnn_status cnn_normalization_check(const cnn_normalization *normalization)
+{
+    for (int c = 0; c < 4; c++)
+        if (!isfinite(normalization->mean[c]) || !is_scale(normalization->std[c]))
+            return cnn_error(CNN_ERR_NUMERIC, "the normalization of channel %d is (x - %g) / %g; it must be finite", c,
+                             (double)normalization->mean[c], (double)normalization->std[c]);
+    return CNN_OK;
+}
+
 enum { CHECK_STEP = 4096 }; /* values that are looked at together, which is quick where all is well */
 
 static bool all_finite(const float *values, int64_t count, float lowest)
@@ -176,11 +185,7 @@ static cnn_status check_scales(const cnn_model *model)
                              (double)node->out_scale,
                              quantized && !logits ? "a normal positive number" : "0 (logits, or a float model)");
     }
-    for (int c = 0; c < 4; c++)
-        if (!isfinite(model->normalization.mean[c]) || !is_scale(model->normalization.std[c]))
-            return cnn_error(CNN_ERR_NUMERIC, "the normalization of channel %d is (x - %g) / %g; it must be finite", c,
-                             (double)model->normalization.mean[c], (double)model->normalization.std[c]);
-    return CNN_OK;
+    return cnn_normalization_check(&model->normalization);
 }
 
 /* Names of classes are fit to be shown and differ; pictures are prepared for the input that the model has. */

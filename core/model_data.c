@@ -24,6 +24,27 @@ cnn_dataset_id cnn_model_dataset(const cnn_model *model)
     return model->dataset;
 }
 
+cnn_status cnn_model_split(const cnn_model *model, const cnn_dataset *data, cnn_split *split)
+{
+    return cnn_dataset_split(data, model->split_seed, split);
+}
+
+cnn_normalization cnn_model_normalization(const cnn_model *model)
+{
+    return model->normalization;
+}
+
+cnn_status cnn_model_set_normalization(cnn_model *model, const cnn_normalization *normalization)
+{
+    if (cnn_model_is_quantized(model))
+        return cnn_error(CNN_ERR_UNSUPPORTED, "an INT8 model's numbers depend on how pixels are normalized: set that "
+                                              "before it is quantized");
+    cnn_status status = cnn_normalization_check(normalization);
+    if (status == CNN_OK)
+        model->normalization = *normalization;
+    return status;
+}
+
 const char *cnn_model_class_name(const cnn_model *model, int label)
 {
     if (!model->class_names)

@@ -1,5 +1,6 @@
 /* Models from outside: initial weights, sizes and counts, printing as .cfg text. */
 #include "core/error.h"
+#include "core/file.h"
 #include "core/hash.h"
 #include "core/layers.h"
 #include "core/memory.h"
@@ -77,15 +78,20 @@ int64_t cnn_model_weight_count(const cnn_model *model)
     return count;
 }
 
+int64_t cnn_node_macs(const cnn_model *model, int i)
+{
+    const cnn_node *node = &model->nodes[i];
+    cnn_tensor_desc in[CNN_MAX_INPUTS] = {{0}};
+    for (int k = 0; k < node->input_count; k++)
+        in[k] = model->nodes[node->input[k]].out;
+    return node->type->macs ? node->type->macs(node, in) : 0;
+}
+
 int64_t cnn_model_macs(const cnn_model *model)
 {
     int64_t sum = 0;
     for (int i = 0; i < model->node_count; i++) {
-        const cnn_node *node = &model->nodes[i];
-        cnn_tensor_desc in[CNN_MAX_INPUTS] = {{0}};
-        for (int k = 0; k < node->input_count; k++)
-            in[k] = model->nodes[node->input[k]].out;
-        int64_t macs = node->type->macs ? node->type->macs(node, in) : 0;
+        const int64_t macs = cnn_node_macs(model, i);
         sum = macs > INT64_MAX - sum ? INT64_MAX : sum + macs;
     }
     return sum;
@@ -97,6 +103,29 @@ bool cnn_model_is_quantized(const cnn_model *model)
         if (model->nodes[i].param[CNN_PARAM_WEIGHT].desc.dtype == CNN_I8)
             return true;
     return false;
+}
+
+/* ---- Layers ---- */
+
+int cnn_model_layer_count(const cnn_model *model)
+{
+    return model->node_count;
+}
+
+cnn_layer_info cnn_model_layer(const cnn_model *model, int layer)
+{
+    const cnn_node *node = &model->nodes[layer];
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    cnn_layer_info info = {.name = node->name,
+                           .type = node->type->name,
+                           .output = node->out,
+                           .weights = cnn_node_weight_count(node),
+                           .macs = cnn_node_macs(model, layer),
+                           .dtype = weight->desc.dtype};
+    const int64_t count = cnn_node_has_weights(node) ? cnn_desc_elements(&weight->desc) : 0;
+    for (int64_t i = 0; i < count; i++)
+        info.zeros += cnn_param_is_zero(weight, i);
+    return info;
 }
 
 /* ---- Printing ---- */

@@ -4,6 +4,7 @@
 #include "core/model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool same_shape(const cnn_tensor_desc *a, const cnn_tensor_desc *b)
@@ -93,23 +94,30 @@ static cnn_status copy_params(cnn_node *node, const cnn_node *from)
 cnn_status cnn_model_transfer(cnn_model *model, const cnn_model *from, bool *taken)
 {
     cnn_status status = CNN_OK;
+    bool *take = NULL;
     int count = 0;
     if (cnn_model_is_quantized(from))
         CNN_FAIL(CNN_ERR_UNSUPPORTED,
                  "model %s is quantized to INT8 and cannot be trained; take the model it was made from", from->name);
+    take = cnn_calloc((size_t)model->node_count, sizeof *take);
+    if (!take)
+        return CNN_ERR_MEMORY;
     for (int i = 0; i < model->node_count; i++) {
-        CNN_TRY(check_node(model, i, from, &taken[i]));
-        count += taken[i];
+        CNN_TRY(check_node(model, i, from, &take[i]));
+        count += take[i];
     }
     if (count == 0)
         CNN_FAIL(CNN_ERR_SHAPE,
                  "no layer of %s has the name and the shape of one of %s: there is nothing to start from", model->name,
                  from->name);
     for (int i = 0; i < model->node_count; i++)
-        if (taken[i])
+        if (take[i])
             CNN_TRY(copy_params(&model->nodes[i], &from->nodes[cnn_model_find(from, model->nodes[i].name)]));
     model->normalization = from->normalization;
     model->split_seed = from->split_seed;
+    if (taken)
+        memcpy(taken, take, (size_t)model->node_count * sizeof *take);
 out:
+    free(take);
     return status;
 }

@@ -370,15 +370,15 @@ out:
     return status;
 }
 
-static void begin_normalization(const cnn_onnx_input *input, cnn_normalization *normalization)
+static void begin_normalization(const cnn_normalization *input, cnn_normalization *normalization)
 {
     for (int c = 0; c < 4; c++) {
         normalization->mean[c] = input ? input->mean[c] : 0.0f;
-        normalization->std[c] = input ? input->deviation[c] : 1.0f;
+        normalization->std[c] = input ? input->std[c] : 1.0f;
     }
 }
 
-cnn_status cnn_onnx_decode(const uint8_t *data, size_t size, const char *path, const cnn_onnx_input *input,
+cnn_status cnn_onnx_decode(const uint8_t *data, size_t size, const char *path, const cnn_normalization *input,
                            cnn_model **model)
 {
     cnn_status status = CNN_OK;
@@ -412,7 +412,7 @@ out:
     return status;
 }
 
-cnn_status cnn_onnx_load(const char *path, const cnn_onnx_input *input, cnn_model **model)
+cnn_status cnn_onnx_load(const char *path, const cnn_normalization *input, cnn_model **model)
 {
     cnn_input_file file = {0};
     cnn_status status = cnn_input_open(&file, path, "an ONNX file", CNN_ONNX_MAX_BYTES);

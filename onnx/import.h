@@ -138,8 +138,7 @@ void cnn_onnx_external_close(cnn_onnx_import *import);
 /* ---- import.c ---- */
 
 /* Reads a model from the bytes of a file; `path` names it, and the folder of what lies beside it. */
-struct cnn_onnx_input;
-cnn_status cnn_onnx_decode(const uint8_t *data, size_t size, const char *path, const struct cnn_onnx_input *input,
+cnn_status cnn_onnx_decode(const uint8_t *data, size_t size, const char *path, const cnn_normalization *input,
                            cnn_model **model);
 
 #endif

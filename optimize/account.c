@@ -38,11 +38,6 @@ int64_t opt_live_weights(const cnn_model *model)
     return count;
 }
 
-static int64_t node_macs(const cnn_model *model, const cnn_node *node)
-{
-    return node->type->macs ? node->type->macs(node, &model->nodes[node->input[0]].out) : 0;
-}
-
 cnn_status opt_account_begin(opt_job *job)
 {
     const cnn_model *model = job->model;
@@ -59,7 +54,7 @@ cnn_status opt_account_begin(opt_job *job)
         layer->type = node->type->name;
         layer->channels_before = node->out.c;
         layer->weights_before = node_weights(node);
-        layer->macs_before = node_macs(model, node);
+        layer->macs_before = cnn_node_macs(model, i);
     }
     return CNN_OK;
 }
@@ -79,7 +74,7 @@ void opt_account_end(opt_job *job, const cnn_quantize_row *rows, int row_count)
         layer->elements = cnn_desc_elements(&model->nodes[index].param[CNN_PARAM_WEIGHT].desc);
         layer->nonzeros = node_nonzeros(&model->nodes[index]);
         layer->structure = model->nodes[index].param[CNN_PARAM_WEIGHT].desc.structure;
-        layer->macs = node_macs(model, &model->nodes[index]);
+        layer->macs = cnn_node_macs(model, index);
         for (int r = 0; r < row_count; r++)
             if (strcmp(rows[r].layer, layer->name) == 0)
                 layer->int8 = rows[r];

@@ -28,7 +28,7 @@ static cnn_dtype storage_of(int amp)
 
 void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
 {
-    cnn_train_options_init(options);
+    cnn_finetune_options_init(options, job->model, job->data);
     options->device = job->cli->common.device;
     options->tf32 = job->cli->common.tf32;
     options->autotune = job->cli->common.autotune;
@@ -39,7 +39,6 @@ void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
         options->learning_rate = (float)job->settings->learning_rate;
     else if (options->optimizer != CNN_OPTIMIZER_SGD)
         options->learning_rate = 0.001f;
-    options->schedule = CNN_SCHEDULE_COSINE;
     options->storage = storage_of(job->settings->amp);
     options->augment = job->augment;
     options->augmentation = job->augmentation[0] ? job->augmentation : NULL;
@@ -53,17 +52,11 @@ void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
         options->temperature = (float)job->settings->temperature;
 }
 
-/* Small networks need more epochs, and have the time: what an epoch of a network of `epoch_macs` takes, but at most
- * MOST_EPOCHS. */
 double opt_epochs(const opt_settings *settings, const cnn_model *given)
 {
-    enum { MOST_EPOCHS = 10 };
-    const double epoch_macs = 150e6, fit = floor(epoch_macs / (double)(cnn_model_macs(given) + 1));
     if (settings->finetune >= 0)
         return settings->finetune;
-    if (!opt_prunes(settings))
-        return 0;
-    return fit < 1 ? 1 : fit > MOST_EPOCHS ? MOST_EPOCHS : fit;
+    return opt_prunes(settings) ? cnn_finetune_epochs(given) : 0;
 }
 
 bool opt_fine_tunes(const opt_settings *settings)

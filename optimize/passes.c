@@ -33,7 +33,7 @@ static cnn_status load_data(opt_job *job)
     CNN_TRY(cnn_cli_load_data_of(job->cli, job->model, job->settings->input, CNN_SUBSET_TRAIN, &job->data));
     if (job->model->dataset == CNN_DATASET_NONE) /* what came from elsewhere knows its data from now on */
         CNN_TRY(cnn_model_set_data(job->model, job->data));
-    CNN_TRY(cnn_dataset_split(job->data, job->model->split_seed, &job->split));
+    CNN_TRY(cnn_model_split(job->model, job->data, &job->split));
     job->account->val_images = job->split.validation_count;
 out:
     return status;
@@ -42,10 +42,12 @@ out:
 /* Images change as they did when the model was trained, unless the settings say otherwise. */
 static void set_augmentation(opt_job *job)
 {
-    const cnn_model *model = job->model;
-    const bool known = job->settings->augment < 0 && model->dataset == job->data->id;
-    job->augment = job->settings->augment > 0 ? job->settings->augment : known ? model->augment : 0;
-    snprintf(job->augmentation, sizeof job->augmentation, "%s", known ? model->augmentation : "");
+    const bool known = job->settings->augment < 0;
+    cnn_train_options options;
+    cnn_finetune_options_init(&options, job->model, job->data);
+    job->augment = known ? options.augment : job->settings->augment;
+    snprintf(job->augmentation, sizeof job->augmentation, "%s",
+             known && options.augmentation ? options.augmentation : "");
     if (known && job->augment > 0 && opt_fine_tunes(job->settings))
         cnn_message_notice(job->cli, "fine-tuning changes %g %% of the images, as training did", 100 * job->augment);
 }

@@ -198,6 +198,7 @@ START_TEST(test_transfer)
     for (int node = 1; node < 4; node++)
         ck_assert(same_values(same, from, node));
     ck_assert(same->normalization.mean[0] == 0.25f && same->split_seed == 77);
+    CHECK_OK(cnn_model_transfer(other_head, from, NULL)); /* who does not ask is not told */
     CHECK_OK(cnn_model_transfer(other_head, from, taken));
     ck_assert(taken[1] && taken[2] && !taken[3]);
     ck_assert(same_values(other_head, from, 1) && same_values(other_head, from, 2));
@@ -206,6 +207,48 @@ START_TEST(test_transfer)
     cnn_model_free(same);
     cnn_model_free(other_head);
     cnn_model_free(kept_head);
+}
+END_TEST
+
+START_TEST(test_layers)
+{
+    cnn_model *model = case_tiny();
+    int64_t weights = 0, macs = 0;
+    ck_assert_int_eq(cnn_model_layer_count(model), model->node_count);
+    ((float *)model->nodes[1].param[CNN_PARAM_WEIGHT].data)[5] = 0;
+    for (int i = 0; i < cnn_model_layer_count(model); i++) {
+        const cnn_layer_info layer = cnn_model_layer(model, i);
+        ck_assert_str_eq(layer.name, model->nodes[i].name);
+        ck_assert_int_eq(layer.dtype, cnn_node_has_weights(&model->nodes[i]) ? CNN_F32 : CNN_NONE);
+        weights += layer.weights;
+        macs += layer.macs;
+    }
+    ck_assert_int_eq(weights, cnn_model_weight_count(model));
+    ck_assert_int_eq(macs, cnn_model_macs(model));
+    const cnn_layer_info conv = cnn_model_layer(model, 1);
+    ck_assert_str_eq(conv.type, "conv");
+    ck_assert_int_eq(conv.output.c, 2);
+    ck_assert_int_eq(conv.zeros, 1);
+    cnn_model_free(model);
+    model = case_tiny_int8();
+    ck_assert_int_eq(cnn_model_layer(model, 1).dtype, CNN_I8);
+    cnn_model_free(model);
+}
+END_TEST
+
+START_TEST(test_normalization)
+{
+    cnn_model *model = case_tiny(), *quantized = case_tiny_int8();
+    const cnn_normalization given = {{0.1f, 0.2f, 0.3f, 0.4f}, {1, 2, 3, 4}};
+    cnn_normalization wrong = given;
+    CHECK_OK(cnn_model_set_normalization(model, &given));
+    wrong.std[2] = 0;
+    CHECK_FAILS(cnn_model_set_normalization(model, &wrong), CNN_ERR_NUMERIC, "channel 2");
+    const cnn_normalization kept = cnn_model_normalization(model);
+    ck_assert_mem_eq(&kept, &given, sizeof given);
+    CHECK_FAILS(cnn_model_set_normalization(quantized, &given), CNN_ERR_UNSUPPORTED, "INT8");
+    cnn_model_free(model);
+    cnn_model_free(quantized);
 }
 END_TEST
 
@@ -342,6 +385,8 @@ int main(void)
     tcase_add_test(tests, test_clone_is_deep);
     tcase_add_test(tests, test_adapt);
     tcase_add_test(tests, test_transfer);
+    tcase_add_test(tests, test_layers);
+    tcase_add_test(tests, test_normalization);
     tcase_add_test(tests, test_transfer_refuses);
     tcase_add_test(tests, test_print_and_parse_again);
     tcase_add_test(tests, test_print_keeps_odd_numbers);

@@ -303,7 +303,7 @@ END_TEST
 /* ---- Files of other tools ---- */
 
 /* Reads a file of the corpus, which other tools wrote. */
-static cnn_model *load_corpus(const char *name, const cnn_onnx_input *input)
+static cnn_model *load_corpus(const char *name, const cnn_normalization *input)
 {
     char path[512];
     cnn_model *model = NULL;
@@ -334,7 +334,7 @@ START_TEST(test_files_of_torch)
         ck_assert(model->normalization.mean[0] == 0.0f && model->normalization.std[0] == 1.0f);
         cnn_model_free(model);
     }
-    const cnn_onnx_input input = {{0.5f, 0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f, 0.25f}};
+    const cnn_normalization input = {{0.5f, 0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f, 0.25f}};
     cnn_model *model = load_corpus(files[0], &input);
     ck_assert(model->normalization.mean[0] == 0.5f && model->normalization.std[0] == 0.25f);
     cnn_model_free(model);
@@ -348,7 +348,7 @@ START_TEST(test_normalization_adds_up)
     uint8_t *data;
     size_t size;
     cnn_model *back = NULL;
-    const cnn_onnx_input input = {{0.25f, 0.25f, 0.25f, 0.25f}, {2, 2, 2, 2}};
+    const cnn_normalization input = {{0.25f, 0.25f, 0.25f, 0.25f}, {2, 2, 2, 2}};
     CHECK_OK(cnn_onnx_encode(model, &data, &size));
     CHECK_OK(cnn_onnx_decode(data, size, "net.onnx", &input, &back));
     /* ((x - 0.25)/2 - 0.5)/0.5 = (x - 1.25)/1 */

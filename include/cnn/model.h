@@ -28,6 +28,13 @@ CNN_API cnn_status cnn_model_adapt(cnn_model *model, const cnn_image_form *form,
 /* Built-in names, NULL after the last. */
 CNN_API const char *const *cnn_model_builtin_names(void);
 
+/* Makes `model` start from a trained one: each layer whose namesake in `from` has parameters of the same shapes takes
+ * those, with their masks, and the normalization of images and the split of the data come along. Other layers, among
+ * them a last one with another number of outputs, keep what they have. taken [cnn_model_layer_count] (or NULL) says
+ * which took. Refused before anything is changed: a `from` in INT8, a namesake of another shape before the last layer,
+ * nothing to take. */
+CNN_API cnn_status cnn_model_transfer(cnn_model *model, const cnn_model *from, bool *taken);
+
 /* Initial weights: weights and biases uniform in +-1/sqrt(fan_in) (PyTorch's default bounds), gamma 1, beta 0, running
  * mean 0, variance 1. Each value is a hash of (seed, parameter, index). */
 CNN_API void cnn_model_init(cnn_model *model, uint64_t seed);
@@ -66,11 +73,42 @@ CNN_API int64_t cnn_model_weight_count(const cnn_model *model);
 /* Multiply-accumulates of convolutions and linear layers for one image. */
 CNN_API int64_t cnn_model_macs(const cnn_model *model);
 
+/* One layer of a model: a node of its graph. */
+typedef struct cnn_layer_info {
+    const char *name, *type; /* "conv1", "conv"; they live as long as the model is not changed */
+    cnn_tensor_desc output;  /* of one image */
+    int64_t weights;         /* stored values: weights and biases, BN included */
+    int64_t zeros;           /* of its weights */
+    int64_t macs;            /* multiply-accumulates for one image */
+    cnn_dtype dtype;         /* of its weights, CNN_F32 or CNN_I8; CNN_NONE: it has none */
+} cnn_layer_info;
+
+/* Layers in the order in which they compute; number 0 is the input, the last one gives the scores. */
+CNN_API int cnn_model_layer_count(const cnn_model *model);
+CNN_API cnn_layer_info cnn_model_layer(const cnn_model *model, int layer);
+
+/* What is done to the bytes of an image before the first layer: (x/255 - mean[c]) / std[c]. */
+typedef struct cnn_normalization {
+    float mean[4], std[4];
+} cnn_normalization;
+
+/* (x/255 - 0.5) / 0.5 unless it was set, or the file said otherwise. Set refuses deviations that are not positive, and
+ * INT8 models, whose numbers depend on it. */
+CNN_API cnn_normalization cnn_model_normalization(const cnn_model *model);
+CNN_API cnn_status cnn_model_set_normalization(cnn_model *model, const cnn_normalization *normalization);
+
 /* True when the model holds INT8 weights. */
 CNN_API bool cnn_model_is_quantized(const cnn_model *model);
 
 /* The data the model was trained on. */
 CNN_API cnn_dataset_id cnn_model_dataset(const cnn_model *model);
+
+/* Notes in the model what it is trained on: data set, class names, preparation of pictures. cnn_train does that, too;
+ * models from other tools need it, so that what is saved knows its data. */
+CNN_API cnn_status cnn_model_set_data(cnn_model *model, const cnn_dataset *data);
+
+/* cnn_dataset_split with the seed that is stored in the model: the images that its training holds out. */
+CNN_API cnn_status cnn_model_split(const cnn_model *model, const cnn_dataset *data, cnn_split *split);
 
 /* Name of a class ("7", "sneaker", "cat"): the one stored in the model, else that of its data set; NULL when neither
  * has one. It lives as long as the model. */

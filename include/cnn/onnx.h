@@ -18,15 +18,11 @@ extern "C" {
  * stays whole. */
 CNN_API cnn_status cnn_onnx_save(const cnn_model *model, const char *path, size_t *bytes /* or NULL */);
 
-/* What was done to pixels in [0,1] outside of a file's graph before its input: (pixel - mean[c]) / deviation[c]. */
-typedef struct cnn_onnx_input {
-    float mean[4], deviation[4];
-} cnn_onnx_input;
-
-/* Reads a network of opset 7 to 21 with its weights. `input` NULL: nothing was done to pixels. Everything is checked
+/* Reads a network of opset 7 to 21 with its weights. `input`: what was done to pixels in [0,1] outside of the file's
+ * graph; NULL: nothing. Everything is checked
  * before it is used; what cnnkit has no layer for is refused with the name of the node. Weights may lie in a file
  * beside it, as the ONNX file says. */
-CNN_API cnn_status cnn_onnx_load(const char *path, const cnn_onnx_input *input, cnn_model **model);
+CNN_API cnn_status cnn_onnx_load(const char *path, const cnn_normalization *input, cnn_model **model);
 
 #ifdef __cplusplus
 }
