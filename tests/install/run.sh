@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs into a temporary folder and builds a program against it: by the CMake package (shared and static) and by
-# pkg-config. The shared library must export the API and nothing else.
+# pkg-config. The shared library must export the API and nothing else. The programs of docs/api.md compile without a
+# warning and run.
 #   run.sh BUILD_DIR SOURCE_DIR C_COMPILER GENERATOR
 set -eu
 build=$1
@@ -52,3 +53,22 @@ export PKG_CONFIG_PATH
 "$cc" "$source_dir/tests/install/hello.c" $(pkg-config --define-variable=prefix="$work/usr" --cflags --libs cnnkit) \
     -o "$work/hello"
 LD_LIBRARY_PATH=$libdir "$work/hello"
+
+# Each program is a block of C that begins with its name.
+mkdir "$work/api" && cd "$work/api"
+awk '/^```c$/ { inside = 1; next } /^```$/ { inside = 0 }
+     inside { if ($0 ~ /^\/\* [a-z]+\.c/) { file = $2; sub(/:.*/, "", file) } print >file }' "$source_dir/docs/api.md"
+for program in digits stripes; do
+    # shellcheck disable=SC2046
+    "$cc" -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Werror $program.c \
+        $(pkg-config --define-variable=prefix="$work/usr" --cflags --libs cnnkit) -o $program
+done
+export LD_LIBRARY_PATH="$libdir"
+./digits "$source_dir/examples/digit.png" synth >out
+grep -q '^this is a [a-z]*$' out && [ -s digits.cnn ] || { echo "digits of docs/api.md says:" && cat out && exit 1; }
+./stripes >out 2>progress
+grep -q '^upright and lying: 40 of 40 right$' out || { echo "stripes of docs/api.md says:" && cat out && exit 1; }
+[ "$(wc -l <progress)" = 3 ] || { echo "stripes of docs/api.md shows:" && cat progress && exit 1; }
+if ./digits missing.png synth >out 2>&1 || ! grep -q '^digits: missing.png: ' out; then
+    echo "digits of docs/api.md fails like this:" && cat out && exit 1
+fi
