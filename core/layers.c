@@ -4,10 +4,12 @@
  * (DEQUANTIZE); a ReLU that is its only reader takes the accumulator and clamps at 0; otherwise the layer itself. */
 #include "core/layers.h"
 
+#include "cnn/quant.h"
 #include "core/error.h"
 #include "core/quantized.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,10 +88,23 @@ static int32_t pool_stride(const cnn_node *node)
     return stride ? stride : cnn_node_int(node, "kernel");
 }
 
-static cnn_status infer_maxpool(cnn_node *node, const cnn_tensor_desc *in)
+static cnn_status infer_pool(cnn_node *node, const cnn_tensor_desc *in)
 {
     node->out = *in;
     return set_sides(in, cnn_node_int(node, "kernel"), pool_stride(node), 0, &node->out);
+}
+
+/* The sum of a window's int8 values and the count of its pixels fit 32 bits, and a float holds the count. */
+enum { MOST_AVERAGED = 1 << 24 };
+
+static cnn_status infer_globalavgpool(cnn_node *node, const cnn_tensor_desc *in)
+{
+    if ((int64_t)in->h * in->w > MOST_AVERAGED)
+        return cnn_error(CNN_ERR_SHAPE, "its input of %dx%d has more than %d pixels to average; pool it before", in->h,
+                         in->w, MOST_AVERAGED);
+    node->out = *in;
+    node->out.h = node->out.w = 1;
+    return CNN_OK;
 }
 
 static cnn_status infer_add(cnn_node *node, const cnn_tensor_desc *in)
@@ -286,6 +301,42 @@ static cnn_status forward_maxpool(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
+/* What a window of an average pool is: kernel 0 stands for the whole image. */
+static void set_average(cnn_instruction *op, const cnn_node *node)
+{
+    const bool whole = node->type->id == CNN_LAYER_GLOBALAVGPOOL;
+    op->desc.kernel = whole ? 0 : cnn_node_int(node, "kernel");
+    op->desc.stride = whole ? 0 : pool_stride(node);
+}
+
+static cnn_status set_average_scale(cnn_instruction *op, const cnn_model *model, const cnn_node *node)
+{
+    const cnn_node *from = &model->nodes[node->input[0]];
+    const int32_t pixels = op->desc.kernel ? op->desc.kernel * op->desc.kernel : from->out.h * from->out.w;
+    op->desc.scale[0] = cnn_quant_average_multiplier(from->out_scale, node->out_scale, pixels);
+    op->desc.lo = -127.0f;
+    op->desc.hi = 127.0f;
+    if (!isnormal(op->desc.scale[0]))
+        return cnn_error(CNN_ERR_NUMERIC,
+                         "layer %s: the INT8 multiplier %g is not a normal number; quantize the model again with other "
+                         "calibration data",
+                         node->name, (double)op->desc.scale[0]);
+    return CNN_OK;
+}
+
+static cnn_status forward_avgpool(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
+    args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, value_dtype(lowering, index));
+    cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_AVGPOOL, index, &args);
+    set_average(op, node);
+    cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
+    cnn_status status = lowering->status;
+    return status == CNN_OK && lowering->int8 ? set_average_scale(op, lowering->model, node) : status;
+}
+
 static cnn_status forward_add(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
@@ -423,6 +474,20 @@ static cnn_status backward_maxpool(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
+static cnn_status backward_avgpool(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    if (dx < 0)
+        return lowering->status;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_DST] = dx;
+    set_average(cnn_lower_op(lowering, CNN_OP_AVGPOOL_GRAD, index, &args), node);
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
 /* d(a+b) = dy for both: the gradient's buffer itself is handed on. */
 static cnn_status backward_add(cnn_lowering *lowering, int index)
 {
@@ -510,7 +575,7 @@ const cnn_layer_type cnn_layer_types[] = {
      1,
      {{"kernel", CNN_ATTR_INT, true, 0, 1, 15}, {"stride", CNN_ATTR_INT, false, 0, 0, 1024}},
      CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_KEEPS_SCALE | CNN_LAYER_QUANTIZABLE,
-     infer_maxpool,
+     infer_pool,
      NULL,
      forward_maxpool,
      backward_maxpool},
@@ -525,6 +590,28 @@ const cnn_layer_type cnn_layer_types[] = {
      NULL,
      forward_add,
      backward_add},
+    {CNN_LAYER_AVGPOOL,
+     "avgpool",
+     "average of a square window",
+     1,
+     1,
+     {{"kernel", CNN_ATTR_INT, true, 0, 1, 1024}, {"stride", CNN_ATTR_INT, false, 0, 0, 1024}},
+     CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_QUANTIZABLE,
+     infer_pool,
+     NULL,
+     forward_avgpool,
+     backward_avgpool},
+    {CNN_LAYER_GLOBALAVGPOOL,
+     "globalavgpool",
+     "average of each channel",
+     1,
+     1,
+     {{0}},
+     CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_QUANTIZABLE,
+     infer_globalavgpool,
+     NULL,
+     forward_avgpool,
+     backward_avgpool},
     {.name = NULL},
 };
 

@@ -38,7 +38,9 @@ enum {                       /* ids in .cnn files */
        CNN_LAYER_BN = 3,     /* eps = 1e-5, momentum = 0.1 */
        CNN_LAYER_RELU = 4,
        CNN_LAYER_MAXPOOL = 5, /* kernel, stride = 0 (as kernel) */
-       CNN_LAYER_ADD = 6      /* two inputs */
+       CNN_LAYER_ADD = 6,     /* two inputs */
+       CNN_LAYER_AVGPOOL = 7, /* as maxpool */
+       CNN_LAYER_GLOBALAVGPOOL = 8
 };
 
 /* All types, NULL name after the last. */

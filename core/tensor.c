@@ -79,6 +79,8 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_MAXPOOL_GRAD] = {CNN_OP_MAXPOOL_GRAD,
                              "maxpool_grad",
                              {[CNN_ARG_INDEX] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_AVGPOOL] = {CNN_OP_AVGPOOL, "avgpool", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_AVGPOOL_GRAD] = {CNN_OP_AVGPOOL_GRAD, "avgpool_grad", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_ADD] = {CNN_OP_ADD, "add", {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_INPUT] = {CNN_OP_INPUT,
                       "input",

@@ -148,9 +148,17 @@ out:
 /* What a node makes of a constant that reaches it; false: not the same at all pixels, or not known here. */
 static bool pass_on(const cnn_node *node, float *value)
 {
-    if (node->type->id == CNN_LAYER_RELU)
+    switch (node->type->id) {
+    case CNN_LAYER_RELU:
         *value = *value > 0 ? *value : 0;
-    return node->type->id == CNN_LAYER_RELU || node->type->id == CNN_LAYER_MAXPOOL;
+        return true;
+    case CNN_LAYER_MAXPOOL:
+    case CNN_LAYER_AVGPOOL:
+    case CNN_LAYER_GLOBALAVGPOOL:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* The constant that unit c of a group gives to its readers; false: it cannot be told. */

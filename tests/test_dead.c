@@ -155,6 +155,36 @@ START_TEST(removing_changes_no_answer)
 }
 END_TEST
 
+/* The average of a constant is the constant, so that it goes into the next biases too. */
+START_TEST(a_constant_goes_through_averages)
+{
+    static float before[IMAGES * CLASSES], after[IMAGES * CLASSES];
+    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
+    cnn_model *model = make_model("image = input(height=12, width=12, channels=1)\n"
+                                  "conv1 = conv(image, out=6, kernel=3)\n"
+                                  "relu1 = relu(conv1)\n"
+                                  "pool1 = avgpool(relu1, kernel=2)\n"
+                                  "conv2 = conv(pool1, out=8, kernel=3)\n"
+                                  "pool2 = globalavgpool(conv2)\n"
+                                  "fc = linear(pool2, out=5)\n",
+                                  8);
+    int64_t units;
+    cut(model, "conv1", 1, -1);
+    param_data(model, "conv1", CNN_PARAM_BIAS)[1] = 0.5f;
+    cut(model, "conv2", 3, -1);
+    param_data(model, "conv2", CNN_PARAM_BIAS)[3] = -0.5f;
+    infer(model, &data, before);
+    CHECK_OK(cnn_remove_dead(model, &units));
+    infer(model, &data, after);
+    ck_assert_int_eq(units, 2);
+    ck_assert_int_eq(param_desc(model, "fc", CNN_PARAM_WEIGHT)->c, 7);
+    ck_assert_int_eq(param_desc(model, "conv2", CNN_PARAM_WEIGHT)->c, 5);
+    ck_assert_float_lt(largest_difference(before, after), 1e-6f);
+    cnn_model_free(model);
+    free_data(&data);
+}
+END_TEST
+
 START_TEST(a_layer_keeps_a_unit)
 {
     static float before[IMAGES * CLASSES], after[IMAGES * CLASSES];
@@ -229,6 +259,7 @@ int main(void)
     tcase_add_test(tests, masks_fall_in_both_directions);
     tcase_add_test(tests, one_death_brings_the_next);
     tcase_add_test(tests, removing_changes_no_answer);
+    tcase_add_test(tests, a_constant_goes_through_averages);
     tcase_add_test(tests, a_layer_keeps_a_unit);
     tcase_add_test(tests, narrowing_meets_its_number_and_takes_the_dear_channels);
     tcase_add_test(tests, new_batch_norms_change_nothing_and_fold_away);

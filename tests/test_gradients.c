@@ -214,7 +214,7 @@ START_TEST(test_bn)
 }
 END_TEST
 
-/* ---- ReLU, addition, max-pooling ---- */
+/* ---- ReLU, addition, pooling ---- */
 
 START_TEST(test_relu)
 {
@@ -280,6 +280,33 @@ START_TEST(test_maxpool)
     run(&backward,
         (void *[CNN_ARG_COUNT]){[CNN_ARG_INDEX] = args[CNN_ARG_INDEX], [CNN_ARG_SRC2] = g, [CNN_ARG_DST] = dx});
     check_role("maxpool", &forward, args, CNN_ARG_SRC, g, dx);
+    free_args(args);
+    free(g);
+    free(dx);
+}
+END_TEST
+
+START_TEST(test_avgpool)
+{
+    /* kernel, stride: as above, and the whole image */
+    static const int32_t windows[][2] = {{2, 2}, {3, 2}, {3, 1}, {2, 3}, {0, 0}};
+    int32_t kernel = windows[_i][0], stride = windows[_i][1];
+    int32_t p = kernel ? cnn_window_count(6, kernel, stride, 0) : 1;
+    int32_t q = kernel ? cnn_window_count(7, kernel, stride, 0) : 1;
+    cnn_tensor_desc x = cnn_desc(CNN_F32, 2, 6, 7, 3), y = cnn_desc(CNN_F32, 2, p, q, 3);
+    double *g = random_values(cnn_desc_elements(&y), 3), *dx = new_values(&x);
+    cnn_op_desc forward = {.op = CNN_OP_AVGPOOL, .kernel = kernel, .stride = stride}, backward = forward;
+    void *args[CNN_ARG_COUNT] = {
+        [CNN_ARG_SRC] = random_values(cnn_desc_elements(&x), 1), [CNN_ARG_DST] = new_values(&y)};
+    forward.arg[CNN_ARG_SRC] = x;
+    forward.arg[CNN_ARG_DST] = y;
+    backward.op = CNN_OP_AVGPOOL_GRAD;
+    backward.arg[CNN_ARG_SRC] = y;
+    backward.arg[CNN_ARG_DST] = x;
+
+    run(&forward, args);
+    run(&backward, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = g, [CNN_ARG_DST] = dx});
+    check_role("avgpool", &forward, args, CNN_ARG_SRC, g, dx);
     free_args(args);
     free(g);
     free(dx);
@@ -377,6 +404,7 @@ int main(void)
     tcase_add_test(differences, test_relu);
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 4);
+    tcase_add_loop_test(differences, test_avgpool, 0, 5);
     tcase_add_loop_test(differences, test_grid, 0, 2);
     tcase_add_loop_test(differences, test_loss, 0, 4);
     suite_add_tcase(suite, differences);

@@ -101,6 +101,7 @@ START_TEST(test_quant)
     ck_assert_int_eq(cnn_quant_bias(-0x1p20f, 0.5f, 0x1p-9f), -(1 << 30));
     ck_assert_float_eq(cnn_quant_multiplier(0.5f, 0.25f, 2), 0.0625f);
     ck_assert_float_eq(cnn_quant_logit_multiplier(0.5f, 0.25f), 0.125f);
+    ck_assert_float_eq(cnn_quant_average_multiplier(0.1f, 0.3f, 49), 0.1f / 0.3f / 49.0f);
     ck_assert_int_eq(cnn_quant_requantize(5, 0.5f, -127, 127), 2);
     ck_assert_int_eq(cnn_quant_requantize(7, 0.5f, -127, 127), 4);
     ck_assert_int_eq(cnn_quant_requantize(-7, 0.5f, 0, 127), 0);
@@ -204,6 +205,36 @@ START_TEST(test_maxpool_ties_and_nan)
     check_floats(dst, (const float[]){3, NAN}, 2);
     ck_assert_uint_eq(index[0], 0);
     ck_assert_uint_eq(index[1], 0);
+}
+END_TEST
+
+/* Two channels of a 2x3 image by windows of 2 in steps of 1, then all of it; int8 by a multiplier of its own. */
+START_TEST(test_avgpool)
+{
+    float image[] = {1, -1, 2, -2, 4, 0, 3, 5, 6, 6, 8, 7}, dst[4], dy[] = {4, 8, -4, 12}, dx[12];
+    cnn_op_desc desc = {.op = CNN_OP_AVGPOOL, .kernel = 2, .stride = 1, .scale = {0.25f, 0}, .lo = -127, .hi = 127};
+    desc.arg[CNN_ARG_SRC] = cnn_desc(CNN_F32, 1, 2, 3, 2);
+    desc.arg[CNN_ARG_DST] = cnn_desc(CNN_F32, 1, 1, 2, 2);
+    run(&desc, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = image, [CNN_ARG_DST] = dst});
+    check_floats(dst, (const float[]){3, 2, 5, 2.75f}, 4);
+
+    cnn_op_desc gradient = {.op = CNN_OP_AVGPOOL_GRAD, .kernel = 2, .stride = 1};
+    gradient.arg[CNN_ARG_SRC] = desc.arg[CNN_ARG_DST];
+    gradient.arg[CNN_ARG_DST] = desc.arg[CNN_ARG_SRC];
+    run(&gradient, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = dy, [CNN_ARG_DST] = dx});
+    check_floats(dx, (const float[]){1, 2, 0, 5, -1, 3, 1, 2, 0, 5, -1, 3}, 12);
+
+    int8_t q[] = {1, -1, 2, -2, 4, 0, 3, 5, 6, 6, 9, 7}, pooled[2]; /* sums 25 and 15 */
+    desc.kernel = 0;
+    desc.arg[CNN_ARG_SRC].dtype = desc.arg[CNN_ARG_DST].dtype = CNN_I8;
+    desc.arg[CNN_ARG_DST].w = 1;
+    desc.scale[0] = 0.5f;
+    run(&desc, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = q, [CNN_ARG_DST] = pooled});
+    ck_assert_int_eq(pooled[0], 12); /* ties to even */
+    ck_assert_int_eq(pooled[1], 8);
+    desc.scale[0] = 10;
+    run(&desc, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = q, [CNN_ARG_DST] = pooled});
+    ck_assert_int_eq(pooled[0], 127);
 }
 END_TEST
 
@@ -543,6 +574,7 @@ int main(void)
     tcase_add_test(tests, test_epilogue);
     tcase_add_test(tests, test_linear_i8);
     tcase_add_test(tests, test_maxpool_ties_and_nan);
+    tcase_add_test(tests, test_avgpool);
     tcase_add_test(tests, test_relu_nan);
     tcase_add_test(tests, test_loss);
     tcase_add_test(tests, test_loss_smoothed);

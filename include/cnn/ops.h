@@ -23,6 +23,8 @@
  * | RELU_GRAD     | SRC y (the ReLU's output), SRC2 dy                         | DST dx = y > 0 ? dy : 0      |
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
+ * | AVGPOOL       | SRC (float; or i8 with scale[0])                           | DST                          |
+ * | AVGPOOL_GRAD  | SRC dy                                                     | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
  * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE, opt. SRC2 f32 [M,1,1,K] | opt. DST dlogits, DST2 f32 [2] |
@@ -57,6 +59,10 @@
  *          f16 cannot tell apart INDEX may name another one than MAXPOOL of a rounded y would).
  * MAXPOOL  windows lie wholly inside the image (no padding, floor). INDEX = r*kernel+s of the first maximum in row
  *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
+ * AVGPOOL  windows as MAXPOOL's, but of any size up to 2^24 pixels; with kernel 0 one window holds the whole image, be it
+ *          square or not, and P = Q = 1. y = sum/count, count the pixels of a window. DST may be f32 where SRC is not.
+ *          AVGPOOL_GRAD: dx = (sum of dy over the windows that hold the pixel, in their order)/count.
+ *          i8: q = rint(clamp(float(sum)*scale[0], lo, hi)), ties to even, the sum in i32.
  * INPUT    dst[n,h,w,c] = TABLE[c][src[image(n), h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
  *          image(n) = INDEX ? INDEX[(STATE ? STATE.cursor : 0) + n] : n; INDEX reaches that far.
  *          SRC2: cnn_augment_params [N] (kernels/augment/params.h): image n is augmented as number n says, its bytes
@@ -134,6 +140,8 @@ typedef enum cnn_op {
     CNN_OP_LOSS_SCALE,
     CNN_OP_GRID,
     CNN_OP_GRID_GRAD,
+    CNN_OP_AVGPOOL,
+    CNN_OP_AVGPOOL_GRAD,
     CNN_OP_COUNT
 } cnn_op;
 
@@ -181,11 +189,11 @@ typedef struct cnn_op_desc {
     cnn_op op;
     cnn_tensor_desc arg[CNN_ARG_COUNT]; /* by role; dtype CNN_NONE where absent */
     int32_t stride, pad;                /* CONV*: same in both directions */
-    int32_t kernel;                     /* MAXPOOL*: square window; its stride is `stride` */
+    int32_t kernel;                     /* MAXPOOL*, AVGPOOL*: square window; its stride is `stride` */
     int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
     float eps, momentum;                /* BN */
-    float lo, hi;                       /* REQUANTIZE and i8 ADD */
-    float scale[2];                     /* i8 ADD */
+    float lo, hi;                       /* REQUANTIZE, i8 ADD and AVGPOOL */
+    float scale[2];                     /* i8 ADD; i8 AVGPOOL: the first */
     float smoothing;                    /* LOSS, in [0, 1) */
     float mix, temperature;             /* LOSS with SRC2: in (0, 1]; positive */
     int32_t levels;                     /* GRID, GRID_GRAD */

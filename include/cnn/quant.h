@@ -34,6 +34,10 @@ CNN_API int8_t cnn_quant_requantize(int32_t acc, float multiplier, float lo, flo
 /* rint(clamp(a*scale_a + b*scale_b, lo, hi)): the residual add. */
 CNN_API int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo, float hi);
 
+/* (s_in / s_out) / count: what the sum of `count` pixels is multiplied by in an average pool, whose result is then
+ * cnn_quant_requantize(sum, multiplier, -127, 127). The caller refuses a multiplier that is not normal and finite. */
+CNN_API float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count);
+
 /* True when k products of [-127,127] values and this bias cannot overflow int32: k*127^2 + |bias| < 2^31. */
 CNN_API bool cnn_quant_fits(int64_t k, int32_t bias);
 

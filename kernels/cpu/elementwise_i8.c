@@ -1,5 +1,5 @@
-/* MAXPOOL, ADD and RELU on int8 tensors: plain loops over channels, which compilers vectorize. A task is one line of an
- * image. */
+/* MAXPOOL, AVGPOOL, ADD and RELU on int8 tensors: plain loops over channels, which compilers vectorize. A task is one
+ * line of an image. */
 #include "kernels/cpu/elementwise_i8.h"
 #include "kernels/cpu/gemm_i8.h"
 
@@ -89,6 +89,61 @@ bool cnn_cpu_maxpool_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *wh
 cnn_status cnn_cpu_maxpool_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
 {
     return make(device, desc, kernel, maxpool_run);
+}
+
+/* ---- AVGPOOL ---- */
+
+enum { AVERAGED = 256 }; /* channels at a time */
+
+/* sum += the window's pixels, `channels` of each. */
+static void add_window(const job_i8 *job, int64_t corner, int32_t c, int32_t channels, int32_t *sum)
+{
+    const cnn_tensor_desc *src = &job->desc->arg[CNN_ARG_SRC];
+    const int32_t kernel = job->desc->kernel, height = kernel ? kernel : src->h, width = kernel ? kernel : src->w;
+    for (int32_t r = 0; r < height; r++)
+        for (int32_t s = 0; s < width; s++) {
+            const int64_t pixel = corner + (int64_t)r * src->w + s;
+            const int8_t *x = (const int8_t *)job->args[CNN_ARG_SRC] + pixel * src->c_pad + c;
+            for (int32_t i = 0; i < channels; i++)
+                sum[i] += x[i];
+        }
+}
+
+static void avgpool_line(void *context, int task, int worker)
+{
+    (void)worker;
+    const job_i8 *job = context;
+    const cnn_op_desc *desc = job->desc;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const int64_t n = task / dst->h, p = task % dst->h;
+    for (int32_t q = 0; q < dst->w; q++) {
+        int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + ((int64_t)task * dst->w + q) * dst->c_pad;
+        const int64_t corner = (n * src->h + p * desc->stride) * src->w + (int64_t)q * desc->stride;
+        for (int32_t c = 0; c < dst->c; c += AVERAGED) {
+            const int32_t channels = dst->c - c < AVERAGED ? dst->c - c : AVERAGED;
+            int32_t sum[AVERAGED] = {0};
+            add_window(job, corner, c, channels, sum);
+            for (int32_t i = 0; i < channels; i++) {
+                float scaled = (float)sum[i] * desc->scale[0];
+                scaled = scaled > desc->lo ? scaled : desc->lo;
+                scaled = scaled < desc->hi ? scaled : desc->hi;
+                y[c + i] = (int8_t)cnn_i8_nearest(scaled);
+            }
+        }
+        memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
+    }
+}
+
+static cnn_status avgpool_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    return run_lines(base, args, avgpool_line);
+}
+
+cnn_status cnn_cpu_avgpool_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
+{
+    return make(device, desc, kernel, avgpool_run);
 }
 
 /* ---- ADD ---- */

@@ -1,4 +1,5 @@
-/* The ops at the edges of INT8 networks: INPUT (any dtype), REQUANTIZE, DEQUANTIZE, and i8 MAXPOOL, ADD and RELU. */
+/* The ops at the edges of INT8 networks: INPUT (any dtype), REQUANTIZE, DEQUANTIZE, and i8 MAXPOOL, AVGPOOL, ADD
+ * and RELU. */
 #ifndef CNN_CPU_ELEMENTWISE_I8_H
 #define CNN_CPU_ELEMENTWISE_I8_H
 
@@ -12,8 +13,9 @@ cnn_status cnn_cpu_requantize_make(cnn_device *device, const cnn_op_desc *desc, 
 bool cnn_cpu_maxpool_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
 cnn_status cnn_cpu_maxpool_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
 
-/* Of ADD and RELU: src is i8. */
+/* Of AVGPOOL, ADD and RELU: src is i8. */
 bool cnn_cpu_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
+cnn_status cnn_cpu_avgpool_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
 cnn_status cnn_cpu_add_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
 cnn_status cnn_cpu_relu_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
 

@@ -33,6 +33,8 @@ cnn_cpu_suits_fn cnn_cpu_flat_suits; /* elementwise.c: RELU, RELU_GRAD, ADD */
 cnn_cpu_make_fn cnn_cpu_flat_make;
 cnn_cpu_suits_fn cnn_cpu_maxpool_float_suits; /* maxpool.c: MAXPOOL, MAXPOOL_GRAD */
 cnn_cpu_make_fn cnn_cpu_maxpool_float_make;
+cnn_cpu_suits_fn cnn_cpu_avgpool_float_suits; /* avgpool.c: AVGPOOL, AVGPOOL_GRAD */
+cnn_cpu_make_fn cnn_cpu_avgpool_float_make;
 cnn_cpu_suits_fn cnn_cpu_loss_suits; /* loss.c */
 cnn_cpu_make_fn cnn_cpu_loss_make;
 cnn_cpu_suits_fn cnn_cpu_mask_suits; /* mask.c */

@@ -34,6 +34,8 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(RELU_GRAD, "relu_grad_float", flat),
     ROW(MAXPOOL, "maxpool_float", maxpool_float),
     ROW(MAXPOOL_GRAD, "maxpool_grad_float", maxpool_float),
+    ROW(AVGPOOL, "avgpool_float", avgpool_float),
+    ROW(AVGPOOL_GRAD, "avgpool_grad_float", avgpool_float),
     ROW(ADD, "add_float", flat),
     ROW(LOSS, "loss_float", loss),
     ROW(MASK, "mask", mask),

@@ -16,6 +16,7 @@ const cnn_cpu_impl cnn_cpu_i8_impls[] = {
     {CNN_OP_CONV, "cnn_cpu_conv_i8", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_suits, cnn_cpu_conv_i8_make},
     {CNN_OP_LINEAR, "cnn_cpu_linear_i8", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_suits, cnn_cpu_conv_i8_make},
     {CNN_OP_MAXPOOL, "cnn_cpu_maxpool_i8", CNN_CPU_PORTABLE, cnn_cpu_maxpool_i8_suits, cnn_cpu_maxpool_i8_make},
+    {CNN_OP_AVGPOOL, "cnn_cpu_avgpool_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_avgpool_i8_make},
     {CNN_OP_ADD, "cnn_cpu_add_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_add_i8_make},
     {CNN_OP_RELU, "cnn_cpu_relu_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_relu_i8_make},
     {CNN_OP_INPUT, "cnn_cpu_input", CNN_CPU_PORTABLE, cnn_cpu_input_suits, cnn_cpu_input_make},

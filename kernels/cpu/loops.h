@@ -98,6 +98,8 @@ typedef struct cnn_cpu_loops {
     void (*relu)(const float *x, float *y, int64_t count);
     void (*relu_grad)(const float *y, const float *dy, float *dx, int64_t count);
     void (*add)(const float *a, const float *b, float *sum, int64_t count);
+    /* y = x/divisor */
+    void (*divide)(const float *x, float divisor, float *y, int64_t count);
     /* x = mask ? x : 0 */
     void (*mask)(const uint8_t *mask, float *x, int64_t count);
 

@@ -70,6 +70,12 @@ static void add(const float *a, const float *b, float *sum, int64_t count)
         sum[i] = a[i] + b[i];
 }
 
+static void divide(const float *x, float divisor, float *y, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        y[i] = x[i] / divisor;
+}
+
 static void mask(const uint8_t *live, float *x, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -424,6 +430,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .relu = relu,
     .relu_grad = relu_grad,
     .add = add,
+    .divide = divide,
     .mask = mask,
     .grid = grid,
     .grid_grad = grid_grad,

@@ -42,6 +42,14 @@ static bool pool_suits(const cnn_op_desc *desc, const cnn_device *device, char *
     return images_fit(desc, why) && (t.dtype == CNN_I8 ? same_padding(desc, why) : cnn_unpadded(desc, why));
 }
 
+/* Padding channels of i8 stay 0 as those of flat arrays do. */
+static bool average_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    if (desc->arg[CNN_ARG_DST].dtype == CNN_I8 && (desc->lo > 0 || desc->hi < 0) && !cnn_unpadded(desc, why))
+        return false;
+    return pool_suits(desc, device, why);
+}
+
 static bool unpadded_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
@@ -133,6 +141,8 @@ const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_BN_GRAD, "cnn_cuda_bn_grad", bn_suits, cnn_cuda_bn_workspace, cnn_cuda_bn, NULL},
     {CNN_OP_MAXPOOL, "cnn_cuda_maxpool", pool_suits, NULL, cnn_cuda_maxpool, NULL},
     {CNN_OP_MAXPOOL_GRAD, "cnn_cuda_maxpool_grad", pool_suits, NULL, cnn_cuda_maxpool_grad, NULL},
+    {CNN_OP_AVGPOOL, "cnn_cuda_avgpool", average_suits, NULL, cnn_cuda_avgpool, NULL},
+    {CNN_OP_AVGPOOL_GRAD, "cnn_cuda_avgpool_grad", average_suits, NULL, cnn_cuda_avgpool_grad, NULL},
     {CNN_OP_INPUT, "cnn_cuda_input", input_suits, NULL, cnn_cuda_input, NULL},
     {CNN_OP_LOSS, "cnn_cuda_loss", unpadded_suits, cnn_cuda_loss_workspace, cnn_cuda_loss, NULL},
     {CNN_OP_REQUANTIZE, "cnn_cuda_requantize", requantize_suits, NULL, requantize, NULL},

@@ -82,6 +82,7 @@ cnn_cuda_launch cnn_cuda_conv, cnn_cuda_conv_wgrad;                            /
 cnn_cuda_launch cnn_cuda_relu, cnn_cuda_relu_grad, cnn_cuda_add;               /* elementwise.cu */
 cnn_cuda_launch cnn_cuda_bn;                                                   /* bn.cu: its three ops */
 cnn_cuda_launch cnn_cuda_maxpool, cnn_cuda_maxpool_grad;                       /* maxpool.cu */
+cnn_cuda_launch cnn_cuda_avgpool, cnn_cuda_avgpool_grad;                       /* avgpool.cu */
 cnn_cuda_launch cnn_cuda_input;                                                /* input.cu */
 cnn_cuda_launch cnn_cuda_input_augmented;                                      /* augment.cu */
 cnn_cuda_launch cnn_cuda_loss;                                                 /* loss.cu */

@@ -360,6 +360,43 @@ static bool check_add(const cnn_op_desc *desc, char *why)
            check_like(desc, CNN_ARG_DST, src->dtype, src, why) && (!is_i8 || check_range(desc, why));
 }
 
+/* What a window of averages is: square, or with kernel 0 the whole image. */
+static bool check_average(const cnn_op_desc *desc, cnn_arg big_role, cnn_arg small_role, char *why)
+{
+    const cnn_tensor_desc *big = &desc->arg[big_role], *small = &desc->arg[small_role];
+    const int64_t pixels = desc->kernel ? (int64_t)desc->kernel * desc->kernel : (int64_t)big->h * big->w;
+    REQUIRE(is_float(big->dtype) || (big->dtype == CNN_I8 && desc->op == CNN_OP_AVGPOOL),
+            "%s is %s, which is not averaged", cnn_arg_name(big_role), cnn_dtype_name(big->dtype));
+    REQUIRE(desc->kernel >= 0 && pixels <= 1 << 24 && (desc->kernel == 0 || desc->stride >= 1),
+            "a window of averages has at most 2^24 pixels, and a stride of at least 1");
+    REQUIRE(small->n == big->n && small->c == big->c &&
+                small->h == (desc->kernel ? cnn_window_count(big->h, desc->kernel, desc->stride, 0) : 1) &&
+                small->w == (desc->kernel ? cnn_window_count(big->w, desc->kernel, desc->stride, 0) : 1),
+            "averages of %d x %d by %d (stride %d) are not %d x %d", big->h, big->w, desc->kernel, desc->stride,
+            small->h, small->w);
+    return true;
+}
+
+static bool check_avgpool(const cnn_op_desc *desc, char *why)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    if (!check_average(desc, CNN_ARG_SRC, CNN_ARG_DST, why))
+        return false;
+    if (src->dtype == CNN_I8)
+        return check_like(desc, CNN_ARG_DST, CNN_I8, dst, why) && check_range(desc, why);
+    REQUIRE(dst->dtype == src->dtype || dst->dtype == CNN_F32, "dst is %s and must be f32 or as src, %s",
+            cnn_dtype_name(dst->dtype), cnn_dtype_name(src->dtype));
+    return true;
+}
+
+static bool check_avgpool_grad(const cnn_op_desc *desc, char *why)
+{
+    const cnn_tensor_desc *dx = &desc->arg[CNN_ARG_DST];
+    return check_average(desc, CNN_ARG_DST, CNN_ARG_SRC, why) &&
+           check_like(desc, CNN_ARG_SRC, dx->dtype, &desc->arg[CNN_ARG_SRC], why);
+}
+
 /* big is the image, small what the window slides to. */
 static bool check_pool_window(const cnn_op_desc *desc, const cnn_tensor_desc *big, const cnn_tensor_desc *small,
                               char *why)
@@ -549,6 +586,8 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_RELU_GRAD] = check_relu_grad,
         [CNN_OP_MAXPOOL] = check_maxpool,
         [CNN_OP_MAXPOOL_GRAD] = check_maxpool_grad,
+        [CNN_OP_AVGPOOL] = check_avgpool,
+        [CNN_OP_AVGPOOL_GRAD] = check_avgpool_grad,
         [CNN_OP_ADD] = check_add,
         [CNN_OP_INPUT] = check_input,
         [CNN_OP_LOSS] = check_loss,

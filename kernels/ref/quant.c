@@ -60,6 +60,12 @@ int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo,
     return (int8_t)rintf(clamp(scaled_a + scaled_b, lo, hi));
 }
 
+float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count)
+{
+    float ratio = s_in / s_out;
+    return ratio / (float)count;
+}
+
 bool cnn_quant_fits(int64_t k, int32_t bias)
 {
     int64_t magnitude = bias < 0 ? -(int64_t)bias : bias;

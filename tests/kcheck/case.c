@@ -37,7 +37,9 @@
     ROW(EMA, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)         \
     ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)             \
     ROW(GRID, KC_GRID_FIXED, kc_make_grid, kc_bound_grid)              \
-    ROW(GRID_GRAD, KC_GRID_FIXED, kc_make_grid, kc_bound_grid_grad)
+    ROW(GRID_GRAD, KC_GRID_FIXED, kc_make_grid, kc_bound_grid_grad)    \
+    ROW(AVGPOOL, KC_AVERAGE_FIXED, kc_make_average, NULL)              \
+    ROW(AVGPOOL_GRAD, KC_AVERAGE_FIXED, kc_make_average, NULL)
 
 #define COUNT_ROW(op, fixed, make, bound) +1
 _Static_assert((0 KC_OPS(COUNT_ROW)) == CNN_OP_COUNT - 1, "an op has no generator: add its row to KC_OPS");
@@ -164,15 +166,20 @@ static cnn_status absolute_inputs(const kc_case *test, double *in[CNN_ARG_COUNT]
     return CNN_OK;
 }
 
+/* Gradients of pooling have no other form of DST than that of dy. */
+static bool keeps_dtype(cnn_op op)
+{
+    return op == CNN_OP_MAXPOOL_GRAD || op == CNN_OP_AVGPOOL_GRAD;
+}
+
 cnn_status kc_bound_sum(kc_case *test)
 {
     cnn_status status = CNN_OK;
     double *in[CNN_ARG_COUNT] = {0};
     cnn_train_state state;
     cnn_op_desc desc = test->desc;
-    desc.arg[CNN_ARG_DST].dtype = CNN_F32;
-    if (desc.op == CNN_OP_MAXPOOL_GRAD)
-        desc.arg[CNN_ARG_DST].dtype = desc.arg[CNN_ARG_SRC2].dtype;
+    if (!keeps_dtype(desc.op))
+        desc.arg[CNN_ARG_DST].dtype = CNN_F32;
     CNN_TRY(absolute_inputs(test, in));
     CNN_TRY(kc_reference(test, &desc, in, test->tolerance, &state));
     for (int role = CNN_ARG_DST; role <= CNN_ARG_DST3; role++) {
@@ -236,7 +243,7 @@ static cnn_op_desc wanted_desc(const kc_case *test)
 {
     cnn_op_desc desc = test->desc;
     bool half = desc.arg[CNN_ARG_DST].dtype == CNN_F16 || desc.arg[CNN_ARG_DST].dtype == CNN_BF16;
-    if (test->agreement != KC_EXACT && half && desc.op != CNN_OP_MAXPOOL_GRAD)
+    if (test->agreement != KC_EXACT && half && !keeps_dtype(desc.op))
         desc.arg[CNN_ARG_DST].dtype = CNN_F32;
     return desc;
 }

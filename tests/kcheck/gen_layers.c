@@ -1,4 +1,4 @@
-/* Cases of batch normalization, ReLU, addition, max-pooling, input, requantizing and dequantizing. */
+/* Cases of batch normalization, ReLU, addition, pooling, input, requantizing and dequantizing. */
 #include "kernels/augment/params.h"
 #include "tests/kcheck/kcheck.h"
 
@@ -209,6 +209,55 @@ void kc_make_pool(kc_case *test, cnn_op op, int number, kc_random *random)
         test->terms = (int64_t)s.kernel * s.kernel;
         test->fill[CNN_ARG_SRC2] = kc_real(-1, 1);
     }
+    set_padding(test, activations, LENGTH(activations));
+}
+
+/* ---- Average pooling ---- */
+
+/* kernel 0: the whole image. */
+static const pool_shape average_shapes[] = {
+    {1, 2, 2, 1, 2, 2},  {2, 4, 6, 17, 2, 2},  {2, 8, 8, 64, 0, 0},   {1, 7, 5, 33, 0, 0}, {1, 5, 5, 3, 3, 2},
+    {2, 6, 6, 64, 3, 3}, {1, 6, 7, 5, 3, 1},   {3, 1, 1, 10, 0, 0},   {1, 9, 9, 16, 4, 2}, {1, 8, 3, 31, 3, 2},
+    {4, 5, 5, 48, 2, 3}, {1, 4, 4, 300, 2, 2}, {2, 20, 30, 8, 17, 5}, {1, 3, 90, 7, 0, 0}, {9, 8, 8, 40, 8, 8},
+};
+
+_Static_assert(LENGTH(average_shapes) * 8 == KC_AVERAGE_FIXED, "count the cases in kcheck.h");
+
+static void make_average_i8(kc_case *test, int32_t pixels, kc_random *random)
+{
+    const bool ties = test->number % 2;
+    test->desc.scale[0] = ties ? 0.5f : (float)(kc_uniform(random, 0.5, 4) / pixels);
+    test->desc.lo = -127;
+    test->desc.hi = 127;
+    test->fill[CNN_ARG_SRC] = test->number % 4 < 2 ? kc_ints(-127, 127) : (kc_fill){KC_ENDS, -127, 127, 1};
+}
+
+void kc_make_average(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_dtype dtypes[] = {CNN_F32, CNN_F16, CNN_F32, CNN_F16, CNN_BF16, CNN_I8, CNN_I8, CNN_BF16};
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_DST};
+    pool_shape s = number < KC_AVERAGE_FIXED ? average_shapes[number / 8] : random_pool(random);
+    if (number >= KC_AVERAGE_FIXED && number % 3 == 0)
+        s.kernel = s.stride = 0;
+    cnn_op_desc *desc = &test->desc;
+    cnn_dtype dtype = dtypes[number % 8];
+    const bool forward = op == CNN_OP_AVGPOOL, real = number % 8 == 0 || (forward && number % 8 == 1);
+    if (!forward && dtype == CNN_I8)
+        dtype = CNN_F16;
+    const int32_t pixels = s.kernel ? s.kernel * s.kernel : s.h * s.w;
+    const int32_t p = s.kernel ? cnn_window_count(s.h, s.kernel, s.stride, 0) : 1;
+    const int32_t q = s.kernel ? cnn_window_count(s.w, s.kernel, s.stride, 0) : 1;
+    desc->kernel = s.kernel;
+    desc->stride = s.stride;
+    desc->arg[forward ? CNN_ARG_SRC : CNN_ARG_DST] = cnn_desc(dtype, s.n, s.h, s.w, s.c);
+    desc->arg[forward ? CNN_ARG_DST : CNN_ARG_SRC] = cnn_desc(dtype, s.n, p, q, s.c);
+    if (forward && dtype != CNN_I8 && number % 16 > 8)
+        desc->arg[CNN_ARG_DST].dtype = CNN_F32;
+    test->agreement = real ? KC_SUM : KC_EXACT;
+    test->terms = pixels;
+    test->fill[CNN_ARG_SRC] = real ? kc_real(-1, 1) : number % 3 ? kc_ints(-9, 9) : kc_ints(-50, 120);
+    if (dtype == CNN_I8)
+        make_average_i8(test, pixels, random);
     set_padding(test, activations, LENGTH(activations));
 }
 
