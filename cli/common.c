@@ -11,9 +11,10 @@ const cnn_option cnn_common_options[] = {
      .offset = offsetof(cnn_common, data),
      .basic = true,
      .complete = CNN_COMPLETE_DATA,
-     .help = "data set: mnist, fashion-mnist, synth (made by formula, needs no files), or PNG pictures of your own in "
-             "the folder DIR, one sub-folder a class; DIR/train and DIR/test where both exist, else a tenth is the "
-             "test set",
+     .help =
+         "data set: mnist, fashion-mnist, cifar10, synth (made by formula, needs no files), or PNG pictures of your "
+         "own in the folder DIR, one sub-folder a class; DIR/train and DIR/test where both exist, else a tenth is "
+         "the test set",
      .standard = "what the model names; mnist for a new one"},
     {.name = "data-dir",
      .argument = "DIR",

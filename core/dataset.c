@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,18 +23,28 @@ struct dataset_type {
     /* `where`: what follows the prefix, else NULL */
     cnn_status (*load)(const dataset_type *type, const char *where, cnn_subset subset,
                        const cnn_dataset_options *options, cnn_dataset *dataset);
-    int32_t height, width;     /* this and the next two: of data sets in IDX files */
-    int32_t official_count[2]; /* [subset] */
-    uint32_t
-        label_crc[2]; /* [subset] CRC-32 of the official labels, which tells data sets with equal file names apart */
+    int32_t official_count[2]; /* [subset], of data sets in files */
+    int32_t height, width;     /* this and the next: of data sets in IDX files */
+    /* [subset] CRC-32 of the official labels, which tells data sets with equal file names apart */
+    uint32_t label_crc[2];
+    const cnn_normalization *normalization; /* NULL: mean and deviation 0.5 */
 };
 
 static const char *const digit_names[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
 static const char *const fashion_names[] = {"T-shirt", "trouser", "pullover", "dress", "coat",
                                             "sandal",  "shirt",   "sneaker",  "bag",   "ankle boot"};
 
+static const char *const cifar10_names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                            "dog",      "frog",       "horse", "ship", "truck"};
+
+/* Of the 50,000 training images' pixels, as everybody writes them. */
+static const cnn_normalization cifar10_normalization = {.mean = {0.4914f, 0.4822f, 0.4465f, 0.4465f},
+                                                        .std = {0.2470f, 0.2435f, 0.2616f, 0.2616f}};
+
 static cnn_status load_idx(const dataset_type *type, const char *where, cnn_subset subset,
                            const cnn_dataset_options *options, cnn_dataset *dataset);
+static cnn_status load_cifar(const dataset_type *type, const char *where, cnn_subset subset,
+                             const cnn_dataset_options *options, cnn_dataset *dataset);
 
 static cnn_status load_synth(const dataset_type *type, const char *where, cnn_subset subset,
                              const cnn_dataset_options *options, cnn_dataset *dataset)
@@ -74,6 +85,14 @@ static const dataset_type types[] = {
      .width = 28,
      .official_count = {60000, 10000},
      .label_crc = {0x2ed6e46a, 0x242bc73f}},
+    {.id = CNN_DATASET_CIFAR10,
+     .name = "cifar10",
+     .title = "CIFAR-10",
+     .classes = 10,
+     .class_names = cifar10_names,
+     .load = load_cifar,
+     .official_count = {50000, 10000},
+     .normalization = &cifar10_normalization},
     {.id = CNN_DATASET_SYNTH,
      .name = "synth",
      .title = "synth",
@@ -107,27 +126,42 @@ static const dataset_type *find_name(const char *name, const char **where)
     return NULL;
 }
 
+static const char *part_name(cnn_subset subset)
+{
+    return subset == CNN_SUBSET_TEST ? "test" : "training";
+}
+
+/* Notes when there are more or fewer images than were published, unless something is noted already. */
+static void compare_count(const dataset_type *type, cnn_subset subset, cnn_dataset *dataset)
+{
+    const int32_t official = type->official_count[subset == CNN_SUBSET_TEST];
+    if (!dataset->note[0] && dataset->count != official)
+        snprintf(dataset->note, sizeof dataset->note, "%d %s images, while %s has %d", dataset->count,
+                 part_name(subset), type->title, official);
+}
+
 /* Refuses another data set under this one's file names, and notes what is not as published. */
 static cnn_status compare_official(const dataset_type *type, cnn_subset subset, const char *path, cnn_dataset *dataset)
 {
     int which = subset == CNN_SUBSET_TEST;
-    const char *part = which ? "test" : "training";
     uint32_t crc = (uint32_t)crc32(crc32(0, NULL, 0), dataset->labels, (uInt)dataset->count);
     if (crc == type->label_crc[which])
         return CNN_OK;
     for (int i = 0; i < TYPES; i++)
         if (dataset->count == types[i].official_count[which] && crc == types[i].label_crc[which])
-            return cnn_error(CNN_ERR_FORMAT, "%s: these are the %s labels of %s, not of %s", path, part, types[i].title,
-                             type->title);
-    if (dataset->note[0])
-        return CNN_OK;
-    if (dataset->count != type->official_count[which])
-        snprintf(dataset->note, sizeof dataset->note, "%d %s images, while %s has %d", dataset->count, part,
-                 type->title, type->official_count[which]);
-    else
-        snprintf(dataset->note, sizeof dataset->note, "the %s labels are not those that %s was published with", part,
-                 type->title);
+            return cnn_error(CNN_ERR_FORMAT, "%s: these are the %s labels of %s, not of %s", path, part_name(subset),
+                             types[i].title, type->title);
+    compare_count(type, subset, dataset);
+    if (!dataset->note[0])
+        snprintf(dataset->note, sizeof dataset->note, "the %s labels are not those that %s was published with",
+                 part_name(subset), type->title);
     return CNN_OK;
+}
+
+static void take_note(const cnn_dataset_files *files, cnn_dataset *dataset)
+{
+    if (files->note)
+        snprintf(dataset->note, sizeof dataset->note, "%.*s", (int)sizeof dataset->note - 1, files->note);
 }
 
 static cnn_status load_idx(const dataset_type *type, const char *where, cnn_subset subset,
@@ -136,15 +170,31 @@ static cnn_status load_idx(const dataset_type *type, const char *where, cnn_subs
     (void)where;
     cnn_status status = CNN_OK;
     cnn_dataset_files files;
-    CNN_TRY(cnn_dataset_find(type->name, subset, options, &files));
-    if (files.note)
-        snprintf(dataset->note, sizeof dataset->note, "%.*s", (int)sizeof dataset->note - 1, files.note);
-    CNN_TRY(cnn_idx_load(files.images, files.labels, dataset));
+    CNN_TRY(cnn_dataset_find(type->name, &cnn_idx_layout, subset, options, &files));
+    const char *images = files.path[0], *labels = files.path[1];
+    take_note(&files, dataset);
+    CNN_TRY(cnn_idx_load(images, labels, dataset));
     if (dataset->height != type->height || dataset->width != type->width)
-        CNN_FAIL(CNN_ERR_FORMAT, "%s: images of %dx%d (at byte 8), but %s has %dx%d", files.images, dataset->height,
+        CNN_FAIL(CNN_ERR_FORMAT, "%s: images of %dx%d (at byte 8), but %s has %dx%d", images, dataset->height,
                  dataset->width, type->title, type->height, type->width);
-    CNN_TRY(compare_official(type, subset, files.labels, dataset));
+    CNN_TRY(compare_official(type, subset, labels, dataset));
 out:
+    cnn_dataset_files_free(&files);
+    return status;
+}
+
+static cnn_status load_cifar(const dataset_type *type, const char *where, cnn_subset subset,
+                             const cnn_dataset_options *options, cnn_dataset *dataset)
+{
+    (void)where;
+    cnn_dataset_files files;
+    cnn_status status = cnn_dataset_find(type->name, &cnn_cifar_layout, subset, options, &files);
+    if (status == CNN_OK) {
+        take_note(&files, dataset);
+        status = cnn_cifar_load(&files, subset, dataset);
+    }
+    if (status == CNN_OK)
+        compare_count(type, subset, dataset);
     cnn_dataset_files_free(&files);
     return status;
 }
@@ -194,6 +244,13 @@ const char *cnn_dataset_name(cnn_dataset_id id)
 {
     const dataset_type *type = find_id(id);
     return type ? type->name : NULL;
+}
+
+const cnn_normalization *cnn_dataset_normalization(cnn_dataset_id id)
+{
+    static const cnn_normalization halves = {.mean = {0.5f, 0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f, 0.5f}};
+    const dataset_type *type = find_id(id);
+    return type && type->normalization ? type->normalization : &halves;
 }
 
 const char *cnn_dataset_class_name(cnn_dataset_id id, int label)

@@ -1,7 +1,7 @@
-/* Finds the files of a data set: folders, names, the NOTE beside them, fetching what is missing.
+/* Finds the files of a data set: folders, the NOTE beside them, fetching what is missing.
  *
- * Searched in this order: FOLDER/NAME, FOLDER, system places. Both files of a subset must lie in one folder. Each may
- * be called train-images-idx3-ubyte or train-images.idx3-ubyte, with or without .gz. */
+ * Searched in this order: FOLDER/NAME, FOLDER, system places; before each of them the sub-folder of the layout, if it
+ * has one. All files of a subset must lie in one folder. */
 #include "core/dataset.h"
 
 #include "core/error.h"
@@ -19,17 +19,14 @@ typedef struct system_place {
 
 static const system_place system_places[] = {
     {"fashion-mnist", "/usr/share/datasets/fashion-mnist"}, /* Debian's dataset-fashion-mnist */
+    {"cifar10", "/usr/share/datasets/cifar10"},
 };
 enum { SYSTEM_PLACES = sizeof system_places / sizeof *system_places };
 
-/* [subset][images, labels] */
-static const char *const stems[2][2] = {{"train-images", "train-labels"}, {"t10k-images", "t10k-labels"}};
-static const char *const kinds[2] = {"idx3-ubyte", "idx1-ubyte"};
-
 void cnn_dataset_files_free(cnn_dataset_files *files)
 {
-    free(files->images);
-    free(files->labels);
+    for (int i = 0; i < CNN_DATASET_FILES; i++)
+        free(files->path[i]);
     free(files->note);
     *files = (cnn_dataset_files){0};
 }
@@ -51,20 +48,15 @@ static cnn_status data_folder(const cnn_dataset_options *options, char **folder)
     return *folder ? CNN_OK : CNN_ERR_MEMORY;
 }
 
-/* Finds images (kind 0) or labels (kind 1) in a folder. *path stays NULL when they are not there. */
-static cnn_status find_file(const char *folder, cnn_subset subset, int kind, char **path)
+cnn_status cnn_dataset_find_file(const char *folder, const char *name, char **path)
 {
-    for (int form = 0; form < 4; form++) {
-        char *candidate = cnn_format("%s/%s%s%s%s", folder, stems[subset == CNN_SUBSET_TEST][kind],
-                                     form & 1 ? "." : "-", kinds[kind], form & 2 ? ".gz" : "");
-        if (!candidate)
-            return CNN_ERR_MEMORY;
-        if (access(candidate, F_OK) == 0) {
-            *path = candidate;
-            return CNN_OK;
-        }
+    char *candidate = cnn_format("%s/%s", folder, name);
+    if (!candidate)
+        return CNN_ERR_MEMORY;
+    if (access(candidate, F_OK) == 0)
+        *path = candidate;
+    else
         free(candidate);
-    }
     return CNN_OK;
 }
 
@@ -91,13 +83,13 @@ static cnn_status read_note(const char *folder, char **note)
     return CNN_OK;
 }
 
-static cnn_status look_in(const char *folder, cnn_subset subset, cnn_dataset_files *files)
+static cnn_status look_in(const cnn_dataset_layout *layout, const char *folder, cnn_subset subset,
+                          cnn_dataset_files *files)
 {
     cnn_status status = CNN_OK;
     cnn_dataset_files found = {0};
-    CNN_TRY(find_file(folder, subset, 0, &found.images));
-    CNN_TRY(find_file(folder, subset, 1, &found.labels));
-    if (found.images && found.labels) {
+    CNN_TRY(layout->look_in(folder, subset, &found));
+    if (found.path[0]) {
         CNN_TRY(read_note(folder, &found.note));
         *files = found;
         found = (cnn_dataset_files){0};
@@ -107,57 +99,77 @@ out:
     return status;
 }
 
-/* Looks in every place; files->images stays NULL when nothing is found. */
-static cnn_status look(const char *name, const char *folder, cnn_subset subset, cnn_dataset_files *files)
+/* The same in its sub-folder first. */
+static cnn_status look_below(const cnn_dataset_layout *layout, const char *folder, cnn_subset subset,
+                             cnn_dataset_files *files)
+{
+    cnn_status status = CNN_OK;
+    char *inner = NULL;
+    if (layout->sub_folder) {
+        inner = cnn_format("%s/%s", folder, layout->sub_folder);
+        if (!inner)
+            return CNN_ERR_MEMORY;
+        CNN_TRY(look_in(layout, inner, subset, files));
+    }
+    if (!files->path[0])
+        CNN_TRY(look_in(layout, folder, subset, files));
+out:
+    free(inner);
+    return status;
+}
+
+/* Looks in every place; files->path[0] stays NULL when nothing is found. */
+static cnn_status look(const char *name, const cnn_dataset_layout *layout, const char *folder, cnn_subset subset,
+                       cnn_dataset_files *files)
 {
     cnn_status status = CNN_OK;
     char *own = cnn_format("%s/%s", folder, name);
     if (!own)
         return CNN_ERR_MEMORY;
-    CNN_TRY(look_in(own, subset, files));
-    if (!files->images)
-        CNN_TRY(look_in(folder, subset, files));
-    for (int i = 0; i < SYSTEM_PLACES && !files->images; i++)
+    CNN_TRY(look_below(layout, own, subset, files));
+    if (!files->path[0])
+        CNN_TRY(look_below(layout, folder, subset, files));
+    for (int i = 0; i < SYSTEM_PLACES && !files->path[0]; i++)
         if (strcmp(system_places[i].name, name) == 0)
-            CNN_TRY(look_in(system_places[i].folder, subset, files));
+            CNN_TRY(look_below(layout, system_places[i].folder, subset, files));
 out:
     free(own);
     return status;
 }
 
 /* Says what was looked for where, and which command gets it. `why`: of a fetch that failed, or "". */
-static cnn_status missing(const char *name, const char *folder, cnn_subset subset, const char *why)
+static cnn_status missing(const char *name, const cnn_dataset_layout *layout, const char *folder, cnn_subset subset,
+                          const char *why)
 {
-    const char *const *stem = stems[subset == CNN_SUBSET_TEST];
-    const char *system = "";
+    const char *sub = layout->sub_folder, *system = "";
     for (int i = 0; i < SYSTEM_PLACES; i++)
         if (strcmp(system_places[i].name, name) == 0)
             system = system_places[i].folder;
     char *script = cnn_fetch_script();
-    cnn_status status = cnn_error(
-        CNN_ERR_IO,
-        "%s is not there: looked for %s-%s and %s-%s (plain or .gz) in %s/%s, %s%s%s;%s%s get them with: %s %s %s",
-        name, stem[0], kinds[0], stem[1], kinds[1], folder, name, folder, *system ? ", " : "", system, *why ? " " : "",
-        why, script ? script : "get-data", name, folder);
+    cnn_status status =
+        cnn_error(CNN_ERR_IO, "%s is not there: looked for %s in %s/%s, %s%s%s%s%s%s;%s%s get them with: %s %s %s",
+                  name, layout->wanted[subset == CNN_SUBSET_TEST], folder, name, folder, *system ? ", " : "", system,
+                  sub ? " (each or its sub-folder " : "", sub ? sub : "", sub ? ")" : "", *why ? " " : "", why,
+                  script ? script : "get-data", name, folder);
     free(script);
     return status;
 }
 
-cnn_status cnn_dataset_find(const char *name, cnn_subset subset, const cnn_dataset_options *options,
-                            cnn_dataset_files *files)
+cnn_status cnn_dataset_find(const char *name, const cnn_dataset_layout *layout, cnn_subset subset,
+                            const cnn_dataset_options *options, cnn_dataset_files *files)
 {
     cnn_status status = CNN_OK;
     char *why = NULL, *folder = NULL;
     *files = (cnn_dataset_files){0};
     CNN_TRY(data_folder(options, &folder));
-    CNN_TRY(look(name, folder, subset, files));
-    if (!files->images && options && options->fetch) {
+    CNN_TRY(look(name, layout, folder, subset, files));
+    if (!files->path[0] && options && options->fetch) {
         if (cnn_fetch(name, folder) != CNN_OK)
             why = cnn_format("%s;", cnn_last_error());
-        CNN_TRY(look(name, folder, subset, files));
+        CNN_TRY(look(name, layout, folder, subset, files));
     }
-    if (!files->images)
-        status = missing(name, folder, subset, why ? why : "");
+    if (!files->path[0])
+        status = missing(name, layout, folder, subset, why ? why : "");
 out:
     free(why);
     free(folder);

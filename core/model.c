@@ -22,10 +22,7 @@ cnn_model *cnn_model_new(void)
     cnn_model *model = cnn_calloc(1, sizeof *model);
     if (!model)
         return NULL;
-    for (int c = 0; c < 4; c++) {
-        model->normalization.mean[c] = 0.5f;
-        model->normalization.std[c] = 0.5f;
-    }
+    model->normalization = *cnn_dataset_normalization(CNN_DATASET_NONE);
     model->split_seed = CNN_SPLIT_SEED;
     return model;
 }

@@ -87,7 +87,7 @@ struct cnn_model {
     int node_count;
     int node_capacity; /* of nodes, for cnn_model_add */
     cnn_dataset_id dataset;
-    cnn_normalization normalization;           /* 0.5, 0.5 by default */
+    cnn_normalization normalization;           /* mean and deviation 0.5 by default */
     uint64_t split_seed;                       /* of cnn_dataset_split; CNN_SPLIT_SEED by default */
     cnn_preparation preparation;               /* of pictures; CNN_PREPARE_UNKNOWN: cnn_model_form decides */
     char **class_names;                        /* [classes] of its own, a list as core/class_names.h has it, or NULL */
@@ -98,6 +98,10 @@ struct cnn_model {
 };
 
 #define CNN_SPLIT_SEED 20260u
+
+/* What networks made for a data set do to its pixels; mean and deviation 0.5 where it has nothing of its own. Lives for
+ * ever. */
+const cnn_normalization *cnn_dataset_normalization(cnn_dataset_id id);
 
 /* Appends a node and returns its number, or on failure -status (-CNN_ERR_SHAPE, -CNN_ERR_MEMORY), error recorded.
  * `attr` may be NULL for defaults. The node's name, inputs and attributes are checked; shapes and parameters come with

@@ -19,6 +19,11 @@ cnn_status cnn_model_set_data(cnn_model *model, const cnn_dataset *data)
     return CNN_OK;
 }
 
+void cnn_model_normalize_for(cnn_model *model, cnn_dataset_id id)
+{
+    model->normalization = *cnn_dataset_normalization(id);
+}
+
 cnn_dataset_id cnn_model_dataset(const cnn_model *model)
 {
     return model->dataset;

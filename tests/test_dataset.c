@@ -443,7 +443,8 @@ START_TEST(names)
 {
     cnn_dataset *dataset = NULL;
     ck_assert_int_eq(load("minst", &dataset), CNN_ERR_USAGE);
-    ck_assert_ptr_nonnull(strstr(cnn_last_error(), "'minst' is not known; there are mnist, fashion-mnist, synth"));
+    ck_assert_ptr_nonnull(
+        strstr(cnn_last_error(), "'minst' is not known; there are mnist, fashion-mnist, cifar10, synth"));
     ck_assert_str_eq(cnn_dataset_name(CNN_DATASET_FASHION_MNIST), "fashion-mnist");
     ck_assert_ptr_null(cnn_dataset_name(CNN_DATASET_NONE));
     ck_assert_str_eq(cnn_dataset_class_name(CNN_DATASET_MNIST, 7), "7");

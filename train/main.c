@@ -237,7 +237,7 @@ static cnn_status run_tool(train_run *run)
         CNN_TRY(check_outputs(run));
     CNN_TRY(train_make_model(run));
     CNN_TRY(train_load_data(run, &data, &test));
-    CNN_TRY(train_init_model(run));
+    CNN_TRY(train_init_model(run, data));
     run->data = data;
     if (run->set->dump_program) {
         status = dump_program(run);

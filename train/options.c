@@ -225,7 +225,7 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, augmentation),
      .help = "how, and how strongly: shift, rotate, scale, shear, elastic, stroke (thinner or wider), blur, contrast, "
              "crop, flip, cutout, serif (1s with flag and foot, 7s with a bar)",
-     .standard = "what suits the data; --verbose shows it"},
+     .standard = "what suits the data, as flip,crop does photographs; --verbose shows it"},
     {.group = "Interruptions",
      .name = "resume",
      .basic = true,
@@ -308,6 +308,8 @@ static const cnn_example examples[] = {
     {"cnn-train --data fashion-mnist --schedule cosine --epochs 5", "other data, and a learning rate that falls"},
     {"cnn-train --augment 0.5 --schedule cosine --lr 0.02",
      "every second image turned, moved, bent and drawn with another pen"},
+    {"cnn-train --data cifar10 --augment 1 --schedule cosine --lr 0.1 --batch 128",
+     "colour photographs, each mirrored or not and moved by up to 4 pixels"},
     {"cnn-train --data png:shapes --model lenet5 --image-size 32", "your own PNG pictures, a sub-folder a class"},
     {NULL, NULL}};
 

@@ -78,12 +78,13 @@ static cnn_status tell_frozen(const train_run *run)
     return CNN_OK;
 }
 
-cnn_status train_init_model(train_run *run)
+cnn_status train_init_model(train_run *run, const cnn_dataset *data)
 {
     cnn_status status = CNN_OK;
     cnn_text old = {0}, fresh = {0};
     bool *taken = NULL;
     cnn_model_init(run->model, (uint64_t)run->cli->common.seed);
+    cnn_model_normalize_for(run->model, data->id);
     if (!run->init)
         return CNN_OK;
     taken = cnn_calloc((size_t)run->model->node_count, sizeof *taken);

@@ -94,7 +94,7 @@ bool train_starts_as(const train_settings *settings);
 /* Makes run->model without values, and loads run->init. Then, when the model suits the data, fills it. Both refuse a
  * --freeze that does not suit the model. */
 cnn_status train_make_model(train_run *run);
-cnn_status train_init_model(train_run *run);
+cnn_status train_init_model(train_run *run, const cnn_dataset *data);
 
 /* ---- report.c ---- */
 

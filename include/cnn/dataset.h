@@ -1,9 +1,9 @@
 /* Data sets in memory: bytes and labels.
  *
- * Names: "mnist", "fashion-mnist", "synth", "png:DIR". The folder is options->dir, else $CNN_DATA, else the user's
- * cache
- * ($XDG_CACHE_HOME/cnnkit or ~/.cache/cnnkit); files lie in it or in a sub-folder named like the data set, plain
- * or .gz. "synth" is made by formula and needs no file.
+ * Names: "mnist", "fashion-mnist", "cifar10", "synth", "png:DIR". The folder is options->dir, else $CNN_DATA, else the
+ * user's cache ($XDG_CACHE_HOME/cnnkit or ~/.cache/cnnkit); files lie in it or in a sub-folder named like the data set:
+ * IDX files, plain or .gz; of CIFAR-10 its binary version, the .bin files there or in cifar-10-batches-bin, or
+ * cifar-10-binary.tar.gz as it was published. "synth" is made by formula and needs no file.
  *
  * "png:DIR": PNG pictures of any size and kind in the folder DIR, one sub-folder a class; the names of the sub-folders,
  * sorted bytewise, are those of the classes (2 to 256). When DIR/train and DIR/test both are folders, each of them has

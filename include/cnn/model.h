@@ -39,6 +39,11 @@ CNN_API cnn_status cnn_model_transfer(cnn_model *model, const cnn_model *from, b
  * mean 0, variance 1. Each value is a hash of (seed, parameter, index). */
 CNN_API void cnn_model_init(cnn_model *model, uint64_t seed);
 
+/* Makes a new network read the images of a data set as is usual for it: CIFAR-10's less the mean of each channel,
+ * divided by its deviation, others (x/255 - 0.5)/0.5, which a new network begins with. Trained weights hold for what
+ * they were trained with. */
+CNN_API void cnn_model_normalize_for(cnn_model *model, cnn_dataset_id id);
+
 /* Reads a .cnn file. Everything is checked before it is used. */
 CNN_API cnn_status cnn_model_load(const char *path, cnn_model **model);
 

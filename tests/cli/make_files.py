@@ -1,6 +1,8 @@
 """Files for the command-line tests: data sets, pictures, damaged models. Standard library only.
 
     make_files.py mnist DIR                  a small data set in MNIST's files: 300 images to train, 100 to test
+    make_files.py cifar10 DIR                the same in CIFAR-10's files: 5 times 40 images to train, 40 to test; photo.png is
+                                             the first of those, photo-large.png the same on 96x64 pixels
     make_files.py idx FILE BYTE DIM...       an IDX file of these dimensions, every byte BYTE
     make_files.py png KIND FILE              KIND: plus, seven, sevens (two), joined (a line joins them), white,
                                              huge (100,000 x 100,000), truncated
@@ -42,6 +44,27 @@ def mnist(folder):
         idx(f"{folder}/{stem}-labels-idx1-ubyte", (count,), (i % 10 for i in range(count)))
 
 
+def cifar10(folder):
+    """Image i has a colour that tells its class i % 10, with noise."""
+    rng = random.Random(2)
+    side = 32
+    for name in [f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]:
+        records = bytearray()
+        for i in range(40):
+            label = i % 10
+            tint = 20 * label, 200 - 20 * label, 90 * (label % 3)
+            planes = [bytes(level + rng.randrange(50) for _ in range(side * side)) for level in tint]
+            records += bytes([label]) + b"".join(planes)
+            if name == "test_batch.bin" and i == 0:
+                pixels = [bytes(plane[at] for plane in planes) for at in range(side * side)]
+                rows = [pixels[y * side : (y + 1) * side] for y in range(side)]
+                write(f"{folder}/photo.png", png(side, side, [b"".join(row) for row in rows], 2))
+                large = [b"".join(pixel * 3 for pixel in row) for row in rows for _ in range(2)]
+                write(f"{folder}/photo-large.png", png(3 * side, 2 * side, large, 2))
+        write(f"{folder}/{name}", records)
+    write(f"{folder}/batches.meta.txt", ("\n".join(CIFAR_CLASSES) + "\n").encode())
+
+
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -80,6 +103,7 @@ def picture(kind, path):
     write(path, data[: len(data) // 2] if kind == "truncated" else data)
 
 
+CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 SHAPES = {
     "disc": lambda x, y: x * x + y * y < 1,
     "square": lambda x, y: max(abs(x), abs(y)) < 0.9,
@@ -145,6 +169,8 @@ if __name__ == "__main__":
     command, arguments = sys.argv[1], sys.argv[2:]
     if command == "mnist":
         mnist(arguments[0])
+    elif command == "cifar10":
+        cifar10(arguments[0])
     elif command == "idx":
         dims = [int(dim) for dim in arguments[2:]]
         size = 1
