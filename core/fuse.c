@@ -1,6 +1,6 @@
-/* Fusion: element-wise ops and pooling move into the convolution, linear op or batch norm of inference that makes their
- * input; in training, ReLU and max-pooling into the batch norm before them, a ReLU's gradient into the linear layer's
- * behind it, and running statistics into the op that finds overflows.
+/* Fusion: element-wise ops, sums and pooling move into the convolution, linear op or batch norm of inference that makes
+ * their input, the ReLU behind a sum of INT8 into that; in training, ReLU and max-pooling into the batch norm before
+ * them, a ReLU's gradient into the linear layer's behind it, and running statistics into the op that finds overflows.
  *
  * An op is merged when it is the only reader of the value, directly computes the next one from it, and the backend
  * says that it has a kernel for the merged descriptor. */
@@ -92,6 +92,18 @@ static cnn_instruction merge(const cnn_instruction *first, const cnn_instruction
     return merged;
 }
 
+/* The other summand when `sum` adds `value` to something that was there before instruction i; else -1. */
+static int other_summand(const cnn_program *program, const cnn_instruction *sum, int value, int i)
+{
+    const int a = sum->arg[CNN_ARG_SRC], b = sum->arg[CNN_ARG_SRC2], other = a == value ? b : a;
+    if (sum->desc.op != CNN_OP_ADD || sum->desc.arg[CNN_ARG_SRC].dtype == CNN_I8 || a == b)
+        return -1;
+    for (int j = i; &program->instructions[j] < sum; j++)
+        if (program->instructions[j].arg[CNN_ARG_DST] == other)
+            return -1;
+    return other;
+}
+
 /* Merges one reader into instruction i; false when nothing more can be. */
 static bool merge_next(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
 {
@@ -101,10 +113,15 @@ static bool merge_next(cnn_program *program, int i, const cnn_backend *backend, 
     if (j < 0 || first->desc.epilogue_count == CNN_MAX_EPILOGUE || program->buffers[value].place != CNN_PLACE_ARENA)
         return false;
     const cnn_instruction *second = &program->instructions[j];
-    cnn_epilogue_kind kind = epilogue_of(second);
-    if (kind == CNN_EPILOGUE_NONE || second->arg[CNN_ARG_SRC] != value)
+    const int other = first->desc.op == CNN_OP_BN_INFER ? -1 : other_summand(program, second, value, i);
+    cnn_epilogue_kind kind = other >= 0 ? CNN_EPILOGUE_ADD : epilogue_of(second);
+    if (kind == CNN_EPILOGUE_NONE || (other < 0 && second->arg[CNN_ARG_SRC] != value))
         return false;
     cnn_instruction merged = merge(first, second, kind);
+    if (other >= 0) {
+        merged.arg[CNN_ARG_SRC2] = other;
+        merged.desc.arg[CNN_ARG_SRC2] = program->buffers[other].desc;
+    }
     if (backend->prepare(device, &merged.desc, NULL, NULL) != CNN_OK)
         return false;
     forget_value(program, first->node, value);
@@ -199,6 +216,27 @@ static void merge_pooled_bn(cnn_program *program, int i, const cnn_backend *back
     remove_instruction(program, found.relu);
 }
 
+/* ---- Sums of INT8 and the ReLU behind them ---- */
+
+/* A sum and its ReLU have one scale, so what is cut off at -127 and then at 0 is cut off at 0. */
+static void merge_add_relu(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
+{
+    cnn_instruction *list = program->instructions;
+    const bool sum = list[i].desc.op == CNN_OP_ADD && list[i].desc.arg[CNN_ARG_SRC].dtype == CNN_I8;
+    int relu = sum ? follow(program, i, CNN_ARG_DST, CNN_OP_RELU, CNN_ARG_SRC) : -1;
+    if (relu < 0)
+        return;
+    cnn_instruction merged = list[i];
+    merged.node = list[relu].node;
+    take(&merged, &list[relu], CNN_ARG_DST);
+    merged.desc.lo = 0.0f;
+    if (backend->prepare(device, &merged.desc, NULL, NULL) != CNN_OK)
+        return;
+    forget_value(program, list[i].node, list[i].arg[CNN_ARG_DST]);
+    list[i] = merged;
+    remove_instruction(program, relu);
+}
+
 /* ---- The gradient of a ReLU and of the linear layer that reads it ---- */
 
 static void merge_relu_grad(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
@@ -251,8 +289,10 @@ cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cn
         if (takes_epilogue(program->instructions[i].desc.op))
             while (merge_next(program, i, backend, device)) {
             }
-    for (int i = 0; i < program->instruction_count; i++)
+    for (int i = 0; i < program->instruction_count; i++) {
         merge_pooled_bn(program, i, backend, device);
+        merge_add_relu(program, i, backend, device);
+    }
     for (int i = program->instruction_count - 1; i >= 0; i--) { /* what goes moves only what was looked at */
         merge_bn_update(program, i, backend, device);
         merge_relu_grad(program, i, backend, device);

@@ -13,12 +13,22 @@ float cnn_normalize_byte(const cnn_normalization *normalization, int channel, in
     return (float)((x / 255.0 - (double)normalization->mean[channel]) / (double)normalization->std[channel]);
 }
 
-int cnn_int8_relu(const cnn_model *model, int node)
+/* The ReLU that alone reads a node; -1: none. */
+static int sole_relu(const cnn_model *model, int node)
 {
     int reader = -1;
-    bool sole = model->nodes[node].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE &&
-                cnn_model_readers(model, node, &reader) == 1 && model->nodes[reader].type->id == CNN_LAYER_RELU;
+    bool sole = cnn_model_readers(model, node, &reader) == 1 && model->nodes[reader].type->id == CNN_LAYER_RELU;
     return sole ? reader : -1;
+}
+
+int cnn_int8_relu(const cnn_model *model, int node)
+{
+    return model->nodes[node].param[CNN_PARAM_WEIGHT].desc.dtype != CNN_NONE ? sole_relu(model, node) : -1;
+}
+
+int cnn_int8_scale_reader(const cnn_model *model, int node)
+{
+    return model->nodes[node].type->id == CNN_LAYER_ADD ? sole_relu(model, node) : cnn_int8_relu(model, node);
 }
 
 static void fail(cnn_lowering *lowering)

@@ -16,6 +16,10 @@ int cnn_lower_int8_multipliers(cnn_lowering *lowering, int gemm, int target);
 /* The ReLU that alone reads the accumulator of node `node`, a layer with weights, and so requantizes it; -1: none. */
 int cnn_int8_relu(const cnn_model *model, int node);
 
+/* The ReLU that alone reads node `node`, a layer with weights or a sum, and whose scale the node takes: what the ReLU
+ * cuts off needs no room. -1: none. */
+int cnn_int8_scale_reader(const cnn_model *model, int node);
+
 /* The normalized value of byte x: (x/255 - mean)/std in double, rounded once. */
 float cnn_normalize_byte(const cnn_normalization *normalization, int channel, int x);
 

@@ -303,6 +303,14 @@ static const char *put_quantized(cnn_onnx_export *export, const cnn_node *node, 
     return back;
 }
 
+/* Whether a node and the ReLU behind it are quantized as one. */
+static bool joins_relu(const cnn_model *model, int node)
+{
+    const int relu = cnn_int8_scale_reader(model, node);
+    return relu >= 0 &&
+           (cnn_node_has_weights(&model->nodes[node]) || model->nodes[node].out_scale == model->nodes[relu].out_scale);
+}
+
 static cnn_status put_layer(cnn_onnx_export *export, int node)
 {
     const cnn_model *model = export->model;
@@ -312,8 +320,8 @@ static cnn_status put_layer(cnn_onnx_export *export, int node)
                          model->nodes[node].name, model->nodes[node].type->name);
     export->made[node] = (cnn_onnx_made){.name = cnn_onnx_result(export, node)};
     cnn_status status = node > 0 ? operator->write(export, node) : cnn_onnx_write_input(export);
-    const bool last = node == model->node_count - 1, accumulator = cnn_int8_relu(model, node) >= 0;
-    if (status == CNN_OK && export->quantized && !last && !accumulator)
+    const bool last = node == model->node_count - 1;
+    if (status == CNN_OK && export->quantized && !last && !joins_relu(model, node))
         export->made[node].name = put_quantized(export, &model->nodes[node], export->made[node].name);
     return export->memory.failed ? CNN_ERR_MEMORY : status;
 }

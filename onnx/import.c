@@ -307,7 +307,7 @@ static void settle_scales(cnn_model *model)
     model->nodes[last].out_scale = 0; /* the scores are float */
     for (int i = last - 1; i > 0; i--)
         if (model->nodes[i].out_scale == 0.0f && cnn_model_readers(model, i, &reader) == 1 && reader != last &&
-            (cnn_int8_relu(model, i) == reader || (model->nodes[reader].type->flags & CNN_LAYER_KEEPS_SCALE)))
+            (cnn_int8_scale_reader(model, i) == reader || (model->nodes[reader].type->flags & CNN_LAYER_KEEPS_SCALE)))
             model->nodes[i].out_scale = model->nodes[reader].out_scale;
     for (int i = 1; i < last; i++) {
         cnn_node *node = &model->nodes[i];

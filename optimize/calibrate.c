@@ -1,7 +1,7 @@
 /* Calibration: which values get a scale of their own, and from what range.
  *
- * As INT8 programs requantize (core/layers.c): the input has the range of its normalized bytes. A convolution or
- * linear layer that only a ReLU reads is requantized straight to the ReLU's range. Max-pooling, and a ReLU behind
+ * As INT8 programs requantize (core/layers.c): the input has the range of its normalized bytes. A convolution, linear
+ * layer or sum that only a ReLU reads is requantized straight to the ReLU's range. Max-pooling, and a ReLU behind
  * anything else, work on int8 and keep their input's scale. The output stays f32 and has none. */
 #include "optimize/calibrate.h"
 
@@ -81,8 +81,8 @@ static source source_of(const cnn_model *model, int index)
     if (node->type->flags & CNN_LAYER_KEEPS_SCALE)
         return SOURCE_INPUT;
     if (node->type->id == CNN_LAYER_RELU)
-        return cnn_int8_relu(model, node->input[0]) == index ? SOURCE_OBSERVED : SOURCE_INPUT;
-    return cnn_int8_relu(model, index) >= 0 ? SOURCE_READER : SOURCE_OBSERVED;
+        return cnn_int8_scale_reader(model, node->input[0]) == index ? SOURCE_OBSERVED : SOURCE_INPUT;
+    return cnn_int8_scale_reader(model, index) >= 0 ? SOURCE_READER : SOURCE_OBSERVED;
 }
 
 static cnn_status scale_of_input(const cnn_model *model, float *scale)
@@ -100,7 +100,7 @@ static cnn_status scale_of_input(const cnn_model *model, float *scale)
 
 int cnn_calibration_target(const cnn_model *model, int node)
 {
-    int relu = cnn_int8_relu(model, node);
+    int relu = cnn_int8_scale_reader(model, node);
     return relu >= 0 ? relu : node;
 }
 
@@ -257,10 +257,10 @@ cnn_status cnn_calibration_set_scales(const cnn_model *model, cnn_calibration *c
             break;
         }
     }
-    /* A layer that its ReLU requantizes has the ReLU's scale. */
+    /* What its ReLU requantizes has the ReLU's scale. */
     for (int i = 0; i < model->node_count; i++)
         if (source_of(model, i) == SOURCE_READER)
-            calibration->scale[i] = calibration->scale[cnn_int8_relu(model, i)];
+            calibration->scale[i] = calibration->scale[cnn_int8_scale_reader(model, i)];
 out:
     return status;
 }

@@ -35,14 +35,22 @@ typedef struct equalizer {
 
 /* ---- Ranges of values ---- */
 
-/* Whether INT8 requantizes to the values of a node: of a layer with weights, or of the ReLU behind it, and of sums. */
+/* Whether INT8 requantizes to the values of a node: of a layer with weights, a sum, or the ReLU behind either, and of
+ * averages. */
 static bool is_requantized(const cnn_model *model, int index)
 {
     const cnn_node *node = &model->nodes[index];
-    if (node->type->id == CNN_LAYER_ADD)
-        return true;
     const int maker = node->type->id == CNN_LAYER_RELU ? node->input[0] : index;
-    return cnn_node_has_weights(&model->nodes[maker]) && cnn_calibration_target(model, maker) == index;
+    switch (model->nodes[maker].type->id) {
+    case CNN_LAYER_CONV:
+    case CNN_LAYER_LINEAR:
+    case CNN_LAYER_ADD:
+    case CNN_LAYER_AVGPOOL:
+    case CNN_LAYER_GLOBALAVGPOOL:
+        return cnn_calibration_target(model, maker) == index;
+    default:
+        return false;
+    }
 }
 
 static cnn_status observe(void *context, int node, const cnn_tensor_desc *desc, const float *values)

@@ -5,6 +5,7 @@
 #include "core/program.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -223,6 +224,50 @@ START_TEST(pooling_moves_into_batch_norms)
 }
 END_TEST
 
+/* The convolution that makes the later of two summands takes the sum and what follows; `other` is the earlier one. */
+static void check_sum(const char *text, const char *other)
+{
+    const cnn_backend *backend = &cnn_backend_ref;
+    cnn_device *device;
+    ck_assert(backend->open(cnn_host_get(), NULL, &device) == CNN_OK);
+    cnn_model *model = model_from(text);
+    cnn_program *program = make(model, CNN_GOAL_INFER, backend, device);
+    check_plan(program);
+    check_order(program);
+    ck_assert_int_eq(count_ops(program, CNN_OP_ADD), 0);
+    ck_assert_int_eq(count_ops(program, CNN_OP_RELU), 0);
+    const int relu = cnn_model_find(model, "relu2");
+    for (int i = 0; i < program->instruction_count; i++) {
+        const cnn_instruction *instruction = &program->instructions[i];
+        if (instruction->node != relu)
+            continue;
+        ck_assert_int_eq(instruction->desc.epilogue_count, 3);
+        ck_assert_int_eq(instruction->desc.epilogue[1], CNN_EPILOGUE_ADD);
+        ck_assert_int_eq(instruction->arg[CNN_ARG_SRC2], program->value[cnn_model_find(model, other)]);
+    }
+    ck_assert_msg(cnn_program_prepare(program, model, backend, device) == CNN_OK, "%s", cnn_last_error());
+    cnn_program_free(program, backend, device);
+    cnn_model_free(model);
+    backend->close(device);
+}
+
+START_TEST(sums_move_into_convolutions)
+{
+    static const char before[] = "image = input(height=8, width=8, channels=1)\n"
+                                 "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
+                                 "relu1 = relu(conv1)\n"
+                                 "conv2 = conv(relu1, out=4, kernel=3, pad=1)\n";
+    static const char after[] = "relu2 = relu(sum)\nfc = linear(relu2, out=3)\n";
+    char text[512];
+    snprintf(text, sizeof text, "%ssum = add(conv2, relu1)\n%s", before, after);
+    check_sum(text, "relu1");
+    snprintf(text, sizeof text, "%ssum = add(relu1, conv2)\n%s", before, after);
+    check_sum(text, "relu1");
+    snprintf(text, sizeof text, "%sconv3 = conv(relu1, out=4, kernel=1)\nsum = add(conv2, conv3)\n%s", before, after);
+    check_sum(text, "conv2");
+}
+END_TEST
+
 START_TEST(residual_gradient_is_summed)
 {
     const cnn_backend *backend = &cnn_backend_ref;
@@ -272,6 +317,7 @@ int main(void)
     tcase_add_test(tcase, residual_model_lowers_and_plans);
     tcase_add_test(tcase, fusion_merges_only_sole_readers);
     tcase_add_test(tcase, pooling_moves_into_batch_norms);
+    tcase_add_test(tcase, sums_move_into_convolutions);
     tcase_add_test(tcase, residual_gradient_is_summed);
     tcase_add_test(tcase, segments_cover_the_parameters);
     Suite *suite = suite_create("program");

@@ -5,6 +5,9 @@
 #include "tests/train_case.h"
 
 #include "cnn/quant.h"
+#include "core/backends.h"
+#include "core/pool.h"
+#include "core/program.h"
 #include "core/session.h"
 
 #include <math.h>
@@ -169,6 +172,35 @@ START_TEST(test_averages_have_their_own_scale)
 }
 END_TEST
 
+/* A ReLU alone reads the sum: the sum is rounded in the ReLU's scale, and inference does both at once. */
+START_TEST(test_a_sum_takes_the_scale_of_its_relu)
+{
+    const cnn_backend *backend = &cnn_backend_cpu;
+    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
+    cnn_model *model = quantized(&data);
+    cnn_device *device;
+    cnn_program *program;
+    int sums = 0;
+    ck_assert(model->nodes[cnn_model_find(model, "add5")].out_scale ==
+              model->nodes[cnn_model_find(model, "relu5")].out_scale);
+    CHECK_OK(backend->open(cnn_host_get(), NULL, &device));
+    const cnn_lower_options options = {.goal = CNN_GOAL_INFER, .batch = 2, .backend = backend, .device = device};
+    CHECK_OK(cnn_program_lower(model, &options, &program));
+    CHECK_OK(cnn_program_fuse(program, backend, device));
+    for (int i = 0; i < program->instruction_count; i++) {
+        const cnn_op_desc *desc = &program->instructions[i].desc;
+        ck_assert_int_ne(desc->op, CNN_OP_RELU);
+        ck_assert(desc->op != CNN_OP_ADD || desc->lo == 0);
+        sums += desc->op == CNN_OP_ADD;
+    }
+    ck_assert_int_eq(sums, 2);
+    cnn_program_free(program, backend, device);
+    backend->close(device);
+    cnn_model_free(model);
+    free_data(&data);
+}
+END_TEST
+
 /* ---- Pruning and files ---- */
 
 /* Sets to 0 the filter, gamma and beta of channel c of a conv and its batch norm: it adds nothing. */
@@ -270,6 +302,7 @@ int main(void)
     tcase_add_test(tests, test_int8_is_the_specification);
     tcase_add_test(tests, test_int8_is_close_to_float);
     tcase_add_test(tests, test_averages_have_their_own_scale);
+    tcase_add_test(tests, test_a_sum_takes_the_scale_of_its_relu);
     tcase_add_test(tests, test_channels_joined_by_an_add_go_together);
     tcase_add_test(tests, test_averages_can_be_the_scores);
     tcase_add_test(tests, test_what_cannot_be_averaged);

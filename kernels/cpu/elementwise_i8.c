@@ -2,19 +2,22 @@
  * line of an image. */
 #include "kernels/cpu/elementwise_i8.h"
 #include "kernels/cpu/gemm_i8.h"
+#include "kernels/cpu/loops.h"
 
 #include <string.h>
 
 typedef struct job_i8 {
     const cnn_op_desc *desc;
+    const cnn_cpu_loops *loops;
     void *const *args;
 } job_i8;
 
 static cnn_status run_lines(cnn_kernel *base, void *const args[CNN_ARG_COUNT], cnn_task_fn line)
 {
     const cnn_tensor_desc *dst = &base->desc.arg[CNN_ARG_DST];
-    job_i8 job = {&base->desc, args};
-    ((cnn_cpu_kernel *)base)->device->host->parallel(dst->n * dst->h, line, &job);
+    cnn_device *device = ((cnn_cpu_kernel *)base)->device;
+    job_i8 job = {&base->desc, cnn_cpu_loops_get(device->isa), args};
+    device->host->parallel(dst->n * dst->h, line, &job);
     return CNN_OK;
 }
 
@@ -148,24 +151,30 @@ cnn_status cnn_cpu_avgpool_i8_make(cnn_device *device, const cnn_op_desc *desc, 
 
 /* ---- ADD ---- */
 
+/* Whether padding channels can be taken as channels: all tensors have them alike, and 0 + 0 is 0. */
+static bool is_flat(const cnn_op_desc *desc)
+{
+    const int32_t c_pad = desc->arg[CNN_ARG_DST].c_pad;
+    return desc->arg[CNN_ARG_SRC].c_pad == c_pad && desc->arg[CNN_ARG_SRC2].c_pad == c_pad && desc->lo <= 0 &&
+           desc->hi >= 0;
+}
+
 static void add_line(void *context, int task, int worker)
 {
     (void)worker;
     const job_i8 *job = context;
     const cnn_op_desc *desc = job->desc;
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
-    for (int32_t w = 0; w < dst->w; w++) {
-        const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)w;
+    const bool flat = is_flat(desc);
+    const int32_t pieces = flat ? 1 : dst->w, count = flat ? dst->w * dst->c_pad : dst->c;
+    for (int32_t i = 0; i < pieces; i++) {
+        const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)i;
         const int8_t *a = (const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)desc->arg[CNN_ARG_SRC].c_pad;
         const int8_t *b = (const int8_t *)job->args[CNN_ARG_SRC2] + pixel * (size_t)desc->arg[CNN_ARG_SRC2].c_pad;
         int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
-        for (int32_t c = 0; c < dst->c; c++) {
-            float sum = (float)a[c] * desc->scale[0] + (float)b[c] * desc->scale[1];
-            sum = sum > desc->lo ? sum : desc->lo;
-            sum = sum < desc->hi ? sum : desc->hi;
-            y[c] = (int8_t)cnn_i8_nearest(sum);
-        }
-        memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
+        job->loops->add_i8(a, b, y, count, desc->scale, desc->lo, desc->hi);
+        if (!flat)
+            memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
     }
 }
 

@@ -98,6 +98,9 @@ typedef struct cnn_cpu_loops {
     void (*relu)(const float *x, float *y, int64_t count);
     void (*relu_grad)(const float *y, const float *dy, float *dx, int64_t count);
     void (*add)(const float *a, const float *b, float *sum, int64_t count);
+    /* ADD of int8, as cnn/ops.h has it: y = nearest(clamp(a*scale[0] + b*scale[1], lo, hi)) */
+    void (*add_i8)(const int8_t *a, const int8_t *b, int8_t *y, int64_t count, const float scale[2], float lo,
+                   float hi);
     /* y = x/divisor */
     void (*divide)(const float *x, float divisor, float *y, int64_t count);
     /* x = mask ? x : 0 */

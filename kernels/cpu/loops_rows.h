@@ -1,5 +1,6 @@
 /* Conversions and loops over rows of channels, in plain C that compilers vectorize. Included once by each
  * loops_<isa>.c, after loops_gemm.h. */
+#include "kernels/cpu/gemm_i8.h"
 #include "kernels/cpu/half.h"
 
 #include <math.h>
@@ -68,6 +69,18 @@ static void add(const float *a, const float *b, float *sum, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
         sum[i] = a[i] + b[i];
+}
+
+static void add_i8(const int8_t *a, const int8_t *b, int8_t *restrict y, int64_t count, const float scale[2], float lo,
+                   float hi)
+{
+    const float scale_a = scale[0], scale_b = scale[1];
+    for (int64_t i = 0; i < count; i++) {
+        float sum = (float)a[i] * scale_a + (float)b[i] * scale_b;
+        sum = sum > lo ? sum : lo;
+        sum = sum < hi ? sum : hi;
+        y[i] = (int8_t)(int32_t)cnn_i8_nearest(sum);
+    }
 }
 
 static void divide(const float *x, float divisor, float *y, int64_t count)
@@ -430,6 +443,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .relu = relu,
     .relu_grad = relu_grad,
     .add = add,
+    .add_i8 = add_i8,
     .divide = divide,
     .mask = mask,
     .grid = grid,
