@@ -152,7 +152,8 @@ START_TEST(test_files)
     cnn_model_free(model);
     model = NULL;
     unlink(path);
-    CHECK_FAILS(cnn_model_create(path, &model), CNN_ERR_IO, path, "convnet, lenet5, lenet5-caffe, lenet300");
+    CHECK_FAILS(cnn_model_create(path, &model), CNN_ERR_IO, path,
+                "convnet, lenet5, lenet5-caffe, lenet300, resnet20, resnet56, vgg16");
     CHECK_FAILS(cnn_model_create("/", &model), CNN_ERR_IO, "folder");
     CHECK_FAILS(cnn_model_create("/dev/null", &model), CNN_ERR_IO, "/dev/null: is a device");
     ck_assert_ptr_null(model);

@@ -16,9 +16,10 @@ static void check_builtin(const char *name, int64_t weights, int64_t macs)
     cnn_model *model = NULL;
     CHECK_OK(cnn_model_create(name, &model));
     cnn_tensor_desc in = cnn_model_input(model), out = cnn_model_output(model);
-    ck_assert_int_eq(in.h, 28);
-    ck_assert_int_eq(in.w, 28);
-    ck_assert_int_eq(in.c, 1);
+    const bool color = in.c == 3;
+    ck_assert_int_eq(in.h, color ? 32 : 28);
+    ck_assert_int_eq(in.w, in.h);
+    ck_assert(color || in.c == 1);
     ck_assert_int_eq(out.c, 10);
     ck_assert_int_eq(cnn_model_weight_count(model), weights);
     ck_assert_int_eq(cnn_model_macs(model), macs);
@@ -26,6 +27,14 @@ static void check_builtin(const char *name, int64_t weights, int64_t macs)
     ck_assert_int_eq(cnn_model_dataset(model), CNN_DATASET_NONE);
     ck_assert_str_eq(model->name, name);
     cnn_model_free(model);
+}
+
+/* n blocks a stage: all 3x3 convolutions but three take as many products, and two projections of 1x1 half of a ninth.
+ */
+static int64_t resnet_macs(int n)
+{
+    const int64_t whole = 1024 * 16 * 9 * 16;
+    return 1024 * 27 * 16 + 2 * n * whole + 2 * (whole / 2 + (2 * n - 1) * whole + whole / 18) + 640;
 }
 
 START_TEST(test_builtin_sizes)
@@ -36,6 +45,10 @@ START_TEST(test_builtin_sizes)
     check_builtin("lenet5", 61706, 784 * 150 + 100 * 2400 + 400 * 120 + 120 * 84 + 840);
     check_builtin("lenet5-caffe", 431080, 576 * 500 + 64 * 25000 + 400000 + 5000);
     check_builtin("lenet300", 266610, 784 * 300 + 300 * 100 + 100 * 10);
+    /* As PyTorch's models of these names have them: parameters, and running statistics beside them. */
+    check_builtin("resnet20", 272474 + 1568, resnet_macs(3));
+    check_builtin("resnet56", 855770 + 4256, resnet_macs(9));
+    check_builtin("vgg16", 14728266 + 8448, 313196544 + 5120);
 }
 END_TEST
 
@@ -46,7 +59,7 @@ START_TEST(test_builtin_names)
     int count = 0;
     while (names[count])
         count++;
-    ck_assert_int_eq(count, 4);
+    ck_assert_int_eq(count, 7);
 }
 END_TEST
 
