@@ -85,14 +85,31 @@ cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node)
     return CNN_OK;
 }
 
-cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node)
+static cnn_status write_pool(cnn_onnx_export *export, int node, const char *operator)
 {
     const cnn_node *pool = &export->model->nodes[node];
     const int32_t kernel = cnn_node_int(pool, "kernel"), stride = cnn_node_int(pool, "stride");
-    cnn_onnx_node *made = cnn_onnx_put_node(export, "MaxPool", pool->name, cnn_onnx_result(export, node), 1,
+    cnn_onnx_node *made = cnn_onnx_put_node(export, operator, pool->name, cnn_onnx_result(export, node), 1,
                                             cnn_onnx_spatial(export, node, 0));
     cnn_onnx_put_ints(export, made, "kernel_shape", 2, kernel);
     cnn_onnx_put_ints(export, made, "strides", 2, stride ? stride : kernel);
+    return CNN_OK;
+}
+
+cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node)
+{
+    return write_pool(export, node, "MaxPool");
+}
+
+cnn_status cnn_onnx_write_avgpool(cnn_onnx_export *export, int node)
+{
+    return write_pool(export, node, "AveragePool");
+}
+
+cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node)
+{
+    cnn_onnx_put_node(export, "GlobalAveragePool", export->model->nodes[node].name, cnn_onnx_result(export, node), 1,
+                      cnn_onnx_spatial(export, node, 0));
     return CNN_OK;
 }
 

@@ -128,6 +128,22 @@ bool cnn_onnx_is_per_channel(const cnn_onnx_constant *constant, bool flat, int32
  */
 cnn_status cnn_onnx_put_bias(cnn_onnx_import *import, int layer, const cnn_onnx_constant *bias, float factor);
 
+/* ---- import_pools.c ---- */
+
+/* Kernel, stride and padding of a convolution or pooling, which are square here. `kernel` is known, or 0. */
+typedef struct cnn_onnx_window {
+    int64_t kernel, stride, pad;
+} cnn_onnx_window;
+cnn_status cnn_onnx_read_window(const cnn_onnx_node *node, const cnn_tensor_desc *in, const int64_t kernel[2],
+                                cnn_onnx_window *w);
+
+/* ---- import_forms.c ---- */
+
+/* The axes of a node, CNN_ONNX_MAX_RANK at most: an input in newer opsets, before that an attribute. */
+cnn_status cnn_onnx_read_axes(const cnn_onnx_import *import, const cnn_onnx_node *node, int64_t *axes, int *count);
+/* Whether they are height and width, 2 and 3, also counted from the last one. */
+bool cnn_onnx_axes_of_pixels(const int64_t *axes, int count);
+
 /* ---- import_file.c ---- */
 
 /* The bytes of a tensor that lies in a file beside this one. */

@@ -211,8 +211,7 @@ out:
     return status;
 }
 
-/* The axes of a Squeeze or Unsqueeze: an input since opset 13, before that an attribute. */
-static cnn_status read_axes(const cnn_onnx_import *import, const cnn_onnx_node *node, int64_t *axes, int *count)
+cnn_status cnn_onnx_read_axes(const cnn_onnx_import *import, const cnn_onnx_node *node, int64_t *axes, int *count)
 {
     const cnn_onnx_constant *constant;
     const cnn_onnx_attribute *attribute = cnn_onnx_attribute_of(node, "axes");
@@ -229,6 +228,12 @@ static cnn_status read_axes(const cnn_onnx_import *import, const cnn_onnx_node *
     return CNN_OK;
 }
 
+bool cnn_onnx_axes_of_pixels(const int64_t *axes, int count)
+{
+    return count == 2 && ((axes[0] == 2 && axes[1] == 3) || (axes[0] == -2 && axes[1] == -1) ||
+                          (axes[0] == -1 && axes[1] == -2) || (axes[0] == 3 && axes[1] == 2));
+}
+
 /* Between [N,C,1,1] and [N,C]. */
 static cnn_status turn_pixel(cnn_onnx_import *import, const cnn_onnx_node *node, const int64_t *axes, int count,
                              bool flat)
@@ -237,9 +242,7 @@ static cnn_status turn_pixel(cnn_onnx_import *import, const cnn_onnx_node *node,
     cnn_onnx_value *value;
     CNN_TRY(cnn_onnx_layer_of(import, node, 0, &value));
     const cnn_tensor_desc *out = &import->model->nodes[value->node].out;
-    const bool both = count == 2 && ((axes[0] == 2 && axes[1] == 3) || (axes[0] == -2 && axes[1] == -1) ||
-                                     (axes[0] == -1 && axes[1] == -2) || (axes[0] == 3 && axes[1] == 2));
-    if (value->flat == flat || out->h != 1 || out->w != 1 || !both)
+    if (value->flat == flat || out->h != 1 || out->w != 1 || !cnn_onnx_axes_of_pixels(axes, count))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "is supported only between [N,C,1,1] and [N,C], along axes 2 and 3");
     cnn_onnx_pass(import, node, value);
     cnn_onnx_output_of(import, node)->flat = flat;
@@ -252,7 +255,7 @@ cnn_status cnn_onnx_read_squeeze(cnn_onnx_import *import, const cnn_onnx_node *n
     int64_t axes[CNN_ONNX_MAX_RANK] = {0};
     int count;
     const cnn_onnx_value *value = cnn_onnx_input_of(import, node, 0);
-    cnn_status status = read_axes(import, node, axes, &count);
+    cnn_status status = cnn_onnx_read_axes(import, node, axes, &count);
     if (status != CNN_OK)
         return status;
     if (!value || value->kind != CNN_ONNX_SIZES)
@@ -269,7 +272,7 @@ cnn_status cnn_onnx_read_unsqueeze(cnn_onnx_import *import, const cnn_onnx_node 
     int64_t axes[CNN_ONNX_MAX_RANK] = {0};
     int count;
     const cnn_onnx_value *value = cnn_onnx_input_of(import, node, 0);
-    cnn_status status = read_axes(import, node, axes, &count);
+    cnn_status status = cnn_onnx_read_axes(import, node, axes, &count);
     if (status != CNN_OK)
         return status;
     if (!value || value->kind == CNN_ONNX_LAYER)

@@ -1,4 +1,4 @@
-/* Reading convolutions, linear layers, batch norms, ReLUs and max-pools: layers with their parameters. */
+/* Reading convolutions, linear layers, batch norms and ReLUs: layers with their parameters. */
 #include "cnn/quant.h"
 #include "core/channels_first.h"
 #include "core/error.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_TRIES = 100, MOST_WINDOW = 1 << 20 };
+enum { NAME_TRIES = 100 };
 
 /* ---- Names ---- */
 
@@ -239,81 +239,6 @@ out:
     return status;
 }
 
-/* ---- Windows ---- */
-
-typedef struct window {
-    int64_t kernel, stride, pad;
-} window;
-
-/* Padding that keeps in/stride outputs, as far as it is the same on both sides. */
-static bool same_padding(int64_t in, const window *w, int64_t *pad)
-{
-    const int64_t out = (in + w->stride - 1) / w->stride, all = (out - 1) * w->stride + w->kernel - in;
-    *pad = all > 0 ? all / 2 : 0;
-    return all <= 0 || all % 2 == 0;
-}
-
-static cnn_status read_padding(const cnn_onnx_node *node, const cnn_tensor_desc *in, window *w)
-{
-    const cnn_onnx_attribute *attribute = cnn_onnx_attribute_of(node, "auto_pad");
-    char mode[16] = "NOTSET";
-    int64_t pads[4], vertical, horizontal;
-    if (attribute && attribute->has_text && attribute->text.len < sizeof mode) {
-        memcpy(mode, attribute->text.data, attribute->text.len);
-        mode[attribute->text.len] = '\0';
-    }
-    cnn_status status = cnn_onnx_get_ints(node, "pads", 4, 0, pads);
-    if (status != CNN_OK)
-        return status;
-    if (strncmp(mode, "SAME", 4) == 0) {
-        if (!same_padding(in->h, w, &vertical) || !same_padding(in->w, w, &horizontal) || vertical != horizontal)
-            return cnn_error(CNN_ERR_UNSUPPORTED,
-                             "its auto_pad %s pads the sides unequally here; cnnkit pads all four "
-                             "alike",
-                             mode);
-        w->pad = vertical;
-        return CNN_OK;
-    }
-    w->pad = strcmp(mode, "VALID") == 0 ? 0 : pads[0];
-    for (int i = 1; i < 4 && strcmp(mode, "VALID") != 0; i++)
-        if (pads[i] != pads[0])
-            return cnn_error(CNN_ERR_UNSUPPORTED,
-                             "its pads are %lld, %lld, %lld, %lld; cnnkit pads all four sides alike",
-                             (long long)pads[0], (long long)pads[1], (long long)pads[2], (long long)pads[3]);
-    return CNN_OK;
-}
-
-/* Kernel, stride and padding of a convolution or pooling, which are square here. `kernel` is known, or 0. */
-static cnn_status read_window(const cnn_onnx_node *node, const cnn_tensor_desc *in, const int64_t kernel[2], window *w)
-{
-    cnn_status status = CNN_OK;
-    int64_t sides[2], strides[2], dilations[2];
-    CNN_TRY(cnn_onnx_get_ints(node, "kernel_shape", 2, 0, sides));
-    for (int i = 0; i < 2; i++) {
-        if (sides[i] == 0)
-            sides[i] = kernel[i];
-        if (kernel[i] != 0 && sides[i] != kernel[i])
-            CNN_FAIL(CNN_ERR_FORMAT, "its kernel_shape is %lldx%lld, but its weights are %lldx%lld",
-                     (long long)sides[0], (long long)sides[1], (long long)kernel[0], (long long)kernel[1]);
-    }
-    CNN_TRY(cnn_onnx_get_ints(node, "strides", 2, 1, strides));
-    CNN_TRY(cnn_onnx_get_ints(node, "dilations", 2, 1, dilations));
-    if (sides[0] != sides[1] || strides[0] != strides[1])
-        CNN_FAIL(CNN_ERR_UNSUPPORTED,
-                 "its kernel is %lldx%lld and its strides are %lldx%lld; cnnkit has square ones only",
-                 (long long)sides[0], (long long)sides[1], (long long)strides[0], (long long)strides[1]);
-    if (dilations[0] != 1 || dilations[1] != 1)
-        CNN_FAIL(CNN_ERR_UNSUPPORTED, "its dilations are %lldx%lld; cnnkit has none", (long long)dilations[0],
-                 (long long)dilations[1]);
-    *w = (window){.kernel = sides[0], .stride = strides[0]};
-    if (w->kernel < 1 || w->kernel > MOST_WINDOW || w->stride < 1 || w->stride > MOST_WINDOW)
-        CNN_FAIL(CNN_ERR_FORMAT, "its kernel is %lld and its stride %lld; both must be from 1 to %d",
-                 (long long)w->kernel, (long long)w->stride, MOST_WINDOW);
-    CNN_TRY(read_padding(node, in, w));
-out:
-    return status;
-}
-
 /* ---- Operators ---- */
 
 cnn_status cnn_onnx_read_conv(cnn_onnx_import *import, const cnn_onnx_node *node)
@@ -321,7 +246,7 @@ cnn_status cnn_onnx_read_conv(cnn_onnx_import *import, const cnn_onnx_node *node
     cnn_status status = CNN_OK;
     cnn_onnx_value *value;
     const cnn_onnx_constant *weight, *bias;
-    window w;
+    cnn_onnx_window w;
     int made;
     const bool has_bias = cnn_onnx_input_of(import, node, 2) != NULL;
     CNN_TRY(cnn_onnx_spatial_of(import, node, 0, &value));
@@ -333,7 +258,7 @@ cnn_status cnn_onnx_read_conv(cnn_onnx_import *import, const cnn_onnx_node *node
     if (weight->dims[1] != in.c)
         CNN_FAIL(CNN_ERR_SHAPE, "its weights are for %lld channels, but its input has %d", (long long)weight->dims[1],
                  in.c);
-    CNN_TRY(read_window(node, &in, &weight->dims[2], &w));
+    CNN_TRY(cnn_onnx_read_window(node, &in, &weight->dims[2], &w));
     cnn_node draft = cnn_onnx_draft(CNN_LAYER_CONV);
     cnn_node_set_attr(&draft, "out", (double)weight->dims[0]);
     cnn_node_set_attr(&draft, "kernel", (double)w.kernel);
@@ -451,28 +376,4 @@ cnn_status cnn_onnx_read_relu(cnn_onnx_import *import, const cnn_onnx_node *node
     const cnn_node draft = cnn_onnx_draft(CNN_LAYER_RELU);
     cnn_status status = cnn_onnx_layer_of(import, node, 0, &value);
     return status == CNN_OK ? cnn_onnx_put_layer(import, node, &draft, &value, NULL, &made) : status;
-}
-
-cnn_status cnn_onnx_read_maxpool(cnn_onnx_import *import, const cnn_onnx_node *node)
-{
-    cnn_status status = CNN_OK;
-    cnn_onnx_value *value;
-    window w;
-    int64_t rounds_up;
-    int made;
-    CNN_TRY(cnn_onnx_spatial_of(import, node, 0, &value));
-    CNN_TRY(cnn_onnx_get_int(node, "ceil_mode", 0, &rounds_up));
-    const cnn_tensor_desc in = import->model->nodes[value->node].out;
-    CNN_TRY(read_window(node, &in, (const int64_t[2]){0, 0}, &w));
-    if (w.pad != 0)
-        CNN_FAIL(CNN_ERR_UNSUPPORTED, "its padding is %lld; cnnkit does not pad before pooling", (long long)w.pad);
-    if (rounds_up && ((in.h - w.kernel) % w.stride != 0 || (in.w - w.kernel) % w.stride != 0))
-        CNN_FAIL(CNN_ERR_UNSUPPORTED,
-                 "its ceil_mode pools windows that its input of %dx%d cuts off; cnnkit leaves them out", in.h, in.w);
-    cnn_node draft = cnn_onnx_draft(CNN_LAYER_MAXPOOL);
-    cnn_node_set_attr(&draft, "kernel", (double)w.kernel);
-    cnn_node_set_attr(&draft, "stride", w.stride == w.kernel ? 0.0 : (double)w.stride);
-    CNN_TRY(cnn_onnx_put_layer(import, node, &draft, &value, NULL, &made));
-out:
-    return status;
 }

@@ -14,6 +14,8 @@ cnn_status cnn_onnx_write_linear(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_bn(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node);
+cnn_status cnn_onnx_write_avgpool(cnn_onnx_export *export, int node);
+cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_add(cnn_onnx_export *export, int node);
 
 /* ---- import_layers.c: what becomes a layer, or part of one ---- */
@@ -23,7 +25,13 @@ cnn_status cnn_onnx_read_gemm(cnn_onnx_import *import, const cnn_onnx_node *node
 cnn_status cnn_onnx_read_matmul(cnn_onnx_import *import, const cnn_onnx_node *node);
 cnn_status cnn_onnx_read_bn(cnn_onnx_import *import, const cnn_onnx_node *node);
 cnn_status cnn_onnx_read_relu(cnn_onnx_import *import, const cnn_onnx_node *node);
+
+/* ---- import_pools.c ---- */
+
 cnn_status cnn_onnx_read_maxpool(cnn_onnx_import *import, const cnn_onnx_node *node);
+cnn_status cnn_onnx_read_avgpool(cnn_onnx_import *import, const cnn_onnx_node *node);
+cnn_status cnn_onnx_read_globalavgpool(cnn_onnx_import *import, const cnn_onnx_node *node);
+cnn_status cnn_onnx_read_mean(cnn_onnx_import *import, const cnn_onnx_node *node);
 
 /* ---- import_arithmetic.c: sums, biases, and the normalization of pixels ---- */
 

@@ -283,6 +283,78 @@ START_TEST(test_round_trip_of_int8)
 }
 END_TEST
 
+static const char averages[] = IMAGE "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
+                                     "relu1 = relu(conv1)\n"
+                                     "pool1 = avgpool(relu1, kernel=2, stride=1)\n"
+                                     "pool2 = avgpool(pool1, kernel=2)\n"
+                                     "pool3 = globalavgpool(pool2)\n"
+                                     "fc1 = linear(pool3, out=3)\n";
+
+START_TEST(test_round_trip_of_averages)
+{
+    cnn_model *model = parse(averages);
+    cnn_onnx_file *file = encode(model);
+    check_operators(file, "Sub Div Conv Relu AveragePool AveragePool GlobalAveragePool Flatten Gemm");
+    free_file(file);
+    for (int int8 = 0; int8 < 2; int8++) {
+        cnn_model *back = through_file(model);
+        case_check_equal(model, back);
+        cnn_model_free(back);
+        case_quantize(model);
+        forget_fused_scales(model);
+    }
+    cnn_model_free(model);
+}
+END_TEST
+
+static cnn_onnx_attribute *add_attribute(cnn_onnx_node *node, const char *name, cnn_onnx_attribute_type type)
+{
+    cnn_onnx_attribute *made = malloc(sizeof *made);
+    cnn_onnx__attribute__init(made);
+    made->name = strdup(name);
+    made->has_type = 1;
+    made->type = type;
+    node->attribute = realloc(node->attribute, (node->n_attribute + 1) * sizeof(cnn_onnx_attribute *));
+    node->attribute[node->n_attribute++] = made;
+    return made;
+}
+
+/* PyTorch writes an adaptive pooling to 1x1 as a mean over height and width. */
+START_TEST(test_means_of_pixels)
+{
+    static const int64_t axes[][2] = {{2, 3}, {-1, -2}, {2, 3}, {1, 2}};
+    cnn_model *model = parse(averages), *back = NULL;
+    for (int i = 0; i < 4; i++) {
+        cnn_onnx_file *file = encode(model);
+        cnn_onnx_node *node = (cnn_onnx_node *)(uintptr_t)find_node(file, "pool3");
+        free(node->operator_);
+        node->operator_ = strdup("ReduceMean");
+        cnn_onnx_attribute *list = add_attribute(node, "axes", CNN_ONNX_ATTRIBUTE_INTS);
+        list->n_wholes = 2;
+        list->wholes = malloc(sizeof axes[i]);
+        memcpy(list->wholes, axes[i], sizeof axes[i]);
+        cnn_onnx_attribute *keeps = add_attribute(node, "keepdims", CNN_ONNX_ATTRIBUTE_INT);
+        keeps->has_whole = 1;
+        keeps->whole = i == 2 ? 0 : 1;
+        const size_t size = cnn_onnx__model__get_packed_size(file);
+        uint8_t *data = malloc(size);
+        cnn_onnx__model__pack(file, data);
+        free_file(file);
+        if (i == 3)
+            CHECK_FAILS(cnn_onnx_decode(data, size, "net.onnx", NULL, &back), CNN_ERR_UNSUPPORTED, "(ReduceMean)",
+                        "height and width");
+        else {
+            CHECK_OK(cnn_onnx_decode(data, size, "some/net.onnx", NULL, &back));
+            case_check_equal(model, back);
+            cnn_model_free(back);
+            back = NULL;
+        }
+        free(data);
+    }
+    cnn_model_free(model);
+}
+END_TEST
+
 START_TEST(test_same_model_same_bytes)
 {
     cnn_model *model = case_tiny_int8(), *back = NULL;
@@ -392,6 +464,8 @@ int main(void)
     tcase_add_test(tests, test_round_trip);
     tcase_add_test(tests, test_round_trip_of_what_is_known_of_the_data);
     tcase_add_test(tests, test_round_trip_of_int8);
+    tcase_add_test(tests, test_round_trip_of_averages);
+    tcase_add_test(tests, test_means_of_pixels);
     tcase_add_test(tests, test_same_model_same_bytes);
     tcase_add_test(tests, test_files_of_torch);
     tcase_add_test(tests, test_normalization_adds_up);

@@ -195,9 +195,9 @@ static void clip(cnn_onnx_file *file)
     rename_to(&node_of(file, "relu1")->operator_, "Clip");
 }
 
-static void average_pool(cnn_onnx_file *file)
+static void local_normalization(cnn_onnx_file *file)
 {
-    rename_to(&node_of(file, "pool1")->operator_, "AveragePool");
+    rename_to(&node_of(file, "pool1")->operator_, "LRN");
 }
 
 static void operator_with_escapes(cnn_onnx_file *file)
@@ -362,7 +362,7 @@ static const bad_file cases[] = {
     {"initializer twice", two_initializers_of_one_name, CNN_ERR_FORMAT, {"initializer 'conv2.bias'", "twice"}},
     {"unknown operator", unknown_operator, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Sin)", "not support"}},
     {"Clip", clip, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Clip)", "not support"}},
-    {"AveragePool", average_pool, CNN_ERR_UNSUPPORTED, {"node 'pool1' (AveragePool)", "not support"}},
+    {"LRN", local_normalization, CNN_ERR_UNSUPPORTED, {"node 'pool1' (LRN)", "not support"}},
     {"escapes", operator_with_escapes, CNN_ERR_UNSUPPORTED, {"node 'relu1' (?[31mRelu)"}},
     {"domain", other_domain, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Relu)", "'com.microsoft'"}},
     {"Concat", concat_of_values, CNN_ERR_UNSUPPORTED, {"node 'sum' (Concat)", "only on sizes"}},
