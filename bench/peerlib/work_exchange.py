@@ -97,8 +97,21 @@ def networks():
             x = torch.relu(self.conv((x - 0.1307) / 0.3081))
             return x.flatten(1) @ self.weight + self.bias
 
+    class Averages(nn.Module):
+        """As residual networks end: an average pooling, then the mean of each channel by an adaptive pooling or by mean()."""
+
+        def __init__(self, adaptive):
+            super().__init__()
+            self.conv1, self.conv2, self.pool = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, stride=2), nn.AvgPool2d(2)
+            self.end, self.fc = nn.AdaptiveAvgPool2d(1) if adaptive else None, nn.Linear(16, 10)
+
+        def forward(self, x):
+            x = torch.relu(self.conv2(self.pool(torch.relu(self.conv1(x)))))
+            return self.fc(torch.flatten(self.end(x), 1) if self.end else x.mean((2, 3)))
+
     torch.manual_seed(1)
     nets = {"view": View(), "residual": Residual(), "normalized": Normalized(),
+            "averages": Averages(True), "means": Averages(False),
             "sequential": nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
                                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.BatchNorm1d(120), nn.ReLU(),
                                         nn.Linear(120, 10))}
