@@ -232,6 +232,7 @@ typedef struct cnn_train_state {
     int32_t clean_steps, overflows_in_row, skipped;
     int32_t first_overflow, last_overflow; /* segment numbers; -1: none yet */
     float scale_min, scale_max;
+    int32_t unused;    /* 0: no byte is without a name, so all are copied */
     double grad_sumsq; /* of the scaled gradients */
 } cnn_train_state;
 

@@ -188,7 +188,7 @@ static cnn_status describe(blas_kernel *kernel, const product *p)
 }
 
 /* Tensors begin at multiples of 64 bytes, f16 weights in the contiguous memory of all at multiples of 32. No partial
- * sums in place: their order is not fixed. */
+ * sums in place, whose order is not fixed, and none in the type of D: an f16 result would be rounded more than once. */
 static cnn_status set_preference(const cnn_device *device, cublasLtMatmulPreference_t preference)
 {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
@@ -196,7 +196,7 @@ static cnn_status set_preference(const cnn_device *device, cublasLtMatmulPrefere
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint64_t workspace = CNN_CUDA_BLAS_WORKSPACE_BYTES;
     const uint32_t alignment = CNN_ALIGN / 2;
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                                  &workspace, sizeof workspace);
     if (status == CUBLAS_STATUS_SUCCESS)

@@ -4,7 +4,9 @@
 #include <float.h>
 #include <string.h>
 
-enum { ROUNDS = 3, RUNS = 10, TENSOR_ALIGN = 256 };
+enum { ROUNDS = 3, MOST_RUNS = 10, HOPELESS = 3, TENSOR_ALIGN = 256 };
+
+static const float round_ms = 5; /* about what a round takes */
 
 static size_t tensor_bytes(const cnn_cudnn_tensor *tensor)
 {
@@ -58,12 +60,12 @@ void cnn_cudnn_bench_close(cnn_cudnn_bench *bench)
     (void)cudaFree(bench->memory);
 }
 
-/* One round: the mean of RUNS runs. */
-static cnn_status run_round(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, void *workspace, float *ms)
+/* The mean of some runs, one behind the other. */
+static cnn_status run_round(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, void *workspace, int runs, float *ms)
 {
     const cnn_device *device = bench->device;
     cnn_status status = cnn_cuda_check(device, cudaEventRecord(bench->begin, device->queue.stream), "cudaEventRecord");
-    for (int i = 0; i < RUNS && status == CNN_OK; i++)
+    for (int i = 0; i < runs && status == CNN_OK; i++)
         status = cnn_cudnn_plan_run(plan, bench->pointers, workspace);
     if (status == CNN_OK)
         status = cnn_cuda_check(device, cudaEventRecord(bench->end, device->queue.stream), "cudaEventRecord");
@@ -71,21 +73,28 @@ static cnn_status run_round(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, void *
         status = cnn_cuda_check(device, cudaEventSynchronize(bench->end), "cudaEventSynchronize");
     if (status == CNN_OK)
         status = cnn_cuda_check(device, cudaEventElapsedTime(ms, bench->begin, bench->end), "cudaEventElapsedTime");
-    *ms /= RUNS;
+    *ms /= (float)runs;
     return status;
 }
 
-cnn_status cnn_cudnn_bench_run(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, float *ms)
+cnn_status cnn_cudnn_bench_run(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, float best_ms, float *ms)
 {
     void *workspace = NULL;
+    float once = 0;
     cnn_status status = CNN_OK;
     if (plan->workspace_bytes > 0)
         status = cnn_cuda_check(bench->device, cudaMalloc(&workspace, plan->workspace_bytes), "cudaMalloc");
     *ms = FLT_MAX;
-    for (int i = 0; i < 1 + ROUNDS && status == CNN_OK; i++) { /* the first warms up */
+    if (status == CNN_OK) /* warms up */
+        status = run_round(bench, plan, workspace, 1, &once);
+    if (status == CNN_OK)
+        status = run_round(bench, plan, workspace, 1, &once);
+    const int runs = once * MOST_RUNS < round_ms ? MOST_RUNS : once < round_ms ? (int)(round_ms / once) : 1;
+    const int rounds = once / HOPELESS < best_ms ? ROUNDS : 0;
+    for (int i = 0; i < rounds && status == CNN_OK; i++) {
         float round = 0;
-        status = run_round(bench, plan, workspace, &round);
-        if (status == CNN_OK && i > 0 && round < *ms)
+        status = run_round(bench, plan, workspace, runs, &round);
+        if (status == CNN_OK && round < *ms)
             *ms = round;
     }
     (void)cudaStreamSynchronize(bench->device->queue.stream);

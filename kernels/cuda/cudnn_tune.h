@@ -17,7 +17,8 @@ typedef struct cnn_cudnn_bench {
 cnn_status cnn_cudnn_bench_open(cnn_device *device, const cnn_cudnn_graph *graph, cnn_cudnn_bench *bench);
 void cnn_cudnn_bench_close(cnn_cudnn_bench *bench);
 
-/* The time of one run in milliseconds: the least mean of several rounds. */
-cnn_status cnn_cudnn_bench_run(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, float *ms);
+/* The time of one run in milliseconds: the least mean of several rounds; FLT_MAX where one run shows that it comes
+ * nowhere near best_ms. */
+cnn_status cnn_cudnn_bench_run(cnn_cudnn_bench *bench, cnn_cudnn_plan *plan, float best_ms, float *ms);
 
 #endif
