@@ -20,7 +20,7 @@ namespace
 {
 
 enum { WARP_PIXELS = 32, M_TILES = 2, N_TILES = CHANNELS / 8 };
-const int64_t most_tiles_a_block = 8, few_blocks = 864;
+const int64_t most_tiles_a_block = 16, enough_blocks = 132 * 4; /* they fill an H100 once */
 
 /* ---- Epilogues: an output of a sum; k counts from the block's first channel ---- */
 
@@ -79,16 +79,27 @@ __device__ inline void fill_pixels(const cnn_first_conv &f, int32_t *pixels)
         pixels[i] = i / f.tile_q << 16 | i % f.tile_q;
 }
 
-/* Rows k of the weights [K,R,S,C] from channel `first` on; 0 beyond the last channel and tap. A warp takes a row. */
+/* Rows k of the weights [K,R,S,C] from channel `first` on; 0 beyond the last channel and tap. A thread asks for several
+ * before it needs the first. */
 template <typename T>
 __device__ inline void fill_weights(const cnn_first_conv &f, const typename T::element *weight, int32_t first,
                                     int words, typename T::element *dst)
 {
-    const int pitch = words * T::PER, lane = (int)threadIdx.x % 32;
-    for (int k = (int)threadIdx.x / 32; k < CHANNELS; k += THREADS / 32)
-        for (int tap = lane; tap < pitch; tap += 32)
-            dst[k * pitch + tap] =
-                first + k < f.k && tap < f.taps ? weight[(int64_t)(first + k) * f.taps + tap] : (typename T::element)0;
+    enum { HELD = 8 };
+    const int pitch = words * T::PER, count = CHANNELS * pitch;
+    for (int from = (int)threadIdx.x; from < count; from += THREADS * HELD) {
+        typename T::element held[HELD];
+#pragma unroll
+        for (int j = 0; j < HELD; j++) {
+            const int i = from + j * THREADS, k = i / pitch, tap = i % pitch;
+            held[j] = i < count && first + k < f.k && tap < f.taps ? weight[(int64_t)(first + k) * f.taps + tap]
+                                                                   : (typename T::element)0;
+        }
+#pragma unroll
+        for (int j = 0; j < HELD; j++)
+            if (from + j * THREADS < count)
+                dst[from + j * THREADS] = held[j];
+    }
 }
 
 /* ---- The product ---- */
@@ -134,7 +145,8 @@ __device__ inline void multiply(const cnn_first_conv &f, const typename T::eleme
 
 /* ---- Outputs ---- */
 
-/* Calls put(pixel of the tile, channel of the block, output) for the 128 outputs that this thread's sums make. */
+/* Calls put(pixel of the tile, channel of the block, its output and the next one's) for the 64 pairs of outputs that
+ * this thread's sums make. */
 template <typename T, typename O, typename B, typename P>
 __device__ inline void finish(const typename T::sum (&sums)[M_TILES][N_TILES][4], const O &make, const B *bias,
                               const float *mult, P put)
@@ -145,9 +157,10 @@ __device__ inline void finish(const typename T::sum (&sums)[M_TILES][N_TILES][4]
 #pragma unroll
         for (int n = 0; n < N_TILES; n++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int channel = n * 8 + quad * 2 + i % 2;
-                put(warp * WARP_PIXELS + m * 16 + group + i / 2 * 8, channel, make(sums[m][n][i], bias, mult, channel));
+            for (int i = 0; i < 2; i++) {
+                const int channel = n * 8 + quad * 2;
+                put(warp * WARP_PIXELS + m * 16 + group + i * 8, channel, make(sums[m][n][i * 2], bias, mult, channel),
+                    make(sums[m][n][i * 2 + 1], bias, mult, channel + 1));
             }
 }
 
@@ -184,14 +197,16 @@ __device__ inline uint32_t max_bytes(uint32_t a, uint32_t b)
 
 /* Staged outputs [pixel][64 channels] to dst [N,P/pool,Q/pool,K], pooled on the way. */
 template <typename O, bool POOL>
-__device__ inline void store_tile(const cnn_first_conv &f, const tile &t, const unsigned char *staged, int32_t first,
-                                  O *dst)
+__device__ inline void store_tile(const cnn_first_conv &f, const tile &t, const unsigned char *staged,
+                                  const int32_t *pixels, int32_t first, O *dst)
 {
     enum { PITCH = CHANNELS * sizeof(O) + CNN_FIRST_PIXEL_PAD, VECTOR = 16 / sizeof(O), VECTORS = CHANNELS / VECTOR };
     const int32_t pool = POOL ? f.pool : 1, rows = f.tile_p / pool, columns = f.tile_q / pool;
     const int32_t out_p = f.p / pool, out_q = f.q / pool;
     for (int i = (int)threadIdx.x; i < rows * columns * VECTORS; i += THREADS) {
-        const int32_t row = i / VECTORS / columns, column = i / VECTORS % columns, vector = i % VECTORS;
+        const int32_t number = i / VECTORS, vector = i % VECTORS;
+        const int32_t row = POOL ? number / columns : pixels[number] >> 16;
+        const int32_t column = POOL ? number % columns : pixels[number] & 0xFFFF;
         const int32_t p = t.p / pool + row, q = t.q / pool + column;
         if (p >= out_p || q >= out_q)
             continue;
@@ -213,13 +228,13 @@ __device__ inline void store_tile(const cnn_first_conv &f, const tile &t, const 
 
 template <typename O, bool STAGED> struct sink;
 
-/* Outputs of 1 or 2 bytes: by way of shared memory. */
+/* Outputs of 1 or 2 bytes: by way of shared memory, where a warp's pairs hit different banks (or share words). */
 template <typename O> struct sink<O, true> {
     unsigned char *staged;
-    __device__ void operator()(int pixel, int channel, O value) const
+    __device__ void operator()(int pixel, int channel, O value, O next) const
     {
         enum { PITCH = CHANNELS * sizeof(O) + CNN_FIRST_PIXEL_PAD };
-        *reinterpret_cast<O *>(staged + pixel * (int)PITCH + channel * (int)sizeof(O)) = value;
+        *reinterpret_cast<cnn_vec<O, 2> *>(staged + pixel * (int)PITCH + channel * (int)sizeof(O)) = {{value, next}};
     }
 };
 
@@ -230,11 +245,16 @@ template <typename O> struct sink<O, false> {
     const int32_t *pixels;
     int32_t first;
     O *dst;
-    __device__ void operator()(int pixel, int channel, O value) const
+    __device__ void operator()(int pixel, int channel, O value, O next) const
     {
-        const int32_t p = t.p + (pixels[pixel] >> 16), q = t.q + (pixels[pixel] & 0xFFFF);
-        if (pixel < f.tile_p * f.tile_q && p < f.p && q < f.q && first + channel < f.dst_pitch)
-            dst[(((int64_t)t.n * f.p + p) * f.q + q) * f.dst_pitch + first + channel] = value;
+        const int32_t p = t.p + (pixels[pixel] >> 16), q = t.q + (pixels[pixel] & 0xFFFF), k = first + channel;
+        if (pixel >= f.tile_p * f.tile_q || p >= f.p || q >= f.q)
+            return;
+        O *to = dst + (((int64_t)t.n * f.p + p) * f.q + q) * f.dst_pitch + k;
+        if (k < f.dst_pitch)
+            to[0] = value;
+        if (k + 1 < f.dst_pitch)
+            to[1] = next;
     }
 };
 
@@ -271,11 +291,15 @@ __global__ void __launch_bounds__(THREADS, sizeof(typename O::out) < 4 ? 4 : 3)
         base[i / 2][i % 2] = row < f.tile_p ? (row * f.image_w + column) * f.stride * f.c : 0;
     }
 
+    image_ahead<T, 4> ahead;
+    ahead.load(f, tile_at(f, blockIdx.x), src);
     for (int64_t number = blockIdx.x; number < tiles; number += gridDim.x) {
         const tile t = tile_at(f, number);
         __syncthreads(); /* the tile before has been multiplied and stored */
-        fill_image<T>(f, t, src, image);
+        ahead.store(f, t, src, image);
         __syncthreads();
+        if (number + gridDim.x < tiles)
+            ahead.load(f, tile_at(f, number + gridDim.x), src);
         if (warp * WARP_PIXELS < f.tile_p * f.tile_q) {
             typename T::sum sums[M_TILES][N_TILES][4] = {};
             multiply<T>(f, image, offsets, reinterpret_cast<const uint32_t *>(weights), at.weight_words, base, sums);
@@ -286,7 +310,7 @@ __global__ void __launch_bounds__(THREADS, sizeof(typename O::out) < 4 ? 4 : 3)
         }
         if constexpr (sizeof(out) < 4) {
             __syncthreads();
-            store_tile<out, POOL>(f, t, staged, first, dst);
+            store_tile<out, POOL>(f, t, staged, pixels, first, dst);
         }
     }
 }
@@ -298,9 +322,9 @@ cudaError_t launch(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cons
     const cnn_first_layout at = cnn_first_layout_of(&f, sizeof(typename T::element), sizeof(typename O::out));
     const int64_t tiles = cnn_first_tiles(&f);
     const unsigned chunks = (unsigned)((f.dst_pitch + CHANNELS - 1) / CHANNELS);
-    /* Enough blocks to fill the GPU; beyond that a block keeps its weights for up to 8 tiles. */
-    int64_t a_block = tiles * chunks / few_blocks;
-    a_block = a_block < 1 ? 1 : a_block > most_tiles_a_block ? most_tiles_a_block : a_block;
+    /* Enough blocks to fill the GPU once; beyond that a block keeps its weights for up to 16 tiles. */
+    int64_t a_block = (tiles * chunks + enough_blocks - 1) / enough_blocks;
+    a_block = a_block > most_tiles_a_block ? most_tiles_a_block : a_block;
     const int64_t blocks = (tiles + a_block - 1) / a_block;
     const dim3 grid(blocks < INT32_MAX ? (unsigned)blocks : INT32_MAX, chunks);
     return CNN_LAUNCH((k_conv_first<T, O, B, POOL>), grid, dim3(THREADS), (size_t)at.bytes, stream, f, at, tiles,

@@ -33,39 +33,54 @@ enum {
 typedef cnn_vec<float, 4> fragment; /* a thread's share of 16 channels x 8 taps */
 typedef fragment fragments[M_TILES][N_TILES];
 
-/* dy of a tile as words [pair of pixels][channel], the even pixel in the lower half; 0 outside the tensor. */
-__device__ inline void fill_pairs(const cnn_first_conv &f, const tile &t, const uint16_t *dy, int32_t first,
-                                  uint32_t *pairs)
-{
+/* This thread's part of dy of a tile, on its way while the tile before is multiplied: 8 channels of pairs of pixels, 0
+ * outside the tensor. */
+struct pairs_ahead {
     typedef cnn_vec<uint16_t, 8> vector;
-    const bool whole = f.dst_pitch % 8 == 0;
-    for (int i = (int)threadIdx.x; i < PAIRS * VECTORS; i += THREADS) {
-        const int pair = i / VECTORS;
-        const int32_t k = first + i % VECTORS * 8;
-        vector pixel[2];
+    enum { EACH = PAIRS * VECTORS / THREADS };
+    vector pixel[EACH][2];
+
+    __device__ inline void load(const cnn_first_conv &f, const tile &t, const uint16_t *dy, int32_t first)
+    {
+        const bool whole = f.dst_pitch % 8 == 0;
+        const int32_t k = first + (int32_t)threadIdx.x % VECTORS * 8;
 #pragma unroll
-        for (int odd = 0; odd < 2; odd++) {
-            const int32_t row = (pair * 2 + odd) / f.tile_q, column = (pair * 2 + odd) % f.tile_q;
-            const int32_t p = t.p + row, q = t.q + column;
-            const bool inside = row < f.tile_p && p < f.p && q < f.q;
+        for (int i = 0; i < EACH * 2; i++) {
+            const int32_t number = (int32_t)(threadIdx.x + i / 2 * THREADS) / VECTORS * 2 + i % 2;
+            const int32_t row = number / f.tile_q, p = t.p + row, q = t.q + number % f.tile_q;
             const uint16_t *src = dy + (((int64_t)t.n * f.p + p) * f.q + q) * f.dst_pitch + k;
-            pixel[odd] = vector{};
-            if (inside && whole && k < f.k)
-                pixel[odd] = *reinterpret_cast<const vector *>(src);
-            else if (inside)
-                for (int c = 0; c < 8; c++)
-                    pixel[odd].at[c] = k + c < f.k ? src[c] : (uint16_t)0;
-        }
-        cnn_vec<uint32_t, 4> words[2];
+            vector &got = pixel[i / 2][i % 2];
+            got = vector{};
+            if (row >= f.tile_p || p >= f.p || q >= f.q || k >= f.k)
+                continue;
+            if (whole)
+                got = *reinterpret_cast<const vector *>(src);
+            else
 #pragma unroll
-        for (int c = 0; c < 8; c++)
-            words[c / 4].at[c % 4] = pixel[0].at[c] | (uint32_t)pixel[1].at[c] << 16;
-        cnn_vec<uint32_t, 4> *to =
-            reinterpret_cast<cnn_vec<uint32_t, 4> *>(pairs + pair * PAIR_PITCH + i % VECTORS * 8);
-        to[0] = words[0];
-        to[1] = words[1];
+                for (int c = 0; c < 8; c++)
+                    got.at[c] = k + c < f.k ? src[c] : (uint16_t)0;
+        }
     }
-}
+
+    /* As words [pair of pixels][channel], the even pixel in the lower half. */
+    __device__ inline void store(uint32_t *pairs) const
+    {
+        typedef cnn_vec<uint32_t, 4> words;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int pair = (int)(threadIdx.x + i * THREADS) / VECTORS;
+            words lower, upper;
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                lower.at[c] = pixel[i][0].at[c] | (uint32_t)pixel[i][1].at[c] << 16;
+                upper.at[c] = pixel[i][0].at[c + 4] | (uint32_t)pixel[i][1].at[c + 4] << 16;
+            }
+            words *to = reinterpret_cast<words *>(pairs + pair * PAIR_PITCH + threadIdx.x % VECTORS * 8);
+            to[0] = lower;
+            to[1] = upper;
+        }
+    }
+};
 
 /* Where the taps of this thread's columns of B lie in the image. */
 struct columns {
@@ -196,12 +211,19 @@ __global__ void __launch_bounds__(THREADS, 4)
         /* Pixels beyond the tile multiply 0 with any. */
         places[pixel] = (int16_t)(row < f.tile_p ? (row * f.image_w + column) * f.stride * f.c : 0);
     }
+    image_ahead<T, 2> image_part;
+    pairs_ahead pairs_part;
+    image_part.load(f, tile_at(f, begin), x);
+    pairs_part.load(f, tile_at(f, begin), dy, first);
     for (int64_t number = begin; number < end; number++) {
-        const tile t = tile_at(f, number);
         __syncthreads(); /* the tile before has been multiplied */
-        fill_image<T>(f, t, x, image);
-        fill_pairs(f, t, dy, first, pairs);
+        image_part.store(f, tile_at(f, number), x, image);
+        pairs_part.store(pairs);
         __syncthreads();
+        if (number + 1 < end) {
+            image_part.load(f, tile_at(f, number + 1), x);
+            pairs_part.load(f, tile_at(f, number + 1), dy, first);
+        }
         multiply<T>(image, places, pairs, c, channel, sums);
     }
     if (!add_slices(parts, tickets, sums))

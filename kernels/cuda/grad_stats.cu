@@ -68,6 +68,7 @@ __device__ inline void take_chunk(const gradients &g, double *sums, chunk_stats 
     const int64_t whole = begin + (end - begin) / VECTOR * VECTOR;
     double sum = 0.0;
     bool bad = false;
+#pragma unroll 4
     for (int64_t i = begin + threadIdx.x * VECTOR; i < whole; i += THREADS * VECTOR) {
         const vec x = *reinterpret_cast<const vec *>(src + i);
 #pragma unroll

@@ -66,15 +66,34 @@ static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *de
 /* ---- Linear layers with few outputs ---- */
 
 /* With more a tensor core is faster. */
+static bool few_outputs(const cnn_tensor_desc *dy, char *why)
+{
+    return dy->c <= CNN_CUDA_FEW_OUTPUTS ||
+           cnn_refuse(why, "%d outputs are more than %d", (int)dy->c, CNN_CUDA_FEW_OUTPUTS);
+}
+
 static bool linear_dgrad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
-    enum { MOST = 16 };
     const cnn_tensor_desc *dy = &desc->arg[CNN_ARG_SRC];
     (void)device;
-    if (dy->c > MOST)
-        return cnn_refuse(why, "%d outputs are more than %d", (int)dy->c, MOST);
+    if (!few_outputs(dy, why))
+        return false;
     if (desc->arg[CNN_ARG_DST].dtype != dy->dtype)
         return cnn_refuse(why, "src and dst differ in element type");
+    return cnn_unpadded(desc, why);
+}
+
+static bool linear_wgrad_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    const cnn_tensor_desc *x = &desc->arg[CNN_ARG_SRC], *dy = &desc->arg[CNN_ARG_SRC2];
+    const int64_t most = CNN_CUDA_TICKETS * (int64_t)32; /* columns, 32 a block at the least */
+    (void)device;
+    if (!few_outputs(dy, why))
+        return false;
+    if ((int64_t)x->h * x->w * x->c > most)
+        return cnn_refuse(why, "a row is longer than %d", (int)most);
+    if (dy->dtype != x->dtype)
+        return cnn_refuse(why, "src and src2 differ in element type");
     return cnn_unpadded(desc, why);
 }
 
@@ -84,16 +103,18 @@ static bool linear_dgrad_suits(const cnn_op_desc *desc, const cnn_device *device
 static bool pooled_suits(const cnn_op_desc *desc, const cnn_tensor_desc *pooled, char *why)
 {
     const cnn_tensor_desc *x = &desc->arg[CNN_ARG_SRC];
+    const int32_t groups = CNN_CUDA_BN_POOL_MOST_SLICES / CNN_CUDA_BN_POOL_GROUP + 1;
+    const int32_t most = CNN_CUDA_TICKETS / groups * 32; /* channels, 32 a block at the least */
     if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE)
         return cnn_refuse(why, "there is no pooling behind it");
-    if (x->c > CNN_CUDA_TICKETS * 32)
-        return cnn_refuse(why, "it has more than %d channels", CNN_CUDA_TICKETS * 32);
+    if (x->c > most)
+        return cnn_refuse(why, "it has more than %d channels", (int)most);
     if (desc->pool_stride < desc->pool_kernel)
         return cnn_refuse(why, "its windows overlap");
     if (desc->arg[CNN_ARG_DST].dtype != x->dtype || pooled->dtype != x->dtype)
         return cnn_refuse(why, "element types differ");
     return cnn_unpadded(desc, why) &&
-           (cnn_desc_pixels(x) <= INT32_MAX || cnn_refuse(why, "it has more than 2^31 pixels"));
+           (cnn_desc_pixels(x) <= INT32_MAX / 2 || cnn_refuse(why, "it has more than 2^30 pixels"));
 }
 
 static bool bn_pool_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
@@ -136,9 +157,11 @@ const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
     {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_first_wgrad", conv_first_wgrad_suits, cnn_cuda_conv_first_wgrad_workspace,
      cnn_cuda_conv_first_wgrad, NULL},
     {CNN_OP_LINEAR_DGRAD, "cnn_cuda_linear_dgrad_few", linear_dgrad_suits, NULL, cnn_cuda_linear_dgrad_few, NULL},
+    {CNN_OP_LINEAR_WGRAD, "cnn_cuda_linear_wgrad_few", linear_wgrad_suits, cnn_cuda_linear_wgrad_few_workspace,
+     cnn_cuda_linear_wgrad_few, NULL},
     {CNN_OP_BN_TRAIN, "cnn_cuda_bn_pool", bn_pool_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool, NULL},
-    {CNN_OP_BN_GRAD, "cnn_cuda_bn_pool_grad", bn_pool_grad_suits, cnn_cuda_bn_pool_workspace, cnn_cuda_bn_pool_grad,
-     NULL},
+    {CNN_OP_BN_GRAD, "cnn_cuda_bn_pool_grad", bn_pool_grad_suits, cnn_cuda_bn_pool_grad_workspace,
+     cnn_cuda_bn_pool_grad, NULL},
     {CNN_OP_INPUT, "cnn_cuda_input_augmented", augment_suits, augment_workspace, cnn_cuda_input_augmented, NULL},
     {CNN_OP_NONE, NULL, NULL, NULL, NULL, NULL},
 };

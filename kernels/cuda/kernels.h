@@ -25,14 +25,22 @@ cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels
 cnn_cuda_launch cnn_cuda_conv_first, cnn_cuda_conv_first_wgrad;
 size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc);
 
-/* ---- Data gradients of linear layers with few outputs, and of the ReLU before: linear_dgrad.cu ---- */
+/* ---- Linear layers with few outputs ---- */
 
-cnn_cuda_launch cnn_cuda_linear_dgrad_few;
+enum { CNN_CUDA_FEW_OUTPUTS = 16 };
 
-/* ---- Batch norm, ReLU and max-pooling in one: bn_pool.cu ---- */
+cnn_cuda_launch cnn_cuda_linear_dgrad_few; /* and the ReLU before: linear_dgrad.cu */
+cnn_cuda_launch cnn_cuda_linear_wgrad_few; /* linear_wgrad.cu */
+size_t cnn_cuda_linear_wgrad_few_workspace(const cnn_op_desc *desc);
+
+/* ---- Batch norm, ReLU and max-pooling in one: bn_pool.cu, bn_pool_grad.cu ---- */
+
+/* Slices are joined in groups of so many: each group takes a ticket, and their sum another. */
+enum { CNN_CUDA_BN_POOL_MOST_SLICES = 256, CNN_CUDA_BN_POOL_GROUP = 16 };
 
 cnn_cuda_launch cnn_cuda_bn_pool, cnn_cuda_bn_pool_grad;
-size_t cnn_cuda_bn_pool_workspace(const cnn_op_desc *desc); /* of either */
+size_t cnn_cuda_bn_pool_workspace(const cnn_op_desc *desc);
+size_t cnn_cuda_bn_pool_grad_workspace(const cnn_op_desc *desc);
 
 /* ---- Augmentation: augment.cu ---- */
 

@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(THREADS) k_linear_dgrad(linear s, const T *dy,
     for (int32_t first = (int32_t)(blockIdx.y * blockDim.y + threadIdx.y) * ROWS; first < s.images;
          first += (int32_t)(gridDim.y * blockDim.y) * ROWS) {
         float sum[ROWS][V] = {};
+#pragma unroll 4
         for (int32_t k = 0; k < s.outputs; k++) {
             const vec weight = filter[k * s.vectors];
 #pragma unroll
