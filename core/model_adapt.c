@@ -46,8 +46,9 @@ cnn_status cnn_model_adapt(cnn_model *model, const cnn_image_form *form, int32_t
         made->nodes[number].line = node.line;
     }
     CNN_TRY(cnn_model_finish(made, model->name));
-    free(model->class_names); /* they were of the old outputs */
+    free(model->class_names); /* they were of the old outputs, and so were those of the data */
     model->class_names = NULL;
+    model->dataset = CNN_DATASET_NONE;
     cnn_model old = *model; /* made takes over the old nodes, to free them */
     model->nodes = made->nodes;
     model->node_count = made->node_count;

@@ -152,7 +152,9 @@ START_TEST(test_adapt)
     CHECK_FAILS(cnn_model_adapt(model, &(cnn_image_form){.height = 28, .width = 28, .channels = 5}, 3), CNN_ERR_SHAPE,
                 "channels of input is 5");
     case_check_equal(before, model);
+    model->dataset = CNN_DATASET_MNIST;
     CHECK_OK(cnn_model_adapt(model, &(cnn_image_form){.height = 20, .width = 36, .channels = 3}, 7));
+    ck_assert_int_eq(cnn_model_dataset(model), CNN_DATASET_NONE); /* whose names its outputs would have */
     cnn_tensor_desc in = cnn_model_input(model);
     ck_assert_int_eq(in.h * 10000 + in.w * 100 + in.c, 203603);
     ck_assert_int_eq(cnn_model_output(model).c, 7);

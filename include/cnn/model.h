@@ -21,8 +21,8 @@ CNN_API cnn_status cnn_model_create(const char *name_or_path, cnn_model **model)
 CNN_API cnn_status cnn_model_parse(const char *text, const char *source, cnn_model **model);
 
 /* Makes a network for other images and classes: its input becomes as `form` says, the outputs of its last layer change,
- * and all parameters are made anew, zero. Where a layer does not work at that size, and where the last one has no
- * `out`, the error names it and the model stays as it was. */
+ * and all parameters are made anew, zero; what data it was trained on is forgotten. Where a layer does not work at that
+ * size, and where the last one has no `out`, the error names it and the model stays as it was. */
 CNN_API cnn_status cnn_model_adapt(cnn_model *model, const cnn_image_form *form, int32_t classes);
 
 /* Built-in names, NULL after the last. */
