@@ -63,7 +63,8 @@ static cnn_epilogue_kind epilogue_of(const cnn_instruction *instruction)
     case CNN_OP_DEQUANTIZE:
         return CNN_EPILOGUE_DEQUANTIZE;
     case CNN_OP_MAXPOOL:
-        return instruction->arg[CNN_ARG_INDEX] < 0 ? CNN_EPILOGUE_MAXPOOL : CNN_EPILOGUE_NONE;
+        return instruction->arg[CNN_ARG_INDEX] < 0 && instruction->desc.pad == 0 ? CNN_EPILOGUE_MAXPOOL
+                                                                                 : CNN_EPILOGUE_NONE;
     default:
         return CNN_EPILOGUE_NONE;
     }
@@ -159,6 +160,7 @@ static bool find_relu_readers(const cnn_program *program, pooled_bn *found)
     found->pool = reader[0];
     found->relu_grad = reader[1];
     return program->instructions[reader[0]].desc.op == CNN_OP_MAXPOOL &&
+           program->instructions[reader[0]].desc.pad == 0 &&
            program->instructions[reader[1]].desc.op == CNN_OP_RELU_GRAD &&
            program->instructions[reader[1]].arg[CNN_ARG_SRC] == y;
 }

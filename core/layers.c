@@ -88,6 +88,16 @@ static int32_t pool_stride(const cnn_node *node)
     return stride ? stride : cnn_node_int(node, "kernel");
 }
 
+static cnn_status infer_maxpool(cnn_node *node, const cnn_tensor_desc *in)
+{
+    const int32_t kernel = cnn_node_int(node, "kernel"), pad = cnn_node_int(node, "pad");
+    if (pad >= kernel)
+        return cnn_error(CNN_ERR_SHAPE, "its pad of %d leaves no pixel in a window of %d; it must be smaller", pad,
+                         kernel);
+    node->out = *in;
+    return set_sides(in, kernel, pool_stride(node), pad, &node->out);
+}
+
 static cnn_status infer_pool(cnn_node *node, const cnn_tensor_desc *in)
 {
     node->out = *in;
@@ -286,6 +296,13 @@ static cnn_status forward_relu(cnn_lowering *lowering, int node)
     return lowering->status;
 }
 
+static void set_maxima(cnn_instruction *op, const cnn_node *node)
+{
+    op->desc.kernel = cnn_node_int(node, "kernel");
+    op->desc.stride = pool_stride(node);
+    op->desc.pad = cnn_node_int(node, "pad");
+}
+
 static cnn_status forward_maxpool(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
@@ -294,9 +311,7 @@ static cnn_status forward_maxpool(cnn_lowering *lowering, int index)
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, value_dtype(lowering, index));
     if (lowering->goal == CNN_GOAL_TRAIN)
         args.buffer[CNN_ARG_INDEX] = cnn_lower_value(lowering, index, CNN_U8);
-    cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_MAXPOOL, index, &args);
-    op->desc.kernel = cnn_node_int(node, "kernel");
-    op->desc.stride = pool_stride(node);
+    set_maxima(cnn_lower_op(lowering, CNN_OP_MAXPOOL, index, &args), node);
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
     return lowering->status;
 }
@@ -467,9 +482,7 @@ static cnn_status backward_maxpool(cnn_lowering *lowering, int index)
     args.buffer[CNN_ARG_INDEX] = cnn_lower_forward_arg(lowering, index, CNN_OP_MAXPOOL, CNN_ARG_INDEX);
     args.buffer[CNN_ARG_SRC2] = cnn_lower_gradient(lowering, index);
     args.buffer[CNN_ARG_DST] = dx;
-    cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_MAXPOOL_GRAD, index, &args);
-    op->desc.kernel = cnn_node_int(node, "kernel");
-    op->desc.stride = pool_stride(node);
+    set_maxima(cnn_lower_op(lowering, CNN_OP_MAXPOOL_GRAD, index, &args), node);
     cnn_lower_gradient_done(lowering, node->input[0], dx);
     return lowering->status;
 }
@@ -573,9 +586,11 @@ const cnn_layer_type cnn_layer_types[] = {
      "maximum of a square window",
      1,
      1,
-     {{"kernel", CNN_ATTR_INT, true, 0, 1, 15}, {"stride", CNN_ATTR_INT, false, 0, 0, 1024}},
+     {{"kernel", CNN_ATTR_INT, true, 0, 1, 15},
+      {"stride", CNN_ATTR_INT, false, 0, 0, 1024},
+      {"pad", CNN_ATTR_INT, false, 0, 0, 14}},
      CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_KEEPS_SCALE | CNN_LAYER_QUANTIZABLE,
-     infer_pool,
+     infer_maxpool,
      NULL,
      forward_maxpool,
      backward_maxpool},

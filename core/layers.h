@@ -37,9 +37,9 @@ enum {                       /* ids in .cnn files */
        CNN_LAYER_LINEAR = 2, /* out, bias = 1; takes any [H,W,C] as H*W*C values in that order */
        CNN_LAYER_BN = 3,     /* eps = 1e-5, momentum = 0.1 */
        CNN_LAYER_RELU = 4,
-       CNN_LAYER_MAXPOOL = 5, /* kernel, stride = 0 (as kernel) */
+       CNN_LAYER_MAXPOOL = 5, /* kernel, stride = 0 (as kernel), pad = 0 */
        CNN_LAYER_ADD = 6,     /* two inputs */
-       CNN_LAYER_AVGPOOL = 7, /* as maxpool */
+       CNN_LAYER_AVGPOOL = 7, /* kernel, stride = 0 (as kernel) */
        CNN_LAYER_GLOBALAVGPOOL = 8
 };
 

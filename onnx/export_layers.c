@@ -85,7 +85,7 @@ cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node)
     return CNN_OK;
 }
 
-static cnn_status write_pool(cnn_onnx_export *export, int node, const char *operator)
+static cnn_status write_pool(cnn_onnx_export *export, int node, const char *operator, int32_t pad)
 {
     const cnn_node *pool = &export->model->nodes[node];
     const int32_t kernel = cnn_node_int(pool, "kernel"), stride = cnn_node_int(pool, "stride");
@@ -93,17 +93,19 @@ static cnn_status write_pool(cnn_onnx_export *export, int node, const char *oper
                                             cnn_onnx_spatial(export, node, 0));
     cnn_onnx_put_ints(export, made, "kernel_shape", 2, kernel);
     cnn_onnx_put_ints(export, made, "strides", 2, stride ? stride : kernel);
+    if (pad)
+        cnn_onnx_put_ints(export, made, "pads", 4, pad);
     return CNN_OK;
 }
 
 cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node)
 {
-    return write_pool(export, node, "MaxPool");
+    return write_pool(export, node, "MaxPool", cnn_node_int(&export->model->nodes[node], "pad"));
 }
 
 cnn_status cnn_onnx_write_avgpool(cnn_onnx_export *export, int node)
 {
-    return write_pool(export, node, "AveragePool");
+    return write_pool(export, node, "AveragePool", 0);
 }
 
 cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node)

@@ -79,7 +79,7 @@ out:
 
 /* ---- Pooling ---- */
 
-/* A layer of square windows that lie inside the image. */
+/* A layer of square windows. */
 static cnn_status read_pool(cnn_onnx_import *import, const cnn_onnx_node *node, int layer)
 {
     cnn_status status = CNN_OK;
@@ -91,14 +91,21 @@ static cnn_status read_pool(cnn_onnx_import *import, const cnn_onnx_node *node, 
     CNN_TRY(cnn_onnx_get_int(node, "ceil_mode", 0, &rounds_up));
     const cnn_tensor_desc in = import->model->nodes[value->node].out;
     CNN_TRY(cnn_onnx_read_window(node, &in, (const int64_t[2]){0, 0}, &w));
-    if (w.pad != 0)
-        CNN_FAIL(CNN_ERR_UNSUPPORTED, "its padding is %lld; cnnkit does not pad before pooling", (long long)w.pad);
-    if (rounds_up && ((in.h - w.kernel) % w.stride != 0 || (in.w - w.kernel) % w.stride != 0))
+    if (w.pad != 0 && layer != CNN_LAYER_MAXPOOL)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "its padding is %lld; cnnkit does not pad before it averages", (long long)w.pad);
+    if (!import->ours && w.kernel == 1 && w.stride == 1 &&
+        w.pad == 0) { /* as adaptive pooling to the size that is there */
+        cnn_onnx_pass(import, node, value);
+        goto out;
+    }
+    if (rounds_up && ((in.h + 2 * w.pad - w.kernel) % w.stride != 0 || (in.w + 2 * w.pad - w.kernel) % w.stride != 0))
         CNN_FAIL(CNN_ERR_UNSUPPORTED,
                  "its ceil_mode pools windows that its input of %dx%d cuts off; cnnkit leaves them out", in.h, in.w);
     cnn_node draft = cnn_onnx_draft(layer);
     cnn_node_set_attr(&draft, "kernel", (double)w.kernel);
     cnn_node_set_attr(&draft, "stride", w.stride == w.kernel ? 0.0 : (double)w.stride);
+    if (layer == CNN_LAYER_MAXPOOL)
+        cnn_node_set_attr(&draft, "pad", (double)w.pad);
     CNN_TRY(cnn_onnx_put_layer(import, node, &draft, &value, NULL, &made));
 out:
     return status;

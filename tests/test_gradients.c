@@ -257,13 +257,13 @@ END_TEST
 
 START_TEST(test_maxpool)
 {
-    /* kernel, stride: apart, overlapping, with gaps and a border that no window reaches */
-    static const int32_t windows[][2] = {{2, 2}, {3, 2}, {3, 1}, {2, 3}};
-    int32_t kernel = windows[_i][0], stride = windows[_i][1];
-    int32_t p = cnn_window_count(6, kernel, stride, 0), q = cnn_window_count(7, kernel, stride, 0);
+    /* kernel, stride, pad: apart, overlapping, with gaps and a border that no window reaches, beyond the border */
+    static const int32_t windows[][3] = {{2, 2, 0}, {3, 2, 0}, {3, 1, 0}, {2, 3, 0}, {3, 2, 1}, {2, 2, 1}};
+    int32_t kernel = windows[_i][0], stride = windows[_i][1], pad = windows[_i][2];
+    int32_t p = cnn_window_count(6, kernel, stride, pad), q = cnn_window_count(7, kernel, stride, pad);
     cnn_tensor_desc x = cnn_desc(CNN_F32, 2, 6, 7, 3), y = cnn_desc(CNN_F32, 2, p, q, 3);
     double *g = random_values(cnn_desc_elements(&y), 3), *dx = new_values(&x);
-    cnn_op_desc forward = {.op = CNN_OP_MAXPOOL, .kernel = kernel, .stride = stride}, backward = forward;
+    cnn_op_desc forward = {.op = CNN_OP_MAXPOOL, .kernel = kernel, .stride = stride, .pad = pad}, backward = forward;
     void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = random_values(cnn_desc_elements(&x), 1),
                                  [CNN_ARG_INDEX] = new_values(&y),
                                  [CNN_ARG_DST] = new_values(&y)};
@@ -403,7 +403,7 @@ int main(void)
     tcase_add_loop_test(differences, test_bn, 0, 3);
     tcase_add_test(differences, test_relu);
     tcase_add_test(differences, test_add);
-    tcase_add_loop_test(differences, test_maxpool, 0, 4);
+    tcase_add_loop_test(differences, test_maxpool, 0, 6);
     tcase_add_loop_test(differences, test_avgpool, 0, 5);
     tcase_add_loop_test(differences, test_grid, 0, 2);
     tcase_add_loop_test(differences, test_loss, 0, 4);

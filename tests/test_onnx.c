@@ -20,7 +20,7 @@ static const char everything[] = IMAGE "conv1 = conv(image, out=4, kernel=3, pad
                                        "relu1 = relu(bn1)\n"
                                        "conv2 = conv(relu1, out=4, kernel=3, pad=1)\n"
                                        "sum = add(conv2, relu1)\n"
-                                       "pool1 = maxpool(sum, kernel=3, stride=2)\n"
+                                       "pool1 = maxpool(sum, kernel=3, stride=2, pad=1)\n"
                                        "fc1 = linear(pool1, out=8, bias=0)\n"
                                        "bn2 = bn(fc1)\n"
                                        "a/b-1.x = conv(bn2, out=8, kernel=1)\n"

@@ -1,6 +1,6 @@
-/* A residual network in whole: two stages, a projection where the shape changes, average pools. It trains, its INT8
- * is the same bits everywhere and what cnn/quant.h says, channels that an add joins are pruned together, and a file
- * holds it. */
+/* A residual network in whole: two stages, a projection where the shape changes, pools with a border and averages. It
+ * trains, its INT8 is the same bits everywhere and what cnn/quant.h says, channels that an add joins are pruned
+ * together, and a file holds it. */
 #include "tests/optimize_common.h"
 #include "tests/train_case.h"
 
@@ -17,15 +17,16 @@
 enum { SIDE = 28, IMAGES = 100, SHOWN = 21, CLASSES = 10 };
 
 static const char net[] = "image = input(height=28, width=28, channels=1)\n"
-                          "conv1 = conv(image, out=8, kernel=3, stride=2, pad=1, bias=0)\n"
+                          "conv1 = conv(image, out=8, kernel=3, pad=1, bias=0)\n"
                           "bn1 = bn(conv1)\n"
                           "relu1 = relu(bn1)\n"
-                          "conv2 = conv(relu1, out=12, kernel=3, pad=1, bias=0)\n"
+                          "pool1 = maxpool(relu1, kernel=3, stride=2, pad=1)\n"
+                          "conv2 = conv(pool1, out=12, kernel=3, pad=1, bias=0)\n"
                           "bn2 = bn(conv2)\n"
                           "relu2 = relu(bn2)\n"
                           "conv3 = conv(relu2, out=8, kernel=3, pad=1, bias=0)\n"
                           "bn3 = bn(conv3)\n"
-                          "add3 = add(bn3, relu1)\n"
+                          "add3 = add(bn3, pool1)\n"
                           "relu3 = relu(add3)\n"
                           "conv4 = conv(relu3, out=16, kernel=3, stride=2, pad=1, bias=0)\n"
                           "bn4 = bn(conv4)\n"
@@ -279,7 +280,7 @@ START_TEST(test_averages_can_be_the_scores)
 }
 END_TEST
 
-START_TEST(test_what_cannot_be_averaged)
+START_TEST(test_what_cannot_be_pooled)
 {
     cnn_model *model = NULL;
     CHECK_REFUSED(cnn_model_parse("image = input(height=8, width=4, channels=1)\na = avgpool(image, kernel=5)\n"
@@ -290,6 +291,10 @@ START_TEST(test_what_cannot_be_averaged)
                                   "b = linear(a, out=2)\n",
                                   "a.cfg", &model),
                   CNN_ERR_SHAPE, "more than 16777216 pixels");
+    CHECK_REFUSED(cnn_model_parse("image = input(height=8, width=8, channels=1)\na = maxpool(image, kernel=3, pad=3)\n"
+                                  "b = linear(a, out=2)\n",
+                                  "a.cfg", &model),
+                  CNN_ERR_SHAPE, "its pad of 3 leaves no pixel in a window of 3");
 }
 END_TEST
 
@@ -305,7 +310,7 @@ int main(void)
     tcase_add_test(tests, test_a_sum_takes_the_scale_of_its_relu);
     tcase_add_test(tests, test_channels_joined_by_an_add_go_together);
     tcase_add_test(tests, test_averages_can_be_the_scores);
-    tcase_add_test(tests, test_what_cannot_be_averaged);
+    tcase_add_test(tests, test_what_cannot_be_pooled);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -6,13 +6,13 @@ import struct
 
 import numpy
 
-TYPES = ["input", "conv", "linear", "bn", "relu", "maxpool", "add"]
+TYPES = ["input", "conv", "linear", "bn", "relu", "maxpool", "add", "avgpool", "globalavgpool"]
 ATTRIBUTES = {  # (name, default; None: always stored)
     "input": [("height", None), ("width", None), ("channels", None)],
     "conv": [("out", None), ("kernel", None), ("stride", 1), ("pad", 0), ("bias", 1)],
     "linear": [("out", None), ("bias", 1)],
     "bn": [("eps", 1e-5), ("momentum", 0.1)],
-    "relu": [], "maxpool": [("kernel", None), ("stride", 0)], "add": [],
+    "relu": [], "maxpool": [("kernel", None), ("stride", 0), ("pad", 0)], "add": [],
 }
 ROLES = ["weight", "bias", "gamma", "beta", "running_mean", "running_var"]
 
@@ -60,7 +60,7 @@ class Layer:
             self.shape = (1, 1, self.out)
         elif self.type == "maxpool":
             self.stride = self.stride or self.kernel
-            self.shape = (*((size - self.kernel) // self.stride + 1 for size in (height, width)), channels)
+            self.shape = (*((size + 2 * self.pad - self.kernel) // self.stride + 1 for size in (height, width)), channels)
         else:
             self.shape = before.shape
 

@@ -77,7 +77,7 @@ def networks():
             self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
             self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 16, 3, stride=2, padding=1)
             self.project, self.norm = nn.Conv2d(8, 16, 1, stride=2, bias=False), nn.BatchNorm2d(16)
-            self.pool, self.fc = nn.MaxPool2d(3, 2), nn.Linear(16 * 6 * 6, 10, bias=False)
+            self.pool, self.fc = nn.MaxPool2d(3, 2, padding=1), nn.Linear(16 * 7 * 7, 10, bias=False)
 
         def forward(self, x):
             x = self.stem(x)

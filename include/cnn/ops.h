@@ -57,10 +57,10 @@
  *          SRC2 [N,P,Q,C] is the gradient of the pooled tensor, and dy that of MAXPOOL_GRAD with pool_kernel and pool_stride.
  *          Such ops round only what they store: y before the pooling and dy behind it stay f32 (so that among values that
  *          f16 cannot tell apart INDEX may name another one than MAXPOOL of a rounded y would).
- * MAXPOOL  windows lie wholly inside the image (no padding, floor). INDEX = r*kernel+s of the first maximum in row
- *          order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
- * AVGPOOL  windows as MAXPOOL's, but of any size up to 2^24 pixels; with kernel 0 one window holds the whole image, be it
- *          square or not, and P = Q = 1. y = sum/count, count the pixels of a window. DST may be f32 where SRC is not.
+ * MAXPOOL  windows reach `pad` < kernel pixels beyond the image (floor); there is nothing there. INDEX = r*kernel+s of the
+ *          first maximum in row order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
+ * AVGPOOL  windows lie wholly inside the image (no padding, floor), up to 2^24 pixels; with kernel 0 one holds the whole
+ *          image, be it square or not, and P = Q = 1. y = sum/count, count the pixels of a window. DST may be f32 where SRC is not.
  *          AVGPOOL_GRAD: dx = (sum of dy over the windows that hold the pixel, in their order)/count.
  *          i8: q = rint(clamp(float(sum)*scale[0], lo, hi)), ties to even, the sum in i32.
  * INPUT    dst[n,h,w,c] = TABLE[c][src[image(n), h, w, c]]; TABLE is f32 for float DST, i8 for i8 DST.
@@ -188,7 +188,7 @@ enum { CNN_MAX_EPILOGUE = 4 };
 typedef struct cnn_op_desc {
     cnn_op op;
     cnn_tensor_desc arg[CNN_ARG_COUNT]; /* by role; dtype CNN_NONE where absent */
-    int32_t stride, pad;                /* CONV*: same in both directions */
+    int32_t stride, pad;                /* CONV*, MAXPOOL*: same in both directions */
     int32_t kernel;                     /* MAXPOOL*, AVGPOOL*: square window; its stride is `stride` */
     int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
     float eps, momentum;                /* BN */

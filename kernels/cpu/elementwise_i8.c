@@ -66,7 +66,10 @@ static void maxpool_line(void *context, int task, int worker)
             memset(first, 0, (size_t)index->c_pad);
         for (int32_t r = 0; r < desc->kernel; r++)
             for (int32_t s = 0; s < desc->kernel; s++) {
-                const int64_t from = ((int64_t)n * src->h + p * desc->stride + r) * src->w + q * desc->stride + s;
+                const int32_t h = p * desc->stride + r - desc->pad, w = q * desc->stride + s - desc->pad;
+                if (h < 0 || h >= src->h || w < 0 || w >= src->w)
+                    continue;
+                const int64_t from = ((int64_t)n * src->h + h) * src->w + w;
                 take((const int8_t *)job->args[CNN_ARG_SRC] + from * src->c_pad, (uint8_t)(r * desc->kernel + s),
                      dst->c, max, first);
             }

@@ -4,6 +4,8 @@
  * in cache as f32. The gradient is gathered: each input pixel adds dy of the windows whose first maximum it was, in
  * window order, and rounds once.
  *
+ * Windows that reach beyond the image are cut at its edge.
+ *
  * With few channels a pixel would not fill a vector: runs of neighbouring windows are taken at once. Forward, the same
  * tap of all windows of a run is collected into one piece; the gradient of windows that touch but do not overlap is
  * computed tap by tap and dealt back to their pixels. */
@@ -24,7 +26,7 @@ typedef struct pool_kernel {
     cnn_cpu_kernel cpu;
     const cnn_cpu_loops *loops;
     cnn_tensor_desc big, small; /* [N,H,W,C] and [N,P,Q,C] */
-    int32_t kernel, stride;
+    int32_t kernel, stride, pad;
     int32_t task_rows;
     int32_t run_windows; /* 0: channels are taken window by window */
     int32_t vectors;     /* the floats of whole vectors that hold one pixel */
@@ -58,19 +60,31 @@ static void write_piece(const pool_kernel *kernel, void *data, int64_t offset, i
     kernel->loops->from_f32(dtype, piece, (char *)data + (size_t)offset * cnn_dtype_bytes(dtype), count);
 }
 
+/* The rows or columns first .. returned - 1 of a window that lie inside of `size` pixels. */
+static int32_t inside(const pool_kernel *kernel, int32_t window, int32_t size, int32_t *first)
+{
+    const int32_t begin = window * kernel->stride - kernel->pad;
+    *first = begin < 0 ? -begin : 0;
+    return size - begin < kernel->kernel ? size - begin : kernel->kernel;
+}
+
 /* `count` channels from c on of the window of output pixel (n,p,q). */
 static void pool_window(const pool_run *run, int64_t n, int32_t p, int32_t q, int32_t c, int count)
 {
     const pool_kernel *kernel = run->kernel;
     float max[PIECE], piece[PIECE];
     int32_t first[PIECE];
-    for (int32_t r = 0; r < kernel->kernel; r++)
-        for (int32_t s = 0; s < kernel->kernel; s++) {
-            int64_t from = offset_of(&kernel->big, n, p * kernel->stride + r, q * kernel->stride + s, c);
+    int32_t top, left;
+    const int32_t bottom = inside(kernel, p, kernel->big.h, &top), right = inside(kernel, q, kernel->big.w, &left);
+    for (int32_t r = top; r < bottom; r++)
+        for (int32_t s = left; s < right; s++) {
+            int64_t from = offset_of(&kernel->big, n, p * kernel->stride + r - kernel->pad,
+                                     q * kernel->stride + s - kernel->pad, c);
             const float *value = read_piece(kernel, run->args[CNN_ARG_SRC], from, count, piece);
-            if (r == 0 && s == 0) {
+            if (r == top && s == left) {
                 memcpy(max, value, (size_t)count * sizeof *max);
-                memset(first, 0, (size_t)count * sizeof *first);
+                for (int i = 0; i < count; i++)
+                    first[i] = top * kernel->kernel + left;
             } else {
                 kernel->loops->pool_step(value, r * kernel->kernel + s, max, first, count);
             }
@@ -159,12 +173,13 @@ static void gradient_pixel(const pool_run *run, int64_t n, int32_t h, int32_t w,
     float sum[PIECE], piece[PIECE];
     int32_t p_first, q_first;
     memset(sum, 0, (size_t)count * sizeof *sum);
-    int32_t p_last = covering(h, kernel->kernel, kernel->stride, dy->h, &p_first);
-    int32_t q_last = covering(w, kernel->kernel, kernel->stride, dy->w, &q_first);
+    const int32_t row = h + kernel->pad, column = w + kernel->pad;
+    int32_t p_last = covering(row, kernel->kernel, kernel->stride, dy->h, &p_first);
+    int32_t q_last = covering(column, kernel->kernel, kernel->stride, dy->w, &q_first);
     for (int32_t p = p_first; p <= p_last; p++)
         for (int32_t q = q_first; q <= q_last; q++) {
             int64_t from = offset_of(dy, n, p, q, c);
-            int position = (h - p * kernel->stride) * kernel->kernel + (w - q * kernel->stride);
+            int position = (row - p * kernel->stride) * kernel->kernel + (column - q * kernel->stride);
             const float *value = read_piece(kernel, run->args[CNN_ARG_SRC2], from, count, piece);
             kernel->loops->pool_grad_step(value, (const uint8_t *)run->args[CNN_ARG_INDEX] + from, position, sum,
                                           count);
@@ -251,7 +266,7 @@ static void choose_run(pool_kernel *kernel, bool grad)
 {
     const int32_t channels = kernel->small.c, taps = kernel->kernel;
     kernel->vectors = (channels + kernel->loops->lanes - 1) / kernel->loops->lanes * kernel->loops->lanes;
-    if (channels > FEW_CHANNELS || taps * channels > BAND || (grad && kernel->stride != taps))
+    if (channels > FEW_CHANNELS || taps * channels > BAND || kernel->pad > 0 || (grad && kernel->stride != taps))
         return;
     int32_t most = grad ? RUN / taps : RUN, band = (BAND / channels - taps) / kernel->stride + 1;
     most = most < RUN / channels ? most : RUN / channels;
@@ -277,6 +292,7 @@ cnn_status cnn_cpu_maxpool_float_make(cnn_device *device, const cnn_op_desc *des
     kernel->small = desc->arg[grad ? CNN_ARG_SRC2 : CNN_ARG_DST];
     kernel->kernel = desc->kernel;
     kernel->stride = desc->stride;
+    kernel->pad = desc->pad;
     const int64_t row_floats = (int64_t)kernel->big.w * kernel->big.c;
     kernel->task_rows = row_floats < TASK_FLOATS ? (int32_t)(TASK_FLOATS / row_floats) : 1;
     choose_run(kernel, grad);

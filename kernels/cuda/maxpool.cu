@@ -1,4 +1,4 @@
-/* Max-pooling over square windows that lie wholly inside the image, and its gradient.
+/* Max-pooling over square windows, of which a part may lie outside the image, and its gradient.
  *
  * Bound by memory. A thread makes V channels of one pixel, 16 bytes of it where the channel count allows; threads of a
  * row of the block (x) go over the channels, so that each load of a warp is contiguous, and rows (y) over the pixels
@@ -16,7 +16,7 @@ enum { THREADS = 256, VECTOR_BYTES = 16 };
 
 /* Images [N, big_h, big_w, pitch] are pooled to [N, small_h, small_w, pitch]. */
 struct pool_shape {
-    int32_t n, big_h, big_w, small_h, small_w, pitch, kernel, stride;
+    int32_t n, big_h, big_w, small_h, small_w, channels, pitch, kernel, stride, pad;
 };
 
 __device__ inline float as_float(int8_t x)
@@ -36,12 +36,12 @@ template <typename T, int V> struct window_max {
     cnn_vec<T, V> max;
     cnn_vec<uint8_t, V> index;
 
-    __device__ void take(const cnn_vec<T, V> &x, int32_t place)
+    __device__ void take(const cnn_vec<T, V> &x, int32_t place, bool begins)
     {
 #pragma unroll
         for (int v = 0; v < V; v++) {
             const float now = as_float(max.at[v]), next = as_float(x.at[v]);
-            if (place == 0 || next > now || (next != next && now == now)) {
+            if (begins || next > now || (next != next && now == now)) {
                 max.at[v] = x.at[v];
                 index.at[v] = static_cast<uint8_t>(place);
             }
@@ -59,19 +59,28 @@ __global__ void __launch_bounds__(THREADS, 1) k_maxpool(pool_shape s, const T *s
              at += static_cast<int32_t>(gridDim.x * blockDim.y)) {
             const int32_t p = at / s.small_w, q = at % s.small_w;
             const int64_t out = (static_cast<int64_t>(n) * pixels + at) * s.pitch;
-            const int64_t corner =
-                ((static_cast<int64_t>(n) * s.big_h + p * s.stride) * s.big_w + q * s.stride) * s.pitch;
+            /* The window's corner, which may lie outside, and its rows and columns inside. */
+            const int32_t h = p * s.stride - s.pad, w = q * s.stride - s.pad;
+            const int32_t top = max(-h, 0), bottom = min(s.big_h - h, s.kernel);
+            const int32_t left = max(-w, 0), right = min(s.big_w - w, s.kernel);
+            const int64_t corner = ((static_cast<int64_t>(n) * s.big_h + h) * s.big_w + w) * s.pitch;
             for (int32_t c = static_cast<int32_t>(threadIdx.x) * V; c < s.pitch;
                  c += static_cast<int32_t>(blockDim.x) * V) {
                 window_max<T, V> window = {};
-                for (int32_t r = 0; r < s.kernel; r++)
-                    for (int32_t column = 0; column < s.kernel; column++) {
+                for (int32_t r = top; r < bottom; r++)
+                    for (int32_t column = left; column < right; column++) {
                         const int64_t offset = (static_cast<int64_t>(r) * s.big_w + column) * s.pitch;
-                        window.take(*reinterpret_cast<const vec *>(src + corner + offset + c), r * s.kernel + column);
+                        window.take(*reinterpret_cast<const vec *>(src + corner + offset + c), r * s.kernel + column,
+                                    r == top && column == left);
                     }
                 *reinterpret_cast<vec *>(dst + out + c) = window.max;
-                if (index)
-                    *reinterpret_cast<cnn_vec<uint8_t, V> *>(index + out + c) = window.index;
+                if (!index)
+                    continue;
+#pragma unroll
+                for (int v = 0; v < V; v++) /* a window may begin in its second row, but padding channels are 0 */
+                    if (c + v >= s.channels)
+                        window.index.at[v] = 0;
+                *reinterpret_cast<cnn_vec<uint8_t, V> *>(index + out + c) = window.index;
             }
         }
 }
@@ -85,7 +94,7 @@ __global__ void __launch_bounds__(THREADS) k_maxpool_grad(pool_shape s, const ui
     for (int32_t n = static_cast<int32_t>(blockIdx.y); n < s.n; n += static_cast<int32_t>(gridDim.y))
         for (int32_t at = static_cast<int32_t>(blockIdx.x * blockDim.y + threadIdx.y); at < pixels;
              at += static_cast<int32_t>(gridDim.x * blockDim.y)) {
-            const int32_t h = at / s.big_w, w = at % s.big_w;
+            const int32_t h = at / s.big_w + s.pad, w = at % s.big_w + s.pad;
             /* Windows p with 0 <= h - p*stride < kernel, and q likewise. */
             const int32_t first_p = h < s.kernel ? 0 : (h - s.kernel) / s.stride + 1;
             const int32_t last_p = min(h / s.stride, s.small_h - 1);
@@ -119,7 +128,8 @@ __global__ void __launch_bounds__(THREADS) k_maxpool_grad(pool_shape s, const ui
 pool_shape shape_of(const cnn_op_desc *desc, cnn_arg big_role, cnn_arg small_role)
 {
     const cnn_tensor_desc *big = &desc->arg[big_role], *small = &desc->arg[small_role];
-    pool_shape s = {big->n, big->h, big->w, small->h, small->w, big->c_pad, desc->kernel, desc->stride};
+    pool_shape s = {big->n, big->h,     big->w,       small->h,     small->w,
+                    big->c, big->c_pad, desc->kernel, desc->stride, desc->pad};
     return s;
 }
 

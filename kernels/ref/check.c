@@ -403,11 +403,13 @@ static bool check_pool_window(const cnn_op_desc *desc, const cnn_tensor_desc *bi
 {
     REQUIRE(desc->kernel >= 1 && desc->kernel <= 16 && desc->stride >= 1,
             "a pooling window is 1 to 16 wide, and its stride at least 1");
+    REQUIRE(desc->pad >= 0 && desc->pad < desc->kernel, "padding of %d leaves no pixel in a window of %d", desc->pad,
+            desc->kernel);
     REQUIRE(small->n == big->n && small->c == big->c &&
-                small->h == cnn_window_count(big->h, desc->kernel, desc->stride, 0) &&
-                small->w == cnn_window_count(big->w, desc->kernel, desc->stride, 0),
-            "pooling %d x %d by %d (stride %d) does not give %d x %d", big->h, big->w, desc->kernel, desc->stride,
-            small->h, small->w);
+                small->h == cnn_window_count(big->h, desc->kernel, desc->stride, desc->pad) &&
+                small->w == cnn_window_count(big->w, desc->kernel, desc->stride, desc->pad),
+            "pooling %d x %d by %d (stride %d, pad %d) does not give %d x %d", big->h, big->w, desc->kernel,
+            desc->stride, desc->pad, small->h, small->w);
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* Max-pooling over square windows that lie wholly inside the image, and its gradient. */
+/* Max-pooling over square windows, of which a part may lie outside the image, and its gradient. */
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -13,7 +13,10 @@ static void pool_window(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     int32_t first = -1;
     for (int32_t r = 0; r < desc->kernel; r++)
         for (int32_t s = 0; s < desc->kernel; s++) {
-            int64_t pixel = cnn_ref_pixel(src, n, p * desc->stride + r, q * desc->stride + s);
+            const int32_t h = p * desc->stride + r - desc->pad, w = q * desc->stride + s - desc->pad;
+            if (h < 0 || h >= src->h || w < 0 || w >= src->w)
+                continue;
+            int64_t pixel = cnn_ref_pixel(src, n, h, w);
             double value = cnn_ref_get(src, arg[CNN_ARG_SRC], pixel, c);
             if (first < 0 || value > max || (isnan(value) && !isnan(max))) {
                 max = value;
@@ -70,6 +73,7 @@ void cnn_ref_maxpool_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT
             for (int32_t w = 0; w < dx->w; w++)
                 for (int32_t c = 0; c < dx->c; c++)
                     cnn_ref_put(dx, arg[CNN_ARG_DST], cnn_ref_pixel(dx, n, h, w), c,
-                                cnn_ref_pool_gradient(desc, arg, desc->kernel, desc->stride, n, h, w, c));
+                                cnn_ref_pool_gradient(desc, arg, desc->kernel, desc->stride, n, h + desc->pad,
+                                                      w + desc->pad, c));
     cnn_ref_clear_padding(dx, arg[CNN_ARG_DST]);
 }

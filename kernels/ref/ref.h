@@ -59,7 +59,8 @@ void cnn_ref_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], d
 
 /* ---- Max-pooling: pool.c ---- */
 
-/* Of pixel (n,h,w) in front of a pooling: the sum of SRC2 over the windows, in order, whose INDEX names it. */
+/* Of pixel (n,h,w) in front of a pooling, counted with the padding before it: the sum of SRC2 over the windows, in
+ * order, whose INDEX names it. */
 double cnn_ref_pool_gradient(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int32_t kernel, int32_t stride,
                              int32_t n, int32_t h, int32_t w, int32_t c);
 

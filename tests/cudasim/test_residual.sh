@@ -1,14 +1,15 @@
-# A residual network with average pools on --device cudasim: the losses of FP16 steps as on the CPU, pruned and INT8 logits
+# A residual network with padded and average pools on --device cudasim: the losses of FP16 steps as on the CPU, pruned and INT8 logits
 # with the CPU's bits, FP32 logits close to the CPU's.
 . "$2/tests/cudasim/lib.sh"
 cat >residual.cfg <<'CFG'
 image = input(height=28, width=28, channels=1)
-conv1 = conv(image, out=16, kernel=5, stride=3, pad=1, bias=0)
+conv1 = conv(image, out=16, kernel=5, stride=2, pad=1, bias=0)
 bn1 = bn(conv1)
 relu1 = relu(bn1)
-conv2 = conv(relu1, out=16, kernel=3, pad=1, bias=0)
+pool1 = maxpool(relu1, kernel=3, stride=2, pad=1)
+conv2 = conv(pool1, out=16, kernel=3, pad=1, bias=0)
 bn2 = bn(conv2)
-add2 = add(bn2, relu1)
+add2 = add(bn2, pool1)
 relu2 = relu(add2)
 conv3 = conv(relu2, out=32, kernel=3, stride=2, pad=1, bias=0)
 bn3 = bn(conv3)

@@ -154,22 +154,25 @@ void kc_make_element(kc_case *test, cnn_op op, int number, kc_random *random)
 /* ---- Max-pooling ---- */
 
 typedef struct pool_shape {
-    int32_t n, h, w, c, kernel, stride;
+    int32_t n, h, w, c, kernel, stride, pad;
 } pool_shape;
 
 static const pool_shape pool_shapes[] = {
-    {1, 2, 2, 1, 2, 2},  {2, 4, 6, 17, 2, 2}, {1, 28, 28, 8, 2, 2}, {1, 7, 5, 33, 2, 2},   {1, 5, 5, 3, 3, 2},
-    {2, 6, 6, 64, 3, 3}, {1, 6, 7, 5, 3, 1},  {3, 1, 1, 10, 1, 1},  {1, 14, 14, 90, 2, 2}, {1, 9, 9, 16, 4, 2},
-    {1, 8, 3, 31, 3, 2}, {4, 5, 5, 48, 2, 3}, {2, 4, 41, 40, 2, 2}, {1, 6, 300, 2, 3, 3},
+    {1, 2, 2, 1, 2, 2, 0},    {2, 4, 6, 17, 2, 2, 0},  {1, 28, 28, 8, 2, 2, 0}, {1, 7, 5, 33, 2, 2, 0},
+    {1, 5, 5, 3, 3, 2, 0},    {2, 6, 6, 64, 3, 3, 0},  {1, 6, 7, 5, 3, 1, 0},   {3, 1, 1, 10, 1, 1, 0},
+    {1, 14, 14, 90, 2, 2, 0}, {1, 9, 9, 16, 4, 2, 0},  {1, 8, 3, 31, 3, 2, 0},  {4, 5, 5, 48, 2, 3, 0},
+    {2, 4, 41, 40, 2, 2, 0},  {1, 6, 300, 2, 3, 3, 0}, {2, 7, 9, 24, 3, 2, 1},  {1, 6, 5, 17, 3, 2, 1},
+    {1, 5, 5, 70, 5, 1, 2},   {2, 3, 8, 16, 2, 2, 1},
 };
 
 _Static_assert(LENGTH(pool_shapes) * 8 == KC_POOL_FIXED, "count the cases in kcheck.h");
 
 static pool_shape random_pool(kc_random *random)
 {
-    pool_shape s = {kc_int(random, 1, 4), kc_int(random, 1, 14), kc_int(random, 1, 14), 1, 1, kc_int(random, 1, 3)};
+    pool_shape s = {kc_int(random, 1, 4), kc_int(random, 1, 14), kc_int(random, 1, 14), 1, 1, kc_int(random, 1, 3), 0};
     s.c = kc_int(random, 1, kc_int(random, 1, 100));
     s.kernel = kc_int(random, 1, s.h < s.w ? (s.h < 5 ? s.h : 5) : (s.w < 5 ? s.w : 5));
+    s.pad = kc_int(random, 0, 2) ? 0 : kc_int(random, 0, s.kernel - 1);
     return s;
 }
 
@@ -191,11 +194,12 @@ void kc_make_pool(kc_case *test, cnn_op op, int number, kc_random *random)
     bool forward = op == CNN_OP_MAXPOOL;
     if (!forward && dtype == CNN_I8)
         dtype = CNN_F16;
-    int32_t p = cnn_window_count(s.h, s.kernel, s.stride, 0), q = cnn_window_count(s.w, s.kernel, s.stride, 0);
+    int32_t p = cnn_window_count(s.h, s.kernel, s.stride, s.pad), q = cnn_window_count(s.w, s.kernel, s.stride, s.pad);
     cnn_tensor_desc image = cnn_desc(dtype, s.n, s.h, s.w, s.c), pooled = cnn_desc(dtype, s.n, p, q, s.c);
 
     desc->kernel = s.kernel;
     desc->stride = s.stride;
+    desc->pad = s.pad;
     desc->arg[forward ? CNN_ARG_SRC : CNN_ARG_DST] = image;
     desc->arg[forward ? CNN_ARG_DST : CNN_ARG_SRC2] = pooled;
     if (!forward || number % 2)
@@ -216,9 +220,10 @@ void kc_make_pool(kc_case *test, cnn_op op, int number, kc_random *random)
 
 /* kernel 0: the whole image. */
 static const pool_shape average_shapes[] = {
-    {1, 2, 2, 1, 2, 2},  {2, 4, 6, 17, 2, 2},  {2, 8, 8, 64, 0, 0},   {1, 7, 5, 33, 0, 0}, {1, 5, 5, 3, 3, 2},
-    {2, 6, 6, 64, 3, 3}, {1, 6, 7, 5, 3, 1},   {3, 1, 1, 10, 0, 0},   {1, 9, 9, 16, 4, 2}, {1, 8, 3, 31, 3, 2},
-    {4, 5, 5, 48, 2, 3}, {1, 4, 4, 300, 2, 2}, {2, 20, 30, 8, 17, 5}, {1, 3, 90, 7, 0, 0}, {9, 8, 8, 40, 8, 8},
+    {1, 2, 2, 1, 2, 2, 0},    {2, 4, 6, 17, 2, 2, 0}, {2, 8, 8, 64, 0, 0, 0}, {1, 7, 5, 33, 0, 0, 0},
+    {1, 5, 5, 3, 3, 2, 0},    {2, 6, 6, 64, 3, 3, 0}, {1, 6, 7, 5, 3, 1, 0},  {3, 1, 1, 10, 0, 0, 0},
+    {1, 9, 9, 16, 4, 2, 0},   {1, 8, 3, 31, 3, 2, 0}, {4, 5, 5, 48, 2, 3, 0}, {1, 4, 4, 300, 2, 2, 0},
+    {2, 20, 30, 8, 17, 5, 0}, {1, 3, 90, 7, 0, 0, 0}, {9, 8, 8, 40, 8, 8, 0},
 };
 
 _Static_assert(LENGTH(average_shapes) * 8 == KC_AVERAGE_FIXED, "count the cases in kcheck.h");
