@@ -23,6 +23,25 @@ if(CNN_COVERAGE)
     target_link_options(cnn_flags INTERFACE --coverage)
 endif()
 
+# Hardening; the test `hardening` looks for it in what was built. Sanitizers check more and do not go well with it.
+option(CNN_HARDEN "Stack protector, checked calls of libc, read-only relocations, position-independent programs, CET" ON)
+if(CNN_HARDEN AND NOT CNN_SANITIZE AND NOT CNN_COVERAGE AND NOT CNN_FUZZ)
+    include(CheckCCompilerFlag)
+    include(CheckPIESupported)
+    check_pie_supported(LANGUAGES C) # programs are then linked as CMAKE_POSITION_INDEPENDENT_CODE says
+    foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection=full)
+        string(MAKE_C_IDENTIFIER CNN_HAS${flag} known)
+        check_c_compiler_flag(${flag} ${known})
+        if(${known})
+            target_compile_options(cnn_flags INTERFACE ${flag})
+        endif()
+    endforeach()
+    target_compile_options(cnn_flags INTERFACE -U_FORTIFY_SOURCE $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
+    target_link_options(cnn_flags INTERFACE LINKER:-z,relro LINKER:-z,now LINKER:-z,noexecstack)
+else()
+    set(CNN_HARDEN OFF)
+endif()
+
 # An object library of libcnn.
 function(cnn_add_part name)
     add_library(${name} OBJECT ${ARGN})
