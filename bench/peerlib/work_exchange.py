@@ -4,6 +4,8 @@ come in. One JSON object with the task on standard input, one with the result on
   {"task": "run", "model": FILE.onnx, "images": FILE, "logits": FILE}   checks the file in full mode, runs it on the images
       (bytes [N,C,H,W] of a shape "shape") divided by 255, compares with raw float32 logits
   {"task": "export", "folder": DIR}        writes NET-EXPORTER-OPSET.onnx for each net, exporter and opset
+  {"task": "vision", "name": NET, "exporter": E, "opset": N, "file": FILE.onnx, "picture": FILE.png}    writes one of
+      torchvision's networks for ImageNet and a picture of noise; the logarithms of its probabilities by ONNX Runtime
   {"task": "torch", "weights": FILE, "logits": FILE}   writes the weights of a torch module as safetensors and its logits
   {"task": "equal", "a": FILE, "b": FILE}              whether two safetensors files hold the same tensors, bit for bit
   {"task": "beside", "logits": FILE, "theirs": FILE, "classes": N}     compares two files of logits
@@ -146,6 +148,36 @@ def export(task):
     return {"made": made, "failed": failed}
 
 
+def vision(task):
+    import contextlib
+    import logging
+    import onnxruntime
+    import torch
+    import torchvision
+    from PIL import Image
+    logging.disable(logging.CRITICAL)
+    torch.manual_seed(3)
+    net = getattr(torchvision.models, task["name"])(weights=None).eval()
+    for module in net.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            torch.onnx.export(net, (torch.rand(1, 3, 224, 224),), task["file"], input_names=["x"], opset_version=task["opset"],
+                              dynamo=task["exporter"] == "dynamo")
+    except Exception as error:  # what torch cannot export is no result of ours
+        return {"failed": str(error).strip().splitlines()[0][:160]}
+    pixels = numpy.random.default_rng(4).integers(0, 256, (224, 224, 3), numpy.uint8)
+    Image.fromarray(pixels).save(task["picture"])
+    session = onnxruntime.InferenceSession(task["file"], providers=["CPUExecutionProvider"])
+    image = pixels.transpose(2, 0, 1)[None].astype(numpy.float32) / numpy.float32(255)
+    scores = session.run(None, {"x": image})[0][0].astype(float)
+    return {"log_probabilities": (scores - scores.max() - numpy.log(numpy.exp(scores - scores.max()).sum())).tolist()}
+
+
 def torch_module():
     """models/lenet5.cfg, and a network with batch norms of both kinds, as PyTorch users name their parts."""
     import torch
@@ -203,7 +235,7 @@ def beside(task):
 
 def main():
     task = json.load(sys.stdin)
-    answer = {"run": run, "export": export, "torch": torch_weights, "equal": equal, "beside": beside}[task["task"]](task)
+    answer = {"run": run, "export": export, "vision": vision, "torch": torch_weights, "equal": equal, "beside": beside}[task["task"]](task)
     print(json.dumps(answer))
 
 
