@@ -313,7 +313,7 @@ static cnn_onnx_attribute *add_attribute(cnn_onnx_node *node, const char *name, 
     cnn_onnx__attribute__init(made);
     made->name = strdup(name);
     made->has_type = 1;
-    made->type = type;
+    made->type = (int32_t)type;
     node->attribute = realloc(node->attribute, (node->n_attribute + 1) * sizeof(cnn_onnx_attribute *));
     node->attribute[node->n_attribute++] = made;
     return made;
