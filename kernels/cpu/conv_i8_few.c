@@ -202,12 +202,13 @@ cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc,
 bool cnn_cpu_conv_i8_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
+    const int32_t most = CNN_I8_FEW_GROUP * (weight->h == 5 ? 2 : CNN_I8_FEW_GROUPS); /* registers hold all lines */
     const bool pooled = desc->epilogue_count == 2 && desc->epilogue[1] == CNN_EPILOGUE_MAXPOOL;
     (void)isa;
     if (src->dtype != CNN_I8 || weight->dtype != CNN_I8)
         return cnn_refuse(why, "src and weights are not i8");
-    if (weight->w * src->c_pad > CNN_I8_FEW_GROUP * CNN_I8_FEW_GROUPS || src->c_pad > CNN_I8_FEW_STEP)
-        return cnn_refuse(why, "a line of the filter is more than %d bytes", CNN_I8_FEW_GROUP * CNN_I8_FEW_GROUPS);
+    if (weight->w * src->c_pad > most || src->c_pad > CNN_I8_FEW_STEP)
+        return cnn_refuse(why, "a line of the filter is more than %d bytes", (int)most);
     if ((weight->h != 3 && weight->h != 5) || desc->stride != 1)
         return cnn_refuse(why, "the filter has not 3 or 5 lines and a stride of 1");
     if (desc->epilogue_count == 0 || desc->epilogue[0] != CNN_EPILOGUE_REQUANTIZE || desc->epilogue_count != 1 + pooled)

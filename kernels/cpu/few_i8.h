@@ -1,9 +1,9 @@
 /* INT8 convolutions of images of few channels, as first layers are: what an instruction set implements, and what the
  * driver in conv_i8_few.c gives it.
  *
- * A line of the filter, S * C bytes, is one or two groups of 4. Lanes are 16 neighbouring output pixels: a load and two
- * shuffles make a group of all of them, which is then multiplied with the same group of each output's weights. So there
- * is no im2col, sums stay in registers, and pooling windows are reduced there. */
+ * A line of the filter, S * C bytes, is one to three groups of 4. Lanes are 16 neighbouring output pixels: a load and
+ * two shuffles make a group of all of them, which is then multiplied with the same group of each output's weights. So
+ * there is no im2col, sums stay in registers, and pooling windows are reduced there. */
 #ifndef CNN_CPU_FEW_I8_H
 #define CNN_CPU_FEW_I8_H
 
@@ -12,7 +12,7 @@
 enum {
     CNN_I8_FEW_LANES = 16,
     CNN_I8_FEW_GROUP = 4,
-    CNN_I8_FEW_GROUPS = 2,                                        /* most of a line */
+    CNN_I8_FEW_GROUPS = 3,                                        /* most of a line */
     CNN_I8_FEW_STEP = 4,                                          /* most channels */
     CNN_I8_FEW_BEYOND = 64 + CNN_I8_FEW_GROUP * CNN_I8_FEW_GROUPS /* bytes that may be read from a pixel's first on */
 };

@@ -122,33 +122,26 @@ VNNI CNN_INLINE void run(const cnn_i8_few *a, int rows, int groups, int pool)
     }
 }
 
+VNNI CNN_INLINE void run_pooled(const cnn_i8_few *a, int rows, int groups)
+{
+    if (a->pool == 2)
+        run(a, rows, groups, 2);
+    else
+        run(a, rows, groups, 1);
+}
+
 VNNI void cnn_cpu_few_i8_avx512vnni(const cnn_i8_few *a)
 {
-    enum { POOLED = 1, TWO = 2, FIVE = 4 };
-    switch ((a->rows == 5 ? FIVE : 0) + (a->groups == 2 ? TWO : 0) + (a->pool == 2 ? POOLED : 0)) {
-    case 0:
-        run(a, 3, 1, 1);
+    const bool five = a->rows == 5;
+    switch (a->groups) {
+    case 1:
+        five ? run_pooled(a, 5, 1) : run_pooled(a, 3, 1);
         break;
-    case POOLED:
-        run(a, 3, 1, 2);
-        break;
-    case TWO:
-        run(a, 3, 2, 1);
-        break;
-    case TWO + POOLED:
-        run(a, 3, 2, 2);
-        break;
-    case FIVE:
-        run(a, 5, 1, 1);
-        break;
-    case FIVE + POOLED:
-        run(a, 5, 1, 2);
-        break;
-    case FIVE + TWO:
-        run(a, 5, 2, 1);
+    case 2:
+        five ? run_pooled(a, 5, 2) : run_pooled(a, 3, 2);
         break;
     default:
-        run(a, 5, 2, 2);
+        run_pooled(a, 3, 3);
     }
 }
 
