@@ -1,5 +1,6 @@
 #!/bin/sh
-# Every public header compiles by itself as C11 and, since CUDA sources include them, as C++17.
+# Every public header compiles by itself as C11 and, since CUDA sources include them, as C++17. What docs/api.md names
+# is declared in them.
 #   headers.sh SOURCE_DIR C_COMPILER
 set -eu
 source_dir=$1
@@ -15,5 +16,8 @@ for header in "$source_dir"/include/cnn/*.h; do
         # shellcheck disable=SC2086
         "$cxx" -std=c++17 $flags -x c++ "$header" || failed=1
     fi
+done
+for name in $(grep -o '`cnn_[a-z0-9_]*`' "$source_dir/docs/api.md" | tr -d '`' | sort -u); do
+    grep -qw "$name" "$source_dir"/include/cnn/*.h || { echo "docs/api.md names $name, which no header has"; failed=1; }
 done
 exit $failed

@@ -34,7 +34,9 @@ def _load() -> ctypes.CDLL:
     if found != api.VERSION:
         raise ImportError(f"cnnkit: {path} is version {found}, and this package is for {api.VERSION}")
     for name, (result, arguments) in api.FUNCTIONS.items():
-        function = getattr(library, name)
+        function = getattr(library, name, None)
+        if function is None:
+            raise ImportError(f"cnnkit: {path} has no {name}: it is another build than this package was made for")
         function.restype, function.argtypes = result, arguments
     return library
 

@@ -144,7 +144,9 @@ def _start(model: Model | Path, data: Data | None, seed: int) -> tuple[Model, Da
     builtin = os.fspath(model) in networks()
     form = None if builtin else lib.cnn_model_form(made._pointer)
     found = as_dataset("mnist" if data is None else data, "train", form)
-    return _suited(made, found, builtin, seed), found
+    made = _suited(made, found, builtin, seed)
+    lib.cnn_model_normalize_for(made._pointer, found._struct.id)
+    return made, found
 
 
 def train(
