@@ -362,6 +362,7 @@ def _picture_of(array: np.ndarray) -> Any:
     rgba[..., : 4 if colours.shape[2] == 4 else 3] = colours
     made = api.cnn_picture(width=shape[1], height=shape[0])
     made.rgba = rgba.ctypes.data_as(ctypes.POINTER(ctypes.c_uint16))
+    made.owner = rgba  # a pointer in a struct keeps nothing alive
     return made
 
 
@@ -471,10 +472,13 @@ def _export(module: Any, input_shape: tuple[int, int, int] | None, path: pathlib
         raise CnnkitError("a state_dict holds no network: name one, or give the module")
     if input_shape is None:
         raise CnnkitError("give input_shape, the (height, width, channels) of the images that the module reads")
+    import importlib.util
     import warnings
 
     import torch
 
+    if not importlib.util.find_spec("onnx"):
+        raise CnnkitError("exporting a module takes the package onnx (pip install onnx); or name the network it has")
     height, width, channels = input_shape
     was_training = module.training
     module.eval()

@@ -1,4 +1,4 @@
-"""From a torch.nn.Module to a compressed model. Needs torch; the data are made by formula."""
+"""From a torch.nn.Module to a compressed model. Needs torch and onnx; the data are made by formula."""
 
 import cnnkit
 import torch

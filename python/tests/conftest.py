@@ -22,6 +22,9 @@ fc1 = linear(relu2, out=10)
 """
 
 
+cnnkit.set_threads(1)  # results do not depend on it, and other tests have the other CPUs
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Each test runs in a folder of its own."""
@@ -52,7 +55,7 @@ def tool():
     """Runs one of the tools that come with the package."""
 
     def run(name, *arguments):
-        command = [str(NATIVE / "bin" / name), *map(str, arguments), "--quiet"]
+        command = [str(NATIVE / "bin" / name), *map(str, arguments), "--quiet", "--threads", "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

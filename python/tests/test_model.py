@@ -132,6 +132,16 @@ def test_numbers_are_read_digit_by_digit(test_set):
         model.predict(np.full((60, 120), 255, dtype=np.uint8))
 
 
+def test_what_a_picture_points_to_lives_as_long_as_it():
+    from cnnkit.model import _picture_of
+
+    page = np.arange(60 * 120, dtype=np.uint8).reshape(60, 120)
+    picture = _picture_of(page)
+    others = [np.zeros((60, 120, 4), dtype=np.uint16) for _ in range(10)]
+    found = np.ctypeslib.as_array(picture.rgba, shape=(60, 120, 4))
+    assert np.array_equal(found[..., 1], page.astype(np.uint16) * 257) and not others[0].any()
+
+
 def test_threads(trained, test_set):
     expected = trained.run(test_set.images)
     models = [trained, trained, trained.clone()]
@@ -146,9 +156,9 @@ def test_threads(trained, test_set):
     for thread in threads:
         thread.join()
     assert all(np.array_equal(scores, expected) for scores in found)
-    cnnkit.set_threads(1)
+    cnnkit.set_threads(2)
     assert np.array_equal(trained.run(test_set.images), expected)
-    cnnkit.set_threads(0)
+    cnnkit.set_threads(1)
 
 
 def test_networks_and_text(trained, cfg):

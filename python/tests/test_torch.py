@@ -26,6 +26,7 @@ def test_a_state_dict_goes_out_and_comes_back(trained, cfg, test_set):
 
 def test_modules():
     torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
     torch.manual_seed(1)
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
@@ -50,6 +51,7 @@ def test_modules():
 
 def test_the_example(capsys):
     pytest.importorskip("torch")
+    pytest.importorskip("onnx")
     example = pathlib.Path(__file__).parents[1] / "examples" / "torch_to_cnnkit.py"
     runpy.run_path(str(example), run_name="__main__")
     assert "INT8" in capsys.readouterr().out
