@@ -141,6 +141,13 @@ static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *d
 static cnn_status cpu_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
 {
     char reasons[CNN_REASON_BYTES] = "";
+    /* There are kernels for it, but who asks whether to merge a sum is better off without: a few channels of a pixel at
+     * a time take longer than a pass over what is still in cache. */
+    if (!kernel && cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD)) {
+        if (why)
+            snprintf(why, CNN_REASON_BYTES, "sums are faster as passes of their own");
+        return CNN_ERR_UNSUPPORTED;
+    }
     const cnn_cpu_impl *impl = choose(cnn_cpu_i8_impls, device, desc, reasons);
     if (!impl)
         impl = choose(cnn_cpu_float_impls, device, desc, reasons);
