@@ -31,18 +31,29 @@ static bool clean_name(const char *text, size_t length, char name[CNN_NAME_BYTES
     return made > 0;
 }
 
-/* "/features/features.0/Conv" is what a module features.0 does: its name without folders and operator. */
+/* "/layer1/layer1.0/conv1/Conv" is what conv1 of the module layer1.0 does: layer1.0.conv1. Folders are modules, whose
+ * names begin with those around them where they are parts of a list; the last one is the operator. */
 static bool module_name(const char *text, const char *operator, char name[CNN_NAME_BYTES - 8])
 {
-    const size_t suffix = strlen(operator);
-    size_t length = strlen(text);
-    const char *last = strrchr(text, '/');
-    if (last && strncmp(last + 1, operator, suffix) == 0)
-        length = (size_t)(last - text);
-    const char *begin = text + length;
-    while (begin > text && begin[-1] != '/')
-        begin--;
-    return clean_name(begin, (size_t)(text + length - begin), name);
+    char whole[2 * CNN_NAME_BYTES] = "";
+    size_t made = 0, outer = 0; /* where the last folder begins in `whole` */
+    while (*text == '/')
+        text++;
+    for (size_t length; *text; text += length + (text[length] == '/')) {
+        length = strcspn(text, "/");
+        if (made > 0 && text[length] == '\0' && strncmp(text, operator, strlen(operator)) == 0)
+            break;
+        const size_t around = made - outer;
+        if (around > 0 && length > around && text[around] == '.' && memcmp(text, whole + outer, around) == 0)
+            made = outer;
+        else if (made > 0 && made + 1 < sizeof whole)
+            whole[made++] = '.';
+        outer = made;
+        const size_t room = sizeof whole - made;
+        memcpy(whole + made, text, length < room ? length : room);
+        made += length < room ? length : room;
+    }
+    return clean_name(whole, made, name);
 }
 
 /* The name of a layer: that of its weights, "conv1.weight", else that of its node, else its type and number. */

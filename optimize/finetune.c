@@ -52,11 +52,11 @@ void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
         options->temperature = (float)job->settings->temperature;
 }
 
-double opt_epochs(const opt_settings *settings, const cnn_model *given)
+double opt_epochs(const opt_settings *settings, const cnn_model *given, const cnn_dataset *data)
 {
     if (settings->finetune >= 0)
         return settings->finetune;
-    return opt_prunes(settings) ? cnn_finetune_epochs(given) : 0;
+    return opt_prunes(settings) ? cnn_finetune_epochs(given, data) : 0;
 }
 
 bool opt_fine_tunes(const opt_settings *settings)

@@ -75,7 +75,7 @@ const char *opt_prune_unit(const opt_settings *settings);
 
 /* Whether there is any; and for how many epochs --prune and --keep do, of a model as it was given. */
 bool opt_fine_tunes(const opt_settings *settings);
-double opt_epochs(const opt_settings *settings, const cnn_model *given);
+double opt_epochs(const opt_settings *settings, const cnn_model *given, const cnn_dataset *data);
 
 /* Trains for some epochs, then measures. */
 cnn_status opt_finetune(opt_job *job, double epochs);

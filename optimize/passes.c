@@ -163,7 +163,7 @@ static cnn_status run_passes(opt_job *job)
     const opt_settings *settings = job->settings;
     cnn_quantize_row *rows = NULL;
     int row_count = 0;
-    const double epochs = opt_epochs(settings, job->model);
+    const double epochs = opt_epochs(settings, job->model, job->data);
     char label[64];
     bool folded;
     CNN_TRY(opt_facts_begin(job));

@@ -210,6 +210,49 @@ START_TEST(test_names_that_collide)
 }
 END_TEST
 
+static void rename_text(char **text, const char *name)
+{
+    free(*text);
+    *text = strdup(name);
+}
+
+/* Gives a node and its constant weights the names that torch.onnx does: of modules, one folder each. */
+static void rename_node(cnn_onnx_file *file, const char *layer, const char *node_name, const char *weight_name)
+{
+    cnn_onnx_node *node = (cnn_onnx_node *)(uintptr_t)find_node(file, layer);
+    if (weight_name) {
+        rename_text((char **)(uintptr_t)&find_constant(file, node->input[1])->name, weight_name);
+        rename_text(&node->input[1], weight_name);
+    }
+    rename_text(&node->name, node_name);
+}
+
+START_TEST(test_names_of_modules)
+{
+    static const char *const names[] = {"layer1.0.conv1", "layer1.0.relu", "layer2.0.downsample.0", "head"};
+    cnn_model *model = parse(IMAGE "a = conv(image, out=3, kernel=2)\nb = relu(a)\nc = conv(b, out=3, kernel=2)\n"
+                                   "d = linear(c, out=3)\n"),
+              *back = NULL;
+    cnn_onnx_file *file = encode(model);
+    rename_text(&file->producer, "pytorch");
+    rename_node(file, "a", "/layer1/layer1.0/conv1/Conv", "onnx::Conv_7");
+    rename_node(file, "b", "/layer1/layer1.0/relu/Relu_1", NULL);
+    rename_node(file, "c", "/layer2/layer2.0/downsample/downsample.0/Conv", "onnx::Conv_8");
+    rename_node(file, "logits", "/head/Gemm", "onnx::Gemm_9");
+    const size_t size = cnn_onnx__model__get_packed_size(file);
+    uint8_t *data = malloc(size);
+    cnn_onnx__model__pack(file, data);
+    free_file(file);
+    CHECK_OK(cnn_onnx_decode(data, size, "net.onnx", NULL, &back));
+    ck_assert_int_eq(back->node_count, 5);
+    for (int i = 0; i < 4; i++)
+        ck_assert_str_eq(back->nodes[i + 1].name, names[i]);
+    free(data);
+    cnn_model_free(back);
+    cnn_model_free(model);
+}
+END_TEST
+
 /* ---- There and back ---- */
 
 START_TEST(test_round_trip)
@@ -461,6 +504,7 @@ int main(void)
     tcase_add_test(tests, test_quantized_graph);
     tcase_add_test(tests, test_output_of_a_convolution_is_flattened);
     tcase_add_test(tests, test_names_that_collide);
+    tcase_add_test(tests, test_names_of_modules);
     tcase_add_test(tests, test_round_trip);
     tcase_add_test(tests, test_round_trip_of_what_is_known_of_the_data);
     tcase_add_test(tests, test_round_trip_of_int8);

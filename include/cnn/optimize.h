@@ -84,9 +84,10 @@ CNN_API cnn_status cnn_prune_blocks(cnn_model *model, const cnn_prune_options *o
 CNN_API cnn_status cnn_prune_two_of_four(cnn_model *model, const cnn_prune_options *options, cnn_prune_result *result);
 
 /* How to train on after pruning, as cnn-opt does: at a rate that falls along a cosine, for 1 to 10 epochs, the more the
- * cheaper the network `given` (before pruning) is to compute, on images that change as they did when it was trained on
- * data of this kind. options->augmentation points into `given`. */
-CNN_API double cnn_finetune_epochs(const cnn_model *given);
+ * cheaper the network `given` (before pruning) is to compute, and more where the training data are few, up to 100, on
+ * images that change as they did when it was trained on data of this kind. options->augmentation points into `given`.
+ */
+CNN_API double cnn_finetune_epochs(const cnn_model *given, const cnn_dataset *data);
 CNN_API void cnn_finetune_options_init(cnn_train_options *options, const cnn_model *given, const cnn_dataset *data);
 
 /* Units, which are channels of convolutions and outputs of linear layers, that no weight other than 0 makes or reads

@@ -132,7 +132,7 @@ def optimize(
     if bits is not None and average is None:
         check(lib.cnn_set_bits(pointer, str(bits).encode()))
     pruned = prune is not None or keep is not None
-    epochs = finetune if finetune is not None else lib.cnn_finetune_epochs(pointer) if pruned else 0.0
+    epochs = finetune if finetune is not None else lib.cnn_finetune_epochs(pointer, checked(passes.data)) if pruned else 0.0
     training = _training(model, passes, lr, batch, optimizer, amp, augment, augmentation, distill, temperature)
     training.epochs = epochs
 
