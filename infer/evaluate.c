@@ -7,11 +7,9 @@
 #include "cli/units.h"
 #include "core/error.h"
 #include "core/memory.h"
-#include "core/save.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Images between two looks at the progress bar. */
 enum { CHUNK_IMAGES = 256 };
@@ -74,18 +72,6 @@ out:
     return status;
 }
 
-/* Writes the scores as little-endian float32, on any machine. logits is [count] and may be changed. */
-static cnn_status write_logits(const char *path, float *logits, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &logits[i], sizeof bits);
-        uint8_t bytes[4] = {(uint8_t)bits, (uint8_t)(bits >> 8), (uint8_t)(bits >> 16), (uint8_t)(bits >> 24)};
-        memcpy(&logits[i], bytes, sizeof bytes);
-    }
-    return cnn_save_file(path, logits, count * sizeof *logits);
-}
-
 static void print_result(const infer_run *run, const cnn_dataset *data, const test_result *result)
 {
     double accuracy = (double)result->correct / (double)result->images;
@@ -116,13 +102,12 @@ cnn_status infer_evaluate(infer_run *run)
     float *logits = NULL;
     test_result result;
     CNN_TRY(load_test_set(run, &data));
-    size_t count = (size_t)data->count * (size_t)run->classes;
-    logits = cnn_calloc(count, sizeof *logits);
+    logits = cnn_calloc((size_t)data->count * (size_t)run->classes, sizeof *logits);
     if (!logits)
         CNN_TRY(CNN_ERR_MEMORY);
     CNN_TRY(run_test_set(run, data, logits, &result));
     if (run->settings->logits)
-        CNN_TRY(write_logits(run->settings->logits, logits, count));
+        CNN_TRY(infer_write_logits(run, logits, data->count));
     print_result(run, data, &result);
 out:
     free(logits);

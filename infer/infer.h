@@ -12,6 +12,7 @@ typedef struct infer_settings {
     const char *model; /* NULL: look for one in the current folder */
     bool test, bench, dump_program;
     const char *compare; /* the other device, or NULL */
+    const char *input;   /* a NumPy array of images, or NULL */
     int images;          /* of --compare; 0: not given */
     const char *logits;  /* file, or NULL */
     int batch;           /* 0: not given */
@@ -47,6 +48,13 @@ cnn_status infer_pictures(infer_run *run, cnn_status (*open)(infer_run *run));
 
 /* Accuracy on the test set, and the raw scores into a file. */
 cnn_status infer_evaluate(infer_run *run);
+
+/* Reads the images of --input and prints a label for each, or writes their scores. */
+cnn_status infer_array(infer_run *run);
+
+/* Writes scores [images,classes] to the file of --logits: float32, little-endian on any machine, as a NumPy array when
+ * its name ends in .npy. The scores may be changed. */
+cnn_status infer_write_logits(const infer_run *run, float *logits, int64_t images);
 
 /* Latency and throughput on each device, and where the time goes. */
 cnn_status infer_bench(infer_run *run);

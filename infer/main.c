@@ -35,6 +35,12 @@ static const cnn_option options[] = {
      .offset = offsetof(infer_settings, test),
      .basic = true,
      .help = "measure the accuracy on a test set"},
+    {.name = "input",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(infer_settings, input),
+     .help = "read images that are prepared already from a NumPy array of bytes: (images, height, width, channels) as "
+             "the network reads them"},
     {.name = "bench",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, bench),
@@ -79,7 +85,8 @@ static const cnn_option options[] = {
      .argument = "FILE",
      .kind = CNN_OPTION_STRING,
      .offset = offsetof(infer_settings, logits),
-     .help = "with --test: write the raw scores, little-endian float32 [images, classes]"},
+     .help = "with --test or --input: write the raw scores, little-endian float32 [images, classes]; as a NumPy array "
+             "when the name ends in .npy"},
     {.letter = 'b',
      .name = "batch",
      .argument = "N",
@@ -91,7 +98,8 @@ static const cnn_option options[] = {
      .standard = "64, with --bench 1"},
     {.name = NULL}};
 
-static const char *const usage[] = {"[OPTION]... PICTURE...", "[OPTION]... --test | --bench | --compare=DEVICE", NULL};
+static const char *const usage[] = {"[OPTION]... PICTURE...", "[OPTION]... --input=FILE.npy",
+                                    "[OPTION]... --test | --bench | --compare=DEVICE", NULL};
 
 static const cnn_example examples[] = {
     {"cnn-infer digit.png", "say which digit the picture shows, with the smallest model in this folder"},
@@ -119,10 +127,12 @@ static const cnn_tool tool = {
 
 static cnn_status check_settings(const cnn_cli *cli, const infer_settings *settings)
 {
-    const char *mode[4] = {NULL};
+    const char *mode[5] = {NULL};
     int modes = 0;
     if (settings->test)
         mode[modes++] = "--test";
+    if (settings->input)
+        mode[modes++] = "--input";
     if (settings->bench)
         mode[modes++] = "--bench";
     if (settings->compare)
@@ -137,12 +147,15 @@ static cnn_status check_settings(const cnn_cli *cli, const infer_settings *setti
         return cnn_error(CNN_ERR_USAGE, "'%.100s' is a picture, but %s reads none", cli->operands.list[0], mode[0]);
     if (settings->images && !settings->compare)
         return cnn_error(CNN_ERR_USAGE, "option --images says how many images --compare takes: give --compare too");
-    if (settings->logits && !settings->test)
+    if (settings->logits && !settings->test && !settings->input)
         return cnn_error(CNN_ERR_USAGE, "option --logits writes the scores of a test set: give --test too");
-    if (settings->topk && !cli->operands.count)
+    if (settings->topk && !cli->operands.count && !settings->input)
         return cnn_error(CNN_ERR_USAGE, "option --topk is for pictures: name at least one");
-    if (settings->show && !cli->operands.count)
+    if (settings->show && !cli->operands.count && !settings->input)
         return cnn_error(CNN_ERR_USAGE, "option --show is for pictures: name at least one");
+    if (settings->logits && (settings->topk || settings->show))
+        return cnn_error(CNN_ERR_USAGE, "--logits writes scores instead of showing labels: leave out %s",
+                         settings->topk ? "--topk" : "--show");
     if (settings->show && cli->common.json)
         return cnn_error(CNN_ERR_USAGE, "--show draws for people: leave it out with --json");
     return settings->compare ? cnn_cli_check_devices("--compare", settings->compare, false) : CNN_OK;
@@ -249,6 +262,8 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     CNN_TRY(open_model(&run));
     if (settings->test)
         status = infer_evaluate(&run);
+    else if (settings->input)
+        status = infer_array(&run);
     else if (settings->bench)
         status = infer_bench(&run);
     else if (settings->compare)

@@ -3,6 +3,7 @@
     make_files.py mnist DIR                  a small data set in MNIST's files: 300 images to train, 100 to test
     make_files.py cifar10 DIR                the same in CIFAR-10's files: 5 times 40 images to train, 40 to test; photo.png is
                                              the first of those, photo-large.png the same on 96x64 pixels
+    make_files.py npy FILE BATCH COUNT       the images of a batch of CIFAR-10 as a NumPy array
     make_files.py idx FILE BYTE DIM...       an IDX file of these dimensions, every byte BYTE
     make_files.py png KIND FILE              KIND: plus, seven, sevens (two), joined (a line joins them), white,
                                              huge (100,000 x 100,000), truncated
@@ -63,6 +64,17 @@ def cifar10(folder):
                 write(f"{folder}/photo-large.png", png(3 * side, 2 * side, large, 2))
         write(f"{folder}/{name}", records)
     write(f"{folder}/batches.meta.txt", ("\n".join(CIFAR_CLASSES) + "\n").encode())
+
+
+def npy(path, batch, count):
+    with open(batch, "rb") as file:
+        records = file.read()
+    pixels = bytearray()
+    for i in range(count):
+        planes = records[i * 3073 + 1 : (i + 1) * 3073]
+        pixels += bytes(planes[c * 1024 + at] for at in range(1024) for c in range(3))
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 32, 32, 3), }}"
+    write(path, b"\x93NUMPY\1\0" + struct.pack("<H", 118) + header.ljust(117).encode() + b"\n" + pixels)
 
 
 def chunk(kind, data):
@@ -171,6 +183,8 @@ if __name__ == "__main__":
         mnist(arguments[0])
     elif command == "cifar10":
         cifar10(arguments[0])
+    elif command == "npy":
+        npy(arguments[0], arguments[1], int(arguments[2]))
     elif command == "idx":
         dims = [int(dim) for dim in arguments[2:]]
         size = 1

@@ -21,6 +21,8 @@ says "200 training images, while CIFAR-10 has 50000"
 succeeds "$@" --data-dir packed --quiet -o packed.cnn
 same model.cnn packed.cnn
 
+"$make_model" lenet5 none gray.cnn
+
 # The model knows its data, also for cnn-opt and cnn-infer, and its classes.
 succeeds "$opt" model.cnn --int8 --data-dir data --quiet -o small.cnn
 for model in model.cnn small.cnn; do
@@ -46,6 +48,30 @@ found = json.load(sys.stdin)["results"][0]
 assert found["label"] == classes[best], (found, best)
 assert abs(found["probability"] - probability) < 1e-5, (found, probability)' <"$logs/out" 2>>"$logs/err" ||
     fail "the picture's scores are not those of the test image"
+
+# The same as NumPy arrays: images in, scores out.
+files npy images.npy data/cifar10/test_batch.bin 40
+succeeds "$infer" -m model.cnn --input images.npy --logits array
+same logits array
+succeeds "$infer" -m model.cnn --test --data-dir data --logits test.npy
+succeeds "$infer" -m model.cnn --input images.npy --logits scores.npy --json
+has_keys images=40
+same test.npy scores.npy
+checks=$((checks + 1))
+python3 -c 'import ast
+data = open("scores.npy", "rb").read()
+assert data[:8] == b"\x93NUMPY\1\0" and data[8] == 118 and data[9] == 0
+header = ast.literal_eval(data[10:128].decode())
+assert header == {"descr": "<f4", "fortran_order": False, "shape": (40, 10)}, header
+assert data[128:] == open("logits", "rb").read()' 2>"$logs/err" || fail "scores.npy is no array of the scores"
+succeeds "$infer" -m model.cnn --input images.npy --topk 2
+says "images.npy[39]"
+refuses 1 "images.npy|(40, 32, 32, 3)|28x28x1" "$infer" -m gray.cnn --input images.npy
+refuses 2 "--input|--test" "$infer" -m model.cnn --input images.npy --test
+refuses 2 "--logits|--topk" "$infer" -m model.cnn --input images.npy --logits x.npy --topk 2
+head -c 1000 images.npy >cut.npy
+refuses 1 "cut.npy|872 bytes|122880" "$infer" -m model.cnn --input cut.npy
+refuses 1 "none.npy" "$infer" -m model.cnn --input none.npy
 
 # Others are fitted into it, and nothing looks for ink.
 succeeds "$infer" -m small.cnn data/cifar10/photo-large.png data/cifar10/photo.png --json
