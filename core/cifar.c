@@ -130,8 +130,12 @@ static cnn_status join(cifar_batch *batch, int batches, const char *path, cnn_da
 static cnn_status wrong_name(const char *path, int label, const char *name, size_t length, cnn_dataset_id id)
 {
     const char *ours = cnn_dataset_class_name(id, label);
+    if (!ours)
+        return cnn_error(CNN_ERR_FORMAT,
+                         "%s: names more classes than %s has, '%.*s' after %d others: these are other data", path,
+                         cnn_dataset_name(id), length < 40 ? (int)length : 40, name, label);
     return cnn_error(CNN_ERR_FORMAT, "%s: class %d is called '%.*s', but that of %s '%s': these are other data", path,
-                     label, length < 40 ? (int)length : 40, name, cnn_dataset_name(id), ours ? ours : "");
+                     label, length < 40 ? (int)length : 40, name, cnn_dataset_name(id), ours);
 }
 
 /* Checks batches.meta.txt: names other than CIFAR-10's mean that the pictures are others too. Empty lines are passed

@@ -245,7 +245,7 @@ START_TEST(names_are_checked)
     char more[sizeof meta + 5];
     snprintf(more, sizeof more, "%sboat", meta);
     put("batches.meta.txt", more, strlen(more));
-    check_bad(CNN_ERR_FORMAT, "batches.meta.txt", "class 10 is called 'boat'");
+    check_bad(CNN_ERR_FORMAT, "batches.meta.txt", "'boat' after 10 others");
     uint8_t large[5000] = {0};
     put("batches.meta.txt", large, sizeof large);
     check_bad(CNN_ERR_FORMAT, "batches.meta.txt", "5000 bytes");
