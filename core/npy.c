@@ -157,7 +157,7 @@ static cnn_status check_size(const char *path, cnn_npy *array, size_t start)
     uint64_t count = 1;
     for (int i = 0; i < array->rank; i++) {
         uint64_t dim = (uint64_t)array->dims[i];
-        if (dim > most_bytes || count * dim > most_bytes)
+        if (count > 0 && dim > most_bytes / count)
             return cnn_error(CNN_ERR_FORMAT, "%s: its shape says that there are more than 2^34 values", path);
         count *= dim;
     }

@@ -127,6 +127,8 @@ START_TEST(sizes_must_match)
     check_bad(CNN_ERR_FORMAT, "2^34");
     put_array(1, "{'descr': '|u1', 'fortran_order': False, 'shape': (65536, 65536, 65536, 65542), }");
     check_bad(CNN_ERR_FORMAT, "2^34");
+    put_array(1, "{'descr': '|u1', 'fortran_order': False, 'shape': (8589934592, 2147483648), }"); /* 2^64 */
+    check_bad(CNN_ERR_FORMAT, "2^34");
 }
 END_TEST
 
