@@ -101,7 +101,7 @@ template <typename T>
 __device__ inline void join_slices(const T *x, const statistics &s, unsigned *tickets, int thread, int width,
                                    float *sums)
 {
-    const int slices = (int)gridDim.y, groups = tickets_of(slices) - 1, group = (int)blockIdx.y / GROUP;
+    const int slices = (int)gridDim.y, groups = (int)tickets_of(gridDim.y) - 1, group = (int)blockIdx.y / GROUP;
     const int first = group * GROUP, end = first + GROUP < slices ? first + GROUP : slices;
     const int32_t k = (int32_t)blockIdx.x * width + thread % width;
     const bool mine = thread < width && k < s.channels;
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) k_bn_statistics(const 
         for (int v = 0; v < V; v++)
             if (first + v < channels)
                 s.part[(int64_t)blockIdx.y * channels + first + v] = tile[v * THREADS + lane];
-    join_slices(x, s, tickets + blockIdx.x * tickets_of((int)gridDim.y), thread, lanes * V, counts);
+    join_slices(x, s, tickets + blockIdx.x * tickets_of(gridDim.y), thread, lanes * V, counts);
 }
 
 /* ---- Forward ---- */

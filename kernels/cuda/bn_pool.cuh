@@ -55,7 +55,7 @@ cut cut_of(int64_t length, int32_t channels, int vector, int per_thread)
 }
 
 /* Counters that the slices of a tile need. */
-__device__ inline int tickets_of(int slices)
+__device__ inline unsigned tickets_of(unsigned slices)
 {
     return (slices + GROUP - 1) / GROUP + 1;
 }

@@ -42,7 +42,7 @@ __device__ inline gradients add_parts(const gradient_sums &to, int32_t channels,
 __device__ inline void add_slices(const gradient_sums &to, int32_t channels, unsigned *tickets, int thread, int width,
                                   float *sums)
 {
-    const int slices = (int)gridDim.y, groups = tickets_of(slices) - 1, group = (int)blockIdx.y / GROUP;
+    const int slices = (int)gridDim.y, groups = (int)tickets_of(gridDim.y) - 1, group = (int)blockIdx.y / GROUP;
     const int first = group * GROUP, end = first + GROUP < slices ? first + GROUP : slices;
     const int32_t k = (int32_t)blockIdx.x * width + thread % width;
     const bool mine = thread < width && k < channels;
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
             if (first + v < b.c)
                 to.part[(int64_t)blockIdx.y * b.c + first + v] = {tile[0][v * THREADS + lane],
                                                                   tile[1][v * THREADS + lane]};
-    add_slices(to, b.c, tickets + blockIdx.x * tickets_of((int)gridDim.y), thread, lanes * V, tile[0]);
+    add_slices(to, b.c, tickets + blockIdx.x * tickets_of(gridDim.y), thread, lanes * V, tile[0]);
 }
 
 /* dx = gamma*invstd*(dy - dbeta/m - xhat*dgamma/m) = scale*dy - (x - mean)*slope - level, a cell of stride x stride

@@ -46,7 +46,7 @@ struct pairs_ahead {
         const int32_t k = first + (int32_t)threadIdx.x % VECTORS * 8;
 #pragma unroll
         for (int i = 0; i < EACH * 2; i++) {
-            const int32_t number = (int32_t)(threadIdx.x + i / 2 * THREADS) / VECTORS * 2 + i % 2;
+            const int32_t number = ((int32_t)threadIdx.x + i / 2 * THREADS) / VECTORS * 2 + i % 2;
             const int32_t row = number / f.tile_q, p = t.p + row, q = t.q + number % f.tile_q;
             const uint16_t *src = dy + (((int64_t)t.n * f.p + p) * f.q + q) * f.dst_pitch + k;
             vector &got = pixel[i / 2][i % 2];
@@ -68,7 +68,7 @@ struct pairs_ahead {
         typedef cnn_vec<uint32_t, 4> words;
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int pair = (int)(threadIdx.x + i * THREADS) / VECTORS;
+            const int pair = ((int)threadIdx.x + i * THREADS) / VECTORS;
             words lower, upper;
 #pragma unroll
             for (int c = 0; c < 4; c++) {
