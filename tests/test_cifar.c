@@ -3,14 +3,13 @@
 #include "core/dataset.h"
 #include "core/memory.h"
 #include "core/model.h"
+#include "tests/folder.h"
 
 #include <check.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 
 enum {
@@ -30,56 +29,11 @@ static const char meta[] = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nho
 static const char *const names[FILES] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                          "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"};
 
-static char folder[64]; /* of this test, emptied after it */
 static uint8_t batch[FILES][BATCH_BYTES];
 static uint8_t archive[ARCHIVE_BYTES];
 static size_t archive_bytes;
 
 /* ---- Files ---- */
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void put(const char *name, const void *data, size_t bytes)
-{
-    FILE *file = fopen(in_folder(name), "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(data, 1, bytes, file), bytes);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static size_t put_gz(const char *name, const void *data, size_t bytes)
-{
-    gzFile file = gzopen(in_folder(name), "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_int_eq(gzwrite(file, data, (unsigned)bytes), (int)bytes);
-    ck_assert_int_eq(gzclose(file), Z_OK);
-    struct stat info;
-    ck_assert_int_eq(stat(in_folder(name), &info), 0);
-    return (size_t)info.st_size;
-}
-
-static void remove_folder(const char *path)
-{
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        char inner[512];
-        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (unlink(inner) != 0)
-            remove_folder(inner);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(path);
-}
 
 static uint8_t label_of(int file, int record)
 {
@@ -93,8 +47,7 @@ static uint8_t pixel_of(int file, int record, int channel, int at)
 
 static void set_up(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/cnn-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    make_folder();
     for (int f = 0; f < FILES; f++)
         for (int i = 0; i < EACH; i++) {
             uint8_t *record = batch[f] + i * RECORD;
@@ -105,11 +58,6 @@ static void set_up(void)
         }
     archive_bytes = 0;
     memset(archive, 0, sizeof archive);
-}
-
-static void tear_down(void)
-{
-    remove_folder(folder);
 }
 
 /* Makes the checksum of a header right. */

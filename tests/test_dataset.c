@@ -2,51 +2,21 @@
 #include "cnn/dataset.h"
 #include "core/dataset.h"
 #include "core/memory.h"
+#include "tests/folder.h"
 
 #include <check.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 
 enum { IMAGE = 28 * 28, COUNT = 30, IMAGES_BYTES = 16 + COUNT * IMAGE, LABELS_BYTES = 8 + COUNT };
 
-static char folder[64];                  /* of this test, emptied after it */
 static uint8_t images[IMAGES_BYTES + 1]; /* a good file, then one byte too many */
 static uint8_t labels[LABELS_BYTES + 1];
 
 /* ---- Files ---- */
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void put(const char *name, const void *data, size_t bytes)
-{
-    FILE *file = fopen(in_folder(name), "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(data, 1, bytes, file), bytes);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static size_t put_gz(const char *name, const void *data, size_t bytes)
-{
-    gzFile file = gzopen(in_folder(name), "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_int_eq(gzwrite(file, data, (unsigned)bytes), (int)bytes);
-    ck_assert_int_eq(gzclose(file), Z_OK);
-    struct stat info;
-    ck_assert_int_eq(stat(in_folder(name), &info), 0);
-    return (size_t)info.st_size;
-}
 
 static void big_endian(uint8_t *at, uint32_t value)
 {
@@ -56,8 +26,7 @@ static void big_endian(uint8_t *at, uint32_t value)
 
 static void set_up(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/cnn-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    make_folder();
     big_endian(images, 0x803);
     big_endian(images + 4, COUNT);
     big_endian(images + 8, 28);
@@ -68,27 +37,6 @@ static void set_up(void)
     big_endian(labels + 4, COUNT);
     for (int i = 8; i <= LABELS_BYTES; i++)
         labels[i] = (uint8_t)(i % 10);
-}
-
-static void remove_folder(const char *path)
-{
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        char inner[512];
-        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (unlink(inner) != 0)
-            remove_folder(inner);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(path);
-}
-
-static void tear_down(void)
-{
-    remove_folder(folder);
 }
 
 static void put_good(void)

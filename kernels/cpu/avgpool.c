@@ -69,14 +69,6 @@ static void average_window(const average_run *run, int64_t n, int32_t p, int32_t
 
 /* ---- Gradient ---- */
 
-/* First and last window that covers position i: both in `first` and the returned value, last < first where none does.
- */
-static int32_t covering(int32_t i, int32_t kernel, int32_t stride, int32_t windows, int32_t *first)
-{
-    *first = i < kernel ? 0 : (i - kernel) / stride + 1;
-    return i / stride < windows ? i / stride : windows - 1;
-}
-
 static void gradient_pixel(const average_run *run, int64_t n, int32_t h, int32_t w, int32_t c, int count)
 {
     const average_kernel *kernel = run->kernel;
@@ -84,8 +76,8 @@ static void gradient_pixel(const average_run *run, int64_t n, int32_t h, int32_t
     float sum[PIECE];
     int32_t p_first, q_first;
     memset(sum, 0, (size_t)count * sizeof *sum);
-    int32_t p_last = covering(h, kernel->height, kernel->stride, dy->h, &p_first);
-    int32_t q_last = covering(w, kernel->width, kernel->stride, dy->w, &q_first);
+    int32_t p_last = cnn_cpu_covering(h, kernel->height, kernel->stride, dy->h, &p_first);
+    int32_t q_last = cnn_cpu_covering(w, kernel->width, kernel->stride, dy->w, &q_first);
     for (int32_t p = p_first; p <= p_last; p++)
         for (int32_t q = q_first; q <= q_last; q++)
             add_piece(kernel, dy->dtype, place_of(dy, run->args[CNN_ARG_SRC], n, p, q, c), count, sum);

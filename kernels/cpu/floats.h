@@ -44,4 +44,12 @@ cnn_cpu_make_fn cnn_cpu_optimizer_make;
 cnn_cpu_suits_fn cnn_cpu_grid_suits; /* weight_grid.c: GRID, GRID_GRAD */
 cnn_cpu_make_fn cnn_cpu_grid_make;
 
+/* First and last window of a pool that covers position i, counted from the padding's edge: both in `first` and the
+ * returned value, last < first where none does. */
+static inline int32_t cnn_cpu_covering(int32_t i, int32_t kernel, int32_t stride, int32_t windows, int32_t *first)
+{
+    *first = i < kernel ? 0 : (i - kernel) / stride + 1;
+    return i / stride < windows ? i / stride : windows - 1;
+}
+
 #endif

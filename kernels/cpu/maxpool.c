@@ -157,14 +157,6 @@ static void maxpool_task(void *context, int task, int worker)
     }
 }
 
-/* First and last window that covers position i: both in `first` and the returned value, last < first where none does.
- */
-static int32_t covering(int32_t i, int32_t kernel, int32_t stride, int32_t windows, int32_t *first)
-{
-    *first = i < kernel ? 0 : (i - kernel) / stride + 1;
-    return i / stride < windows ? i / stride : windows - 1;
-}
-
 /* dx of input pixel (n,h,w), `count` channels from c on. */
 static void gradient_pixel(const pool_run *run, int64_t n, int32_t h, int32_t w, int32_t c, int count)
 {
@@ -174,8 +166,8 @@ static void gradient_pixel(const pool_run *run, int64_t n, int32_t h, int32_t w,
     int32_t p_first, q_first;
     memset(sum, 0, (size_t)count * sizeof *sum);
     const int32_t row = h + kernel->pad, column = w + kernel->pad;
-    int32_t p_last = covering(row, kernel->kernel, kernel->stride, dy->h, &p_first);
-    int32_t q_last = covering(column, kernel->kernel, kernel->stride, dy->w, &q_first);
+    int32_t p_last = cnn_cpu_covering(row, kernel->kernel, kernel->stride, dy->h, &p_first);
+    int32_t q_last = cnn_cpu_covering(column, kernel->kernel, kernel->stride, dy->w, &q_first);
     for (int32_t p = p_first; p <= p_last; p++)
         for (int32_t q = q_first; q <= q_last; q++) {
             int64_t from = offset_of(dy, n, p, q, c);

@@ -6,8 +6,8 @@
  *
  * The gradient gathers: a thread adds dy of the windows that hold its pixel, in their order. Nothing is added by two
  * threads, so there are no atomics and one order. */
-#include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/pools.cuh"
 
 namespace
 {
@@ -95,16 +95,13 @@ __global__ void __launch_bounds__(THREADS, 1) k_avgpool_grad(average_shape s, co
         for (int32_t at = static_cast<int32_t>(blockIdx.x * blockDim.y + threadIdx.y); at < pixels;
              at += static_cast<int32_t>(gridDim.x * blockDim.y)) {
             const int32_t h = at / s.big_w, w = at % s.big_w;
-            /* Windows p with 0 <= h - p*stride < height, and q likewise. */
-            const int32_t first_p = h < s.height ? 0 : (h - s.height) / s.stride + 1;
-            const int32_t last_p = min(h / s.stride, s.small_h - 1);
-            const int32_t first_q = w < s.width ? 0 : (w - s.width) / s.stride + 1;
-            const int32_t last_q = min(w / s.stride, s.small_w - 1);
+            const cnn_windows rows = cnn_windows_over(h, s.height, s.stride, s.small_h);
+            const cnn_windows columns = cnn_windows_over(w, s.width, s.stride, s.small_w);
             for (int32_t c = static_cast<int32_t>(threadIdx.x) * V; c < s.pitch;
                  c += static_cast<int32_t>(blockDim.x) * V) {
                 float sum[V] = {};
-                for (int32_t p = first_p; p <= last_p; p++)
-                    for (int32_t q = first_q; q <= last_q; q++) {
+                for (int32_t p = rows.first; p <= rows.last; p++)
+                    for (int32_t q = columns.first; q <= columns.last; q++) {
                         const int64_t from = ((static_cast<int64_t>(n) * s.small_h + p) * s.small_w + q) * s.pitch + c;
                         const cnn_vec<T, V> arrived = *reinterpret_cast<const cnn_vec<T, V> *>(dy + from);
 #pragma unroll

@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 {
     typedef cnn_vec<T, V> vec;
     const int32_t first = (int32_t)(blockIdx.y * blockDim.x + threadIdx.x) * V;
-    const int32_t kernel = K ? K : b.kernel, stride = K ? K : b.stride;
+    const int32_t stride = K ? K : b.stride;
     const int64_t windows = (int64_t)b.n * b.p * b.q;
     float m[V], scale[V], o[V], gain[V];
     if (first >= b.c)
@@ -238,18 +238,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
                 }
             }
         };
-        if constexpr (K > 0) {
-            vec values[K * K];
-#pragma unroll
-            for (int i = 0; i < K * K; i++)
-                values[i] = *reinterpret_cast<const vec *>(corner + (int64_t)(i / K * b.w + i % K) * b.c);
-#pragma unroll
-            for (int i = 0; i < K * K; i++)
-                take(i, values[i]);
-        } else {
-            for (int32_t i = 0; i < kernel * kernel; i++)
-                take(i, *reinterpret_cast<const vec *>(corner + (int64_t)(i / kernel * b.w + i % kernel) * b.c));
-        }
+        take_window<T, V, K>(b, corner, take);
         vec pooled;
         cnn_vec<uint8_t, V> places;
 #pragma unroll

@@ -85,6 +85,26 @@ __device__ inline cell cell_at(int64_t number, int32_t rows, int32_t columns)
     return at;
 }
 
+/* take(i, values) for the pixels of the window at `corner`, in row order; where its size K is known they are all on
+ * their way before the first is needed. */
+template <typename T, int V, int K, typename F>
+__device__ inline void take_window(const bn_pool &b, const T *corner, const F &take)
+{
+    typedef cnn_vec<T, V> vec;
+    if constexpr (K > 0) {
+        vec values[K * K];
+#pragma unroll
+        for (int i = 0; i < K * K; i++)
+            values[i] = *reinterpret_cast<const vec *>(corner + (int64_t)(i / K * b.w + i % K) * b.c);
+#pragma unroll
+        for (int i = 0; i < K * K; i++)
+            take(i, values[i]);
+    } else {
+        for (int32_t i = 0; i < b.kernel * b.kernel; i++)
+            take(i, *reinterpret_cast<const vec *>(corner + (int64_t)(i / b.kernel * b.w + i % b.kernel) * b.c));
+    }
+}
+
 /* ---- Launches ---- */
 
 bn_pool bn_pool_of(const cnn_op_desc *desc, const cnn_tensor_desc *pooled)

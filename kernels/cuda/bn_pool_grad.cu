@@ -92,18 +92,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
             for (int v = 0; v < V; v++)
                 chosen.at[v] = places.at[v] == i ? values.at[v] : chosen.at[v];
         };
-        if constexpr (K > 0) {
-            vec values[K * K];
-#pragma unroll
-            for (int i = 0; i < K * K; i++)
-                values[i] = *reinterpret_cast<const vec *>(corner + (int64_t)(i / K * b.w + i % K) * b.c);
-#pragma unroll
-            for (int i = 0; i < K * K; i++)
-                take(i, values[i]);
-        } else {
-            for (int32_t i = 0; i < kernel * kernel; i++)
-                take(i, *reinterpret_cast<const vec *>(corner + (int64_t)(i / kernel * b.w + i % kernel) * b.c));
-        }
+        take_window<T, V, K>(b, corner, take);
 #pragma unroll
         for (int v = 0; v < V; v++)
             if (places.at[v] < kernel * kernel) {

@@ -6,8 +6,8 @@
  *
  * The gradient gathers: a thread looks at the windows that hold its pixel, in their order, and adds the dy of those
  * whose INDEX names it. Nothing is added by two threads, so there are no atomics and one order. */
-#include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/pools.cuh"
 
 namespace
 {
@@ -95,16 +95,13 @@ __global__ void __launch_bounds__(THREADS) k_maxpool_grad(pool_shape s, const ui
         for (int32_t at = static_cast<int32_t>(blockIdx.x * blockDim.y + threadIdx.y); at < pixels;
              at += static_cast<int32_t>(gridDim.x * blockDim.y)) {
             const int32_t h = at / s.big_w + s.pad, w = at % s.big_w + s.pad;
-            /* Windows p with 0 <= h - p*stride < kernel, and q likewise. */
-            const int32_t first_p = h < s.kernel ? 0 : (h - s.kernel) / s.stride + 1;
-            const int32_t last_p = min(h / s.stride, s.small_h - 1);
-            const int32_t first_q = w < s.kernel ? 0 : (w - s.kernel) / s.stride + 1;
-            const int32_t last_q = min(w / s.stride, s.small_w - 1);
+            const cnn_windows rows = cnn_windows_over(h, s.kernel, s.stride, s.small_h);
+            const cnn_windows columns = cnn_windows_over(w, s.kernel, s.stride, s.small_w);
             for (int32_t c = static_cast<int32_t>(threadIdx.x) * V; c < s.pitch;
                  c += static_cast<int32_t>(blockDim.x) * V) {
                 float sum[V] = {};
-                for (int32_t p = first_p; p <= last_p; p++)
-                    for (int32_t q = first_q; q <= last_q; q++) {
+                for (int32_t p = rows.first; p <= rows.last; p++)
+                    for (int32_t q = columns.first; q <= columns.last; q++) {
                         const int64_t from = ((static_cast<int64_t>(n) * s.small_h + p) * s.small_w + q) * s.pitch + c;
                         const int32_t place = (h - p * s.stride) * s.kernel + w - q * s.stride;
                         const cnn_vec<uint8_t, V> named = *reinterpret_cast<const cnn_vec<uint8_t, V> *>(index + from);
