@@ -291,6 +291,25 @@ START_TEST(test_masks_are_pruned_along)
 }
 END_TEST
 
+/* 1 to 10 epochs by the cost of the network, and where images are few as many as make 400 updates. */
+START_TEST(test_fine_tuning_takes_enough_updates)
+{
+    static const struct {
+        const char *model;
+        int images;
+        double epochs;
+    } cases[] = {
+        {"convnet", 60000, 1}, {"lenet5", 60000, 10}, {"convnet", 450, 58}, {"lenet300", 450, 58}, {"convnet", 5, 100}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cnn_model *model = NULL;
+        const cnn_dataset data = {.count = cases[i].images};
+        CHECK_OK(cnn_model_create(cases[i].model, &model));
+        ck_assert_double_eq(cnn_finetune_epochs(model, &data), cases[i].epochs);
+        cnn_model_free(model);
+    }
+}
+END_TEST
+
 START_TEST(test_folding_keeps_outputs)
 {
     cnn_model *model = make_model(chain, 10);
@@ -398,6 +417,7 @@ static Suite *optimize_suite(void)
     tcase_add_test(pruning, test_a_channel_of_the_input_ties_everything);
     tcase_add_test(pruning, test_prune_refusals_change_nothing);
     tcase_add_test(pruning, test_masks_are_pruned_along);
+    tcase_add_test(pruning, test_fine_tuning_takes_enough_updates);
     suite_add_tcase(suite, pruning);
     TCase *folding = tcase_create("folding");
     tcase_add_test(folding, test_folding_keeps_outputs);
