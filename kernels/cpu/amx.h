@@ -14,11 +14,9 @@
 #define CNN_TILE(instruction) emulated_##instruction
 #else
 #include <immintrin.h>
-#define CNN_AMX __attribute__((target("amx-tile,amx-int8")))
+#define CNN_AMX __attribute__((target("amx-tile,amx-int8,amx-bf16")))
 #define CNN_TILE(instruction) _tile_##instruction
 #endif
-
-enum { CNN_AMX_TILES = 8, CNN_AMX_ROWS = 16, CNN_AMX_ROW_BYTES = 64 };
 
 /* What ldtilecfg reads. A tile has both rows and bytes in a row, or neither. */
 typedef struct cnn_amx_config {
@@ -33,15 +31,6 @@ typedef struct cnn_amx_config {
 static inline void cnn_amx_fence(const void *read)
 {
     __asm__ volatile("" : : "r"(read) : "memory");
-}
-
-/* Sets the shapes of all tiles; they are 0 then. End with CNN_TILE(release)(): a thread's tiles must be saved whenever
- * the system switches it. */
-CNN_AMX static inline void cnn_amx_configure(const cnn_amx_config *config)
-{
-    cnn_amx_fence(config);
-    CNN_TILE(loadconfig)(config);
-    cnn_amx_fence(config);
 }
 
 #endif

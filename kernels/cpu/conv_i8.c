@@ -153,10 +153,12 @@ static void run_lane(void *context, int number, int worker)
     const int64_t windows = (int64_t)kernel->conv.n * kernel->conv.out_h * kernel->conv.out_w;
     const lane_scratch lane = lane_get(job, number);
     int gathered = -1;
+    if (kernel->gemm->begin)
+        kernel->gemm->begin();
     for (;;) {
         const int item = atomic_fetch_add(&job->next, 1);
         if (item >= kernel->chunks * kernel->ranges)
-            return;
+            break;
         const int chunk = item / kernel->ranges;
         const int32_t panel = item % kernel->ranges * kernel->range;
         const int64_t first = (int64_t)chunk * kernel->chunk;
@@ -171,6 +173,8 @@ static void run_lane(void *context, int number, int worker)
         if (panel == 0)
             cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, count);
     }
+    if (kernel->gemm->end)
+        kernel->gemm->end();
 }
 
 /* ---- Packing ---- */
@@ -303,11 +307,10 @@ static void plan(conv_i8 *kernel)
     if (kernel->lanes > kernel->chunks * kernel->ranges)
         kernel->lanes = kernel->chunks * kernel->ranges;
 
-    const int32_t pixels = kernel->chunk * conv->pool * conv->pool;
-    const int32_t tiles = divide_up(pixels, kernel->gemm->tile);
+    const int32_t tile = kernel->gemm->tile, pixels = divide_up(kernel->chunk * conv->pool * conv->pool, tile) * tile;
     kernel->bytes_bytes = cnn_cpu_aligned((size_t)pixels * kernel->row_bytes + ROWS_SLACK);
     if (kernel->gemm->convert)
-        kernel->rows_bytes = (size_t)(tiles * kernel->gemm->tile) * (size_t)kernel->blocks * CNN_I8_BLOCK_BYTES;
+        kernel->rows_bytes = (size_t)pixels * (size_t)kernel->blocks * CNN_I8_BLOCK_BYTES;
     kernel->sums_bytes = (size_t)pixels * CNN_I8_SUMS * sizeof(int32_t);
 }
 

@@ -32,6 +32,12 @@ bool cnn_cpu_conv_i8_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
 cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
 #endif
 
+#if defined(CNN_CPU_AMX_BUILT)
+/* CONV with AMX: conv_i8_amx.c. */
+bool cnn_cpu_conv_i8_amx_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
+cnn_status cnn_cpu_conv_i8_amx_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);
+#endif
+
 /* LINEAR on a few images, weights in place: gemv_i8.c. */
 bool cnn_cpu_gemv_i8_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why);
 cnn_status cnn_cpu_gemv_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel);

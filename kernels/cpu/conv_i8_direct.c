@@ -6,7 +6,7 @@
  *
  * Few input channels would leave groups half empty. There a line of the filter, its S*C weights, counts as the channels
  * of a filter one column wide: the planes then hold for each pixel of a line the bytes that its line of the filter
- * sees, padding included, at any stride. Tiles that read lines always see it so, but in the image itself.
+ * sees, padding included, at any stride.
  *
  * Sums are exact, so that no cut changes a result. */
 #include "kernels/cpu/conv_i8.h"
@@ -17,12 +17,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const cnn_cpu_direct_i8 *tiles_of(cnn_cpu_isa isa, bool blocks)
+static const cnn_cpu_direct_i8 *tiles_of(cnn_cpu_isa isa)
 {
-#if defined(CNN_CPU_AMX_BUILT)
-    if (cnn_cpu_isa_holds(isa, CNN_CPU_AMX) && !blocks)
-        return &cnn_cpu_direct_i8_amx;
-#endif
 #if defined(__x86_64__)
     if (cnn_cpu_isa_holds(isa, CNN_CPU_AVX512VNNI))
         return &cnn_cpu_direct_i8_avx512vnni;
@@ -32,7 +28,6 @@ static const cnn_cpu_direct_i8 *tiles_of(cnn_cpu_isa isa, bool blocks)
         return &cnn_cpu_direct_i8_avxvnni;
 #endif
     (void)isa;
-    (void)blocks;
     return NULL;
 }
 
@@ -57,7 +52,6 @@ typedef struct direct_i8 {
     int32_t spots;        /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
     int32_t pairs;
     cnn_i8_direct packed;
-    size_t pixel_bytes; /* from one output pixel to the next */
     size_t line_bytes, plane_bytes, above_bytes, planes_bytes;
     size_t rows_bytes, pooled_bytes, lane_bytes; /* sums of the rows of a window, pooled ones */
     int32_t lanes, ranges, range;                /* range: pairs */
@@ -152,27 +146,9 @@ static void fill_lines(const direct_job *job, int32_t image, uint8_t *planes)
         fill_line(kernel, from, kernel->stride, planes);
 }
 
-/* The image as it is, with padding columns, for tiles that read lines. */
-static void copy_lines(const direct_job *job, int32_t image, uint8_t *lines)
-{
-    const direct_i8 *kernel = job->kernel;
-    const cnn_tensor_desc *src = &kernel->base.base.desc.arg[CNN_ARG_SRC];
-    const size_t line = (size_t)src->w * (size_t)src->c_pad, side = (size_t)kernel->pad * (size_t)src->c_pad;
-    const int8_t *from = (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)image * (size_t)src->h * line;
-    for (int32_t y = 0; y < kernel->h; y++, from += line, lines += kernel->line_bytes) {
-        memset(lines, 0, side);
-        memcpy(lines + side, from, line);
-        memset(lines + side + line, 0, side);
-    }
-}
-
 static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
 {
     const direct_i8 *kernel = job->kernel;
-    if (kernel->tiles->run_groups) {
-        copy_lines(job, image, planes);
-        return;
-    }
     if (kernel->by_lines) {
         fill_lines(job, image, planes);
         return;
@@ -198,8 +174,7 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
     const int32_t first = row->top * kernel->s, taps = kernel->r * kernel->s;
     int32_t *start = row->own->start + (size_t)x * CNN_I8_SUMS;
     cnn_i8_tile tile = {
-        .x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * kernel->pixel_bytes,
-        .pixel_bytes = kernel->pixel_bytes,
+        .x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
         .line_bytes = kernel->line_bytes,
         .plane_bytes = kernel->plane_bytes,
         .rows = row->bottom - row->top,
@@ -217,7 +192,7 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
         .start = start,
         .sums = sums,
     };
-    for (int32_t j = 0; j < row->panels && fresh && kernel->tiles->fill_start; j++)
+    for (int32_t j = 0; j < row->panels && fresh; j++)
         kernel->tiles->fill_start(&tile, packed->sums + (size_t)((row->panel + j) * taps + first) * CNN_I8_PANEL,
                                   start + j * CNN_I8_PANEL);
     if (!kernel->blocks) {
@@ -347,7 +322,7 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->linear = desc->op == CNN_OP_LINEAR; /* whose windows are one pixel */
     const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) && desc->op != CNN_OP_LINEAR;
     kernel->blocks = weight->structure == CNN_BLOCK_16X4;
-    kernel->by_lines = kernel->tiles->run_groups || (!kernel->linear && !kernel->blocks && src->c_pad < LEAST_CHANNELS);
+    kernel->by_lines = !kernel->linear && !kernel->blocks && src->c_pad < LEAST_CHANNELS;
     kernel->weight = *weight;
     kernel->stride = 1;
     kernel->channels = src->c_pad;
@@ -388,11 +363,7 @@ static void go_by_lines(direct_i8 *kernel)
 static void choose_memory(direct_i8 *kernel)
 {
     cnn_i8_direct *packed = &kernel->packed;
-    const cnn_tensor_desc *src = &kernel->base.base.desc.arg[CNN_ARG_SRC];
-    const int32_t run_groups = kernel->tiles->run_groups;
-    kernel->pixel_bytes = run_groups ? (size_t)kernel->stride * (size_t)src->c_pad : CNN_I8_GROUP;
-    kernel->line_bytes = run_groups ? (size_t)(src->w + 2 * kernel->pad) * (size_t)src->c_pad
-                                    : (size_t)(kernel->w + 2 * kernel->side) * CNN_I8_GROUP;
+    kernel->line_bytes = (size_t)(kernel->w + 2 * kernel->side) * CNN_I8_GROUP;
     kernel->plane_bytes = (size_t)kernel->h * kernel->line_bytes;
     packed->weight = &kernel->weight;
     packed->rows = kernel->r;
@@ -400,15 +371,11 @@ static void choose_memory(direct_i8 *kernel)
     packed->line_bytes = kernel->line_bytes;
     packed->spots = kernel->spots;
     packed->groups = kernel->spots * divide_up(kernel->channels, CNN_I8_GROUP);
-    if (run_groups)
-        packed->groups = divide_up(packed->groups, run_groups) * run_groups;
     packed->panels = divide_up(kernel->k, CNN_I8_PANEL);
     packed->plane_bytes = kernel->plane_bytes;
     packed->panel_bytes = (size_t)(kernel->r * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
     kernel->pairs = divide_up(packed->panels, CNN_I8_PANELS);
     kernel->planes_bytes = cnn_cpu_aligned((size_t)packed->groups * kernel->plane_bytes);
-    if (run_groups) /* the last run is read in whole groups */
-        kernel->planes_bytes = cnn_cpu_aligned(kernel->plane_bytes + (size_t)run_groups * CNN_I8_GROUP);
     kernel->rows_bytes = (size_t)kernel->pool * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->pooled_bytes = (size_t)kernel->windows_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->above_bytes = cnn_cpu_aligned((size_t)kernel->pad * kernel->line_bytes);
@@ -437,7 +404,7 @@ cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *de
     cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
     if (status != CNN_OK)
         return status;
-    kernel->tiles = tiles_of(device->isa, desc->arg[CNN_ARG_WEIGHT].structure == CNN_BLOCK_16X4);
+    kernel->tiles = tiles_of(device->isa);
     kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
     read_shape(kernel, desc);
     if (kernel->by_lines)
@@ -458,7 +425,7 @@ bool cnn_cpu_conv_i8_direct_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
     const bool blocks = weight->structure == CNN_BLOCK_16X4;
-    const cnn_cpu_direct_i8 *tiles = tiles_of(isa, blocks);
+    const cnn_cpu_direct_i8 *tiles = tiles_of(isa);
     if (!tiles)
         return cnn_refuse(why, "there are no tiles of this level");
     if (!cnn_cpu_conv_i8_suits(desc, isa, why))
@@ -469,12 +436,10 @@ bool cnn_cpu_conv_i8_direct_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char
         return blocks || cnn_refuse(why, "the weights are dense");
     if (desc->pad >= weight->h || desc->pad >= weight->w)
         return cnn_refuse(why, "only less padding than the filter's size");
-    const bool few = src->c_pad < LEAST_CHANNELS && !blocks, by_lines = few || tiles->run_groups;
-    if (few && tiles->run_groups)
-        return cnn_refuse(why, "fewer than %d channels", (int)LEAST_CHANNELS);
-    if (!by_lines && desc->stride != 1)
+    const bool few = src->c_pad < LEAST_CHANNELS && !blocks;
+    if (!few && desc->stride != 1)
         return cnn_refuse(why, "only stride 1");
-    if (by_lines && (src->c_pad != src->c || weight->c_pad != weight->c))
+    if (few && (src->c_pad != src->c || weight->c_pad != weight->c))
         return cnn_refuse(why, "lines of the filter with padding channels");
     const int32_t seen = weight->w * src->c_pad;
     if (few && divide_up(seen, CNN_I8_GROUP) * CNN_I8_GROUP > seen + seen / MOST_SPARE)

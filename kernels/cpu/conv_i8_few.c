@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { ITEMS_PER_LANE = 4, OFFSET = 128 };
+enum { ITEMS_PER_LANE = 4, OFFSET = 128, AMX_OUTPUTS = 32 };
 
 typedef struct few_i8 {
     cnn_cpu_kernel base;
@@ -204,9 +204,10 @@ bool cnn_cpu_conv_i8_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
     const int32_t most = CNN_I8_FEW_GROUP * (weight->h == 5 ? 2 : CNN_I8_FEW_GROUPS); /* registers hold all lines */
     const bool pooled = desc->epilogue_count == 2 && desc->epilogue[1] == CNN_EPILOGUE_MAXPOOL;
-    (void)isa;
     if (src->dtype != CNN_I8 || weight->dtype != CNN_I8)
         return cnn_refuse(why, "src and weights are not i8");
+    if (cnn_cpu_isa_holds(isa, CNN_CPU_AMX) && weight->n > AMX_OUTPUTS)
+        return cnn_refuse(why, "AMX makes more than %d outputs faster", (int)AMX_OUTPUTS);
     if (weight->w * src->c_pad > most || src->c_pad > CNN_I8_FEW_STEP)
         return cnn_refuse(why, "a line of the filter is more than %d bytes", (int)most);
     if ((weight->h != 3 && weight->h != 5) || desc->stride != 1)

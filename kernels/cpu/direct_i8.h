@@ -4,11 +4,7 @@
  * neighbouring pixels lie side by side. A tile is some neighbouring output pixels of one row, with one or two panels of
  * 16 outputs; its sums stay in registers over all filter taps. Filter rows outside the image are left out; pixels of a
  * large tile that a tap column takes from the padding are left out too. Every product that is made has the offset of
- * 128, and `start` takes out exactly those.
- *
- * Or, where tiles read lines, it is laid out as it lies in memory, [H][W + 2 pad][C] signed bytes: what a line of the
- * filter sees of it is one run of S * C bytes, and the next pixel's begins C bytes on. The filter is then one column
- * wide, its channels are the bytes of a run, and sums start with 0. */
+ * 128, and `start` takes out exactly those. */
 #ifndef CNN_CPU_DIRECT_I8_H
 #define CNN_CPU_DIRECT_I8_H
 
@@ -22,7 +18,7 @@ enum {
 
 typedef struct cnn_i8_tile {
     const uint8_t *x; /* of the first pixel at the first tap; each tap column is a pixel, each filter row a line on */
-    size_t pixel_bytes, line_bytes, plane_bytes;
+    size_t line_bytes, plane_bytes;
     int32_t rows, columns, groups; /* filter rows inside the image, filter columns, groups of channels */
     const int8_t *weights; /* of the first tap: [taps][groups][16][4], the next panel at panel_bytes; blocks: all */
     size_t panel_bytes;
@@ -40,10 +36,9 @@ typedef struct cnn_cpu_direct_i8 {
     const char *name;   /* "avx512vnni" */
     int32_t tile;       /* most pixels of a tile */
     int32_t least_skip; /* pixels of the least tile that leaves any out */
-    int32_t run_groups; /* dense() reads lines, whose runs have a multiple of so many groups; 0: it reads planes */
     void (*dense)(const cnn_i8_tile *tile);
-    void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0; NULL with lines */
-    /* The two loops below, compiled for the level; fill_start is NULL with lines. */
+    void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0 */
+    /* The two loops below, compiled for the level. */
     void (*fill_start)(const cnn_i8_tile *tile, const int32_t *tap_sums, int32_t *start);
     void (*pool)(const int32_t *rows, int32_t row_pixels, int32_t size, int32_t stride, int32_t windows,
                  int32_t *pooled);
@@ -109,9 +104,6 @@ extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni;
 #endif
 #if defined(CNN_CPU_AVXVNNI_BUILT)
 extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni;
-#endif
-#if defined(CNN_CPU_AMX_BUILT)
-extern const cnn_cpu_direct_i8 cnn_cpu_direct_i8_amx;
 #endif
 
 /* ---- Packed weights: direct_i8_pack.c ----

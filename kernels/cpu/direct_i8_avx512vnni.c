@@ -176,7 +176,7 @@ VNNI static void pool(const int32_t *rows, int32_t row_pixels, int32_t size, int
         cnn_i8_pool(rows, row_pixels, size, stride, windows, pooled);
 }
 
-const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", TILE, TILE, 0, dense, blocks, fill_start, pool};
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avx512vnni = {"avx512vnni", TILE, TILE, dense, blocks, fill_start, pool};
 
 #else
 typedef int cnn_cpu_direct_i8_avx512vnni_not_here; /* ISO C wants a declaration */

@@ -179,7 +179,7 @@ CNN_AVXVNNI static void pool(const int32_t *rows, int32_t row_pixels, int32_t si
     cnn_i8_pool(rows, row_pixels, size, stride, windows, pooled);
 }
 
-const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni = {"avxvnni", TILE, LEAST_SKIP, 0, dense, blocks, fill_start, pool};
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni = {"avxvnni", TILE, LEAST_SKIP, dense, blocks, fill_start, pool};
 
 #else
 typedef int cnn_cpu_direct_i8_avxvnni_not_here; /* ISO C wants a declaration */

@@ -31,7 +31,8 @@ typedef struct cnn_i8_convert {
     void *rows;
 } cnn_i8_convert;
 
-/* One call multiplies some pixels with one or two panels. */
+/* One call multiplies some pixels with one or two panels. Rows and sums have room for whole tiles of pixels, of which it
+ * may read and write more than are there. */
 typedef struct cnn_i8_product {
     const void *rows;      /* converted */
     const int8_t *weights; /* the first panel; the second one follows at panel_bytes */
@@ -65,7 +66,9 @@ typedef struct cnn_cpu_gemm_i8 {
     int32_t value_bytes;                            /* of a converted value: 1 or 2 */
     bool offset;                                    /* rows hold x + 128 */
     void (*convert)(const cnn_i8_convert *convert); /* NULL: product() reads im2col's rows */
+    void (*begin)(void);                            /* in a thread, before product(); may be NULL */
     void (*product)(const cnn_i8_product *product);
+    void (*end)(void); /* after it; NULL with begin */
     void (*requantize)(const cnn_i8_finish *finish);
     void (*dequantize)(const cnn_i8_finish *finish);
 } cnn_cpu_gemm_i8;

@@ -8,6 +8,9 @@ const cnn_cpu_impl cnn_cpu_i8_impls[] = {
     {CNN_OP_CONV, "cnn_cpu_conv_i8_few_avx512vnni", CNN_CPU_AVX512VNNI, cnn_cpu_conv_i8_few_suits,
      cnn_cpu_conv_i8_few_make},
 #endif
+#if defined(CNN_CPU_AMX_BUILT)
+    {CNN_OP_CONV, "cnn_cpu_conv_i8_direct_amx", CNN_CPU_AMX, cnn_cpu_conv_i8_amx_suits, cnn_cpu_conv_i8_amx_make},
+#endif
     {CNN_OP_CONV, "cnn_cpu_conv_i8_direct", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_direct_suits,
      cnn_cpu_conv_i8_direct_make},
     {CNN_OP_LINEAR, "cnn_cpu_linear_i8_blocks", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_direct_suits,

@@ -21,7 +21,6 @@ typedef struct level {
     const char *name;
     cnn_cpu_isa below; /* itself at the bottom */
     bool has_kernels;
-    bool by_name;      /* only taken when it is asked for */
     const char *needs; /* for the sentence that refuses it */
 } level;
 
@@ -57,12 +56,12 @@ const char *const cnn_cpu_isa_built[] = {
 };
 
 static const level levels[CNN_CPU_ISA_COUNT] = {
-    [CNN_CPU_PORTABLE] = {"portable", CNN_CPU_PORTABLE, true, false, "nothing"},
-    [CNN_CPU_AVX2] = {"avx2", CNN_CPU_PORTABLE, X86_KERNELS, false, "AVX2, FMA and F16C"},
-    [CNN_CPU_AVXVNNI] = {"avxvnni", CNN_CPU_AVX2, AVXVNNI_KERNELS, false, "AVX-VNNI"},
-    [CNN_CPU_AVX512] = {"avx512", CNN_CPU_AVX2, X86_KERNELS, false, "AVX-512 F, BW, VL and DQ"},
-    [CNN_CPU_AVX512VNNI] = {"avx512vnni", CNN_CPU_AVX512, X86_KERNELS, false, "AVX-512 VNNI"},
-    [CNN_CPU_AMX] = {"amx", CNN_CPU_AVX512VNNI, AMX_KERNELS, true, "AMX tiles with int8"},
+    [CNN_CPU_PORTABLE] = {"portable", CNN_CPU_PORTABLE, true, "nothing"},
+    [CNN_CPU_AVX2] = {"avx2", CNN_CPU_PORTABLE, X86_KERNELS, "AVX2, FMA and F16C"},
+    [CNN_CPU_AVXVNNI] = {"avxvnni", CNN_CPU_AVX2, AVXVNNI_KERNELS, "AVX-VNNI"},
+    [CNN_CPU_AVX512] = {"avx512", CNN_CPU_AVX2, X86_KERNELS, "AVX-512 F, BW, VL and DQ"},
+    [CNN_CPU_AVX512VNNI] = {"avx512vnni", CNN_CPU_AVX512, X86_KERNELS, "AVX-512 VNNI"},
+    [CNN_CPU_AMX] = {"amx", CNN_CPU_AVX512VNNI, AMX_KERNELS, "AMX tiles with int8 and bf16"},
 };
 
 const char *cnn_cpu_isa_name(cnn_cpu_isa isa)
@@ -111,7 +110,8 @@ static bool cpu_has(cnn_cpu_isa isa)
 #if defined(CNN_CPU_EMULATED)
         return cpu_has(CNN_CPU_AVX512VNNI);
 #else
-        return cpu_has(CNN_CPU_AVX512VNNI) && cpuid_bit(7, 0, 3, 24) && cpuid_bit(7, 0, 3, 25);
+        return cpu_has(CNN_CPU_AVX512VNNI) && cpuid_bit(7, 0, 3, 22) && cpuid_bit(7, 0, 3, 24) &&
+               cpuid_bit(7, 0, 3, 25);
 #endif
     default:
         return false;
@@ -203,7 +203,7 @@ cnn_status cnn_cpu_isa_choose(const cnn_host *host, const char *asked, cnn_cpu_i
     if (name && *name)
         return choose_by_name(host, "CNN_CPU_ISA=", name, isa);
     int best = CNN_CPU_ISA_COUNT - 1;
-    while (!levels[best].has_kernels || levels[best].by_name || !cpu_has((cnn_cpu_isa)best))
+    while (!levels[best].has_kernels || !cpu_has((cnn_cpu_isa)best) || (best == CNN_CPU_AMX && ask_for_tiles()))
         best--;
     *isa = (cnn_cpu_isa)best;
     return CNN_OK;

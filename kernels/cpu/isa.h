@@ -18,7 +18,7 @@ typedef enum cnn_cpu_isa {
     CNN_CPU_AVXVNNI, /* AVX2 and 256-bit VNNI */
     CNN_CPU_AVX512,  /* AVX2 and AVX-512 F, BW, VL, DQ */
     CNN_CPU_AVX512VNNI,
-    CNN_CPU_AMX, /* AVX512VNNI and AMX tiles of int8 */
+    CNN_CPU_AMX, /* AVX512VNNI and AMX tiles of int8 and bf16 */
     CNN_CPU_ISA_COUNT
 } cnn_cpu_isa;
 
@@ -33,8 +33,8 @@ bool cnn_cpu_isa_holds(cnn_cpu_isa isa, cnn_cpu_isa needed);
 extern const char *const cnn_cpu_isa_built[];
 
 /* The level to use: what `asked` names, else what the environment's CNN_CPU_ISA names, else the best that this CPU has
- * and that has kernels; amx only by name. An unknown name, a level that this CPU lacks, that has no kernels or that the
- * system does not let us use is an error. */
+ * and that has kernels and the system lets us use. An unknown name, a level that this CPU lacks, that has no kernels or
+ * that the system does not let us use is an error. */
 cnn_status cnn_cpu_isa_choose(const cnn_host *host, const char *asked, cnn_cpu_isa *isa);
 
 /* The processor's own name, "AMD EPYC 9B14"; where it has none, the architecture's. */

@@ -5,6 +5,7 @@
 #ifndef CNN_TESTS_AMX_EMULATED_H
 #define CNN_TESTS_AMX_EMULATED_H
 
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +79,42 @@ static inline void emulated_stored(int number, void *base, size_t stride)
     const emulated_tile *tile = emulated_get(number);
     for (int i = 0; i < tile->rows; i++)
         memcpy((uint8_t *)base + (size_t)i * stride, tile->data[i], (size_t)tile->row_bytes);
+}
+
+static inline float emulated_bf16(uint16_t bits)
+{
+    const uint32_t wide =
+        (bits & 0x7f80u) ? (uint32_t)bits << 16 : (uint32_t)(bits & 0x8000u) << 16; /* no subnormals */
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+/* c[m][n] += a[m][k] * b[k][n], pairs of bf16 and f32 sums. The instruction sums a pair's first values over all of k,
+ * then the second ones, then both: each with one rounding; subnormal numbers are taken for 0, and results become 0. */
+static inline void emulated_dpbf16ps(int c_number, int a_number, int b_number)
+{
+    emulated_tile *c = emulated_get(c_number);
+    const emulated_tile *a = emulated_get(a_number), *b = emulated_get(b_number);
+    const int depth = a->row_bytes / 4, columns = b->row_bytes / 4;
+    emulated_require(c_number != a_number && c_number != b_number && a_number != b_number, "three different tiles");
+    emulated_require(c->rows == a->rows && c->row_bytes == b->row_bytes,
+                     "a product's shape is rows of a by columns of b");
+    emulated_require(b->rows == depth, "b has as many rows as a has groups in a row");
+    for (int m = 0; m < a->rows; m++)
+        for (int n = 0; n < columns; n++) {
+            float sum[2] = {0, 0}, start;
+            for (int k = 0; k < depth; k++) {
+                uint16_t x[2], w[2];
+                memcpy(x, a->data[m] + 4 * k, sizeof x);
+                memcpy(w, b->data[k] + 4 * n, sizeof w);
+                for (int i = 0; i < 2; i++)
+                    sum[i] = fmaf(emulated_bf16(x[i]), emulated_bf16(w[i]), sum[i]);
+            }
+            memcpy(&start, c->data[m] + 4 * n, sizeof start);
+            start += sum[0] + sum[1];
+            memcpy(c->data[m] + 4 * n, &start, sizeof start);
+        }
 }
 
 /* c[m][n] += sum over k of the products of 4 signed bytes a[m][k] and b[k][n]. */

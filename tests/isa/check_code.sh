@@ -40,7 +40,7 @@ for object in "$@"; do
         none "%zmm"
         ;;
     amx)
-        for instruction in ldtilecfg tilerelease tilezero tileloadd tdpbssd tilestored; do
+        for instruction in ldtilecfg tilerelease tilezero tileloadd tdpbssd tdpbf16ps tilestored; do
             at_least 1 "^c4.*$instruction"
         done
         ;;
