@@ -1,4 +1,5 @@
-/* Layer types. One row is all that a layer is: adding one means one row and its functions in core/layers.c. */
+/* Layer types. One row is all that a layer is: adding one means one row in core/layers.c and its functions in the files
+ * beside it (layer_parts.h). */
 #ifndef CNN_CORE_LAYERS_H
 #define CNN_CORE_LAYERS_H
 

@@ -1,0 +1,152 @@
+/* How each layer type becomes the ops that hand its gradient on. */
+#include "core/layer_parts.h"
+
+#include <stdlib.h>
+
+/* The gradient of points on a grid becomes that of the weights, and its step gets one. */
+static void backward_grid(cnn_lowering *lowering, int index)
+{
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_SRC2] = cnn_lower_param(lowering, index, CNN_PARAM_STEP, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
+    args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_STEP, CNN_PLACE_GRAD);
+    cnn_layer_set_grid(cnn_lower_op(lowering, CNN_OP_GRID_GRAD, index, &args), &lowering->model->nodes[index]);
+}
+
+cnn_status cnn_layer_backward_gemm(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int dy = cnn_lower_gradient(lowering, index);
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
+    args.buffer[CNN_ARG_SRC2] = dy;
+    if (!node->frozen) {
+        args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
+        args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_GRAD);
+        cnn_layer_set_window(
+            cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_WGRAD, CNN_OP_LINEAR_WGRAD), index, &args),
+            node);
+        if (cnn_layer_on_grid(node))
+            backward_grid(lowering, index);
+    }
+
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    if (dx < 0)
+        return lowering->status;
+    args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = dy;
+    args.buffer[CNN_ARG_WEIGHT] =
+        cnn_lower_forward_arg(lowering, index, cnn_layer_gemm_op(node, CNN_OP_CONV, CNN_OP_LINEAR), CNN_ARG_WEIGHT);
+    args.buffer[CNN_ARG_DST] = dx;
+    cnn_layer_set_window(
+        cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_DGRAD, CNN_OP_LINEAR_DGRAD), index, &args), node);
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
+/* Of fixed statistics y is linear in x: dx = dy*gamma/sqrt(var + eps), which is BN_INFER with mean and beta of 0. */
+cnn_status cnn_layer_backward_frozen_bn(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    const cnn_tensor_desc vector = node->param[CNN_PARAM_BETA].desc;
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    if (dx < 0)
+        return lowering->status;
+    void *zeros = cnn_calloc(cnn_desc_bytes(&vector), 1);
+    if (!zeros)
+        return CNN_ERR_MEMORY;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_GAMMA] = cnn_lower_param(lowering, index, CNN_PARAM_GAMMA, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_VAR] = cnn_lower_param(lowering, index, CNN_PARAM_RUNNING_VAR, CNN_PLACE_RUNNING);
+    args.buffer[CNN_ARG_MEAN] = args.buffer[CNN_ARG_BETA] = cnn_lower_constant(lowering, vector, zeros);
+    args.buffer[CNN_ARG_DST] = dx;
+    free(zeros);
+    cnn_lower_op(lowering, CNN_OP_BN_INFER, index, &args)->desc.eps = (float)cnn_node_attr(node, "eps");
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
+cnn_status cnn_layer_backward_bn(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    if (node->frozen)
+        return cnn_layer_backward_frozen_bn(lowering, index);
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    /* In front of the first layer that trains there is nobody to hand dx to, but the op computes it all the same. */
+    int target = dx >= 0 ? dx : cnn_lower_value(lowering, node->input[0], lowering->storage);
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
+    args.buffer[CNN_ARG_SRC2] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_GAMMA] = cnn_lower_param(lowering, index, CNN_PARAM_GAMMA, CNN_PLACE_PARAM);
+    args.buffer[CNN_ARG_MEAN] = cnn_lower_param(lowering, index, CNN_PARAM_RUNNING_MEAN, CNN_PLACE_BATCH);
+    args.buffer[CNN_ARG_INVSTD] = cnn_lower_forward_arg(lowering, index, CNN_OP_BN_TRAIN, CNN_ARG_INVSTD);
+    args.buffer[CNN_ARG_DST] = target;
+    args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_GAMMA, CNN_PLACE_GRAD);
+    args.buffer[CNN_ARG_DST3] = cnn_lower_param(lowering, index, CNN_PARAM_BETA, CNN_PLACE_GRAD);
+    cnn_lower_op(lowering, CNN_OP_BN_GRAD, index, &args)->desc.eps = (float)cnn_node_attr(node, "eps");
+    if (dx >= 0)
+        cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
+cnn_status cnn_layer_backward_relu(cnn_lowering *lowering, int index)
+{
+    int input = lowering->model->nodes[index].input[0];
+    int dx = cnn_lower_gradient_begin(lowering, input);
+    if (dx < 0)
+        return lowering->status;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = lowering->program->value[index];
+    args.buffer[CNN_ARG_SRC2] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_DST] = dx;
+    cnn_lower_op(lowering, CNN_OP_RELU_GRAD, index, &args);
+    cnn_lower_gradient_done(lowering, input, dx);
+    return lowering->status;
+}
+
+cnn_status cnn_layer_backward_maxpool(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    if (dx < 0)
+        return lowering->status;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_INDEX] = cnn_lower_forward_arg(lowering, index, CNN_OP_MAXPOOL, CNN_ARG_INDEX);
+    args.buffer[CNN_ARG_SRC2] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_DST] = dx;
+    cnn_layer_set_maxima(cnn_lower_op(lowering, CNN_OP_MAXPOOL_GRAD, index, &args), node);
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
+cnn_status cnn_layer_backward_avgpool(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+    if (dx < 0)
+        return lowering->status;
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_gradient(lowering, index);
+    args.buffer[CNN_ARG_DST] = dx;
+    cnn_layer_set_average(cnn_lower_op(lowering, CNN_OP_AVGPOOL_GRAD, index, &args), node);
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
+/* d(a+b) = dy for both: the gradient's buffer itself is handed on. */
+cnn_status cnn_layer_backward_add(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    for (int i = 0; i < 2; i++)
+        if (lowering->needs[node->input[i]])
+            cnn_lower_gradient_done(lowering, node->input[i], cnn_lower_gradient(lowering, index));
+    return lowering->status;
+}
+
+cnn_status cnn_layer_backward_input(cnn_lowering *lowering, int index)
+{
+    (void)index;
+    return lowering->status;
+}
