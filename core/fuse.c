@@ -10,7 +10,7 @@
 
 static bool takes_epilogue(cnn_op op)
 {
-    return op == CNN_OP_CONV || op == CNN_OP_LINEAR || op == CNN_OP_BN_INFER;
+    return op == CNN_OP_CONV || op == CNN_OP_GROUP_CONV || op == CNN_OP_LINEAR || op == CNN_OP_BN_INFER;
 }
 
 /* How many arguments read `buffer`; the first `most` of their instructions go to reader[]. */

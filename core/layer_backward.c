@@ -24,9 +24,7 @@ cnn_status cnn_layer_backward_gemm(cnn_lowering *lowering, int index)
     if (!node->frozen) {
         args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
         args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_GRAD);
-        cnn_layer_set_window(
-            cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_WGRAD, CNN_OP_LINEAR_WGRAD), index, &args),
-            node);
+        cnn_layer_set_window(cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_WGRAD), index, &args), node);
         if (cnn_layer_on_grid(node))
             backward_grid(lowering, index);
     }
@@ -37,10 +35,9 @@ cnn_status cnn_layer_backward_gemm(cnn_lowering *lowering, int index)
     args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = dy;
     args.buffer[CNN_ARG_WEIGHT] =
-        cnn_lower_forward_arg(lowering, index, cnn_layer_gemm_op(node, CNN_OP_CONV, CNN_OP_LINEAR), CNN_ARG_WEIGHT);
+        cnn_lower_forward_arg(lowering, index, cnn_layer_gemm_op(node, CNN_OP_CONV), CNN_ARG_WEIGHT);
     args.buffer[CNN_ARG_DST] = dx;
-    cnn_layer_set_window(
-        cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_DGRAD, CNN_OP_LINEAR_DGRAD), index, &args), node);
+    cnn_layer_set_window(cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_DGRAD), index, &args), node);
     cnn_lower_gradient_done(lowering, node->input[0], dx);
     return lowering->status;
 }

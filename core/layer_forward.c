@@ -49,9 +49,11 @@ static void requantize(cnn_lowering *lowering, int gemm, int node, int accumulat
     cnn_lower_set_value(lowering, node, args.buffer[CNN_ARG_DST]);
 }
 
-cnn_op cnn_layer_gemm_op(const cnn_node *node, cnn_op conv, cnn_op linear)
+cnn_op cnn_layer_gemm_op(const cnn_node *node, cnn_op conv)
 {
-    return node->type->id == CNN_LAYER_CONV ? conv : linear;
+    if (node->type->id == CNN_LAYER_LINEAR)
+        return (cnn_op)(CNN_OP_LINEAR + (conv - CNN_OP_CONV));
+    return cnn_node_groups(node) > 1 ? (cnn_op)(CNN_OP_GROUP_CONV + (conv - CNN_OP_CONV)) : conv;
 }
 
 void cnn_layer_set_window(cnn_instruction *op, const cnn_node *node)
@@ -111,7 +113,7 @@ cnn_status cnn_layer_forward_gemm(cnn_lowering *lowering, int index)
         args.buffer[CNN_ARG_BIAS] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_PARAM);
         args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, logits ? CNN_F32 : lowering->storage);
     }
-    cnn_instruction *op = cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV, CNN_OP_LINEAR), index, &args);
+    cnn_instruction *op = cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV), index, &args);
     cnn_layer_set_window(op, node);
     op->desc.constant_weights = lowering->constant_weights && !cnn_layer_on_grid(node);
     if (args.buffer[CNN_ARG_BIAS] >= 0)

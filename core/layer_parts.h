@@ -24,8 +24,9 @@ cnn_layer_lower cnn_layer_forward_input, cnn_layer_forward_gemm, cnn_layer_forwa
 cnn_layer_lower cnn_layer_backward_gemm, cnn_layer_backward_frozen_bn, cnn_layer_backward_bn, cnn_layer_backward_relu,
     cnn_layer_backward_maxpool, cnn_layer_backward_avgpool, cnn_layer_backward_add, cnn_layer_backward_input;
 
-/* `conv` for a convolution, `linear` for a linear layer. */
-cnn_op cnn_layer_gemm_op(const cnn_node *node, cnn_op conv, cnn_op linear);
+/* CNN_OP_CONV, CNN_OP_CONV_DGRAD or CNN_OP_CONV_WGRAD, or what it is called for a convolution in groups or a linear
+ * layer. */
+cnn_op cnn_layer_gemm_op(const cnn_node *node, cnn_op conv);
 /* The stride and padding of such an op. */
 void cnn_layer_set_window(cnn_instruction *op, const cnn_node *node);
 /* Whether the weights train on a grid, and that grid. */

@@ -40,11 +40,14 @@ static void set_gemm_params(cnn_node *node, int32_t out, int32_t h, int32_t w, i
 
 cnn_status cnn_layer_infer_conv(cnn_node *node, const cnn_tensor_desc *in)
 {
-    int32_t out = cnn_node_int(node, "out"), kernel = cnn_node_int(node, "kernel");
+    int32_t out = cnn_node_int(node, "out"), kernel = cnn_node_int(node, "kernel"), groups = cnn_node_groups(node);
+    if (in->c % groups != 0 || out % groups != 0)
+        return cnn_error(CNN_ERR_SHAPE, "its %d groups do not divide %d input channels and %d outputs", groups, in->c,
+                         out);
     node->out = cnn_desc(CNN_F32, 1, 0, 0, out);
     cnn_status status = set_sides(in, kernel, cnn_node_int(node, "stride"), cnn_node_int(node, "pad"), &node->out);
     if (status == CNN_OK)
-        set_gemm_params(node, out, kernel, kernel, in->c);
+        set_gemm_params(node, out, kernel, kernel, in->c / groups);
     return status;
 }
 

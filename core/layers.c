@@ -28,7 +28,8 @@ const cnn_layer_type cnn_layer_types[] = {
       {"kernel", CNN_ATTR_INT, true, 0, 1, 1024},
       {"stride", CNN_ATTR_INT, false, 1, 1, 1024},
       {"pad", CNN_ATTR_INT, false, 0, 0, 1024},
-      {"bias", CNN_ATTR_BOOL, false, 1, 0, 1}},
+      {"bias", CNN_ATTR_BOOL, false, 1, 0, 1},
+      {"groups", CNN_ATTR_INT, false, 1, 1, CNN_MAX_CHANNELS}},
      CNN_LAYER_PRUNABLE | CNN_LAYER_QUANTIZABLE,
      cnn_layer_infer_conv,
      cnn_layer_macs_gemm,
@@ -149,4 +150,15 @@ double cnn_node_attr(const cnn_node *node, const char *name)
 void cnn_node_set_attr(cnn_node *node, const char *name, double value)
 {
     node->attr[attr_index(node, name)] = value;
+}
+
+int32_t cnn_node_groups(const cnn_node *node)
+{
+    return node->type->id == CNN_LAYER_CONV ? cnn_node_int(node, "groups") : 1;
+}
+
+bool cnn_node_is_depthwise(const cnn_node *node)
+{
+    const cnn_tensor_desc *weight = &node->param[CNN_PARAM_WEIGHT].desc;
+    return cnn_node_groups(node) > 1 && weight->c == 1 && cnn_node_groups(node) == weight->n;
 }

@@ -34,7 +34,7 @@ typedef struct cnn_layer_type {
 
 enum {                       /* ids in .cnn files */
        CNN_LAYER_INPUT = 0,  /* height, width, channels */
-       CNN_LAYER_CONV = 1,   /* out, kernel, stride = 1, pad = 0, bias = 1 */
+       CNN_LAYER_CONV = 1,   /* out, kernel, stride = 1, pad = 0, bias = 1, groups = 1 */
        CNN_LAYER_LINEAR = 2, /* out, bias = 1; takes any [H,W,C] as H*W*C values in that order */
        CNN_LAYER_BN = 3,     /* eps = 1e-5, momentum = 0.1 */
        CNN_LAYER_RELU = 4,
@@ -57,5 +57,12 @@ static inline int32_t cnn_node_int(const cnn_node *node, const char *name)
     return (int32_t)cnn_node_attr(node, name);
 }
 void cnn_node_set_attr(cnn_node *node, const char *name, double value);
+
+/* Groups of a convolution; 1 for any other layer. */
+int32_t cnn_node_groups(const cnn_node *node);
+
+/* Whether it is a convolution whose groups have one input and one output each: output channel c depends on input channel
+ * c alone, though not as with CNN_LAYER_KEEPS_CHANNELS without weights. */
+bool cnn_node_is_depthwise(const cnn_node *node);
 
 #endif

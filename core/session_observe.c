@@ -22,7 +22,7 @@ typedef struct showing {
 
 static bool is_gemm(cnn_op op)
 {
-    return op == CNN_OP_CONV || op == CNN_OP_LINEAR;
+    return op == CNN_OP_CONV || op == CNN_OP_GROUP_CONV || op == CNN_OP_LINEAR;
 }
 
 /* The instruction that makes the sums of a convolution or linear layer. */

@@ -17,7 +17,7 @@ static const char *node_name(const cnn_session *session, int node)
 static int64_t count_macs(const cnn_op_desc *desc)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
-    if (desc->op != CNN_OP_CONV && desc->op != CNN_OP_LINEAR)
+    if (desc->op != CNN_OP_CONV && desc->op != CNN_OP_GROUP_CONV && desc->op != CNN_OP_LINEAR)
         return 0;
     int32_t p = cnn_window_count(src->h, weight->h, desc->stride, desc->pad);
     int32_t q = cnn_window_count(src->w, weight->w, desc->stride, desc->pad);

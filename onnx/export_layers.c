@@ -44,6 +44,8 @@ cnn_status cnn_onnx_write_conv(cnn_onnx_export *export, int node)
     cnn_onnx_put_ints(export, made, "kernel_shape", 2, cnn_node_int(conv, "kernel"));
     cnn_onnx_put_ints(export, made, "strides", 2, cnn_node_int(conv, "stride"));
     cnn_onnx_put_ints(export, made, "pads", 4, cnn_node_int(conv, "pad"));
+    if (cnn_node_groups(conv) > 1)
+        cnn_onnx_put_int(export, made, "group", cnn_node_groups(conv));
     return CNN_OK;
 }
 

@@ -258,17 +258,20 @@ cnn_status cnn_onnx_read_conv(cnn_onnx_import *import, const cnn_onnx_node *node
     cnn_onnx_value *value;
     const cnn_onnx_constant *weight, *bias;
     cnn_onnx_window w;
+    int64_t groups;
     int made;
     const bool has_bias = cnn_onnx_input_of(import, node, 2) != NULL;
     CNN_TRY(cnn_onnx_spatial_of(import, node, 0, &value));
     CNN_TRY(cnn_onnx_constant_of(import, node, 1, "weight", &weight));
-    CNN_TRY(cnn_onnx_want_int(node, "group", 1));
+    CNN_TRY(cnn_onnx_get_int(node, "group", 1, &groups));
+    if (groups < 1 || groups > CNN_MAX_CHANNELS)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "its group is %lld; it must be a number of channels", (long long)groups);
     if (weight->rank != 4)
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "its weights have %d dimensions; convolutions of images have 4", weight->rank);
     const cnn_tensor_desc in = import->model->nodes[value->node].out;
-    if (weight->dims[1] != in.c)
-        CNN_FAIL(CNN_ERR_SHAPE, "its weights are for %lld channels, but its input has %d", (long long)weight->dims[1],
-                 in.c);
+    if (in.c % groups != 0 || weight->dims[1] != in.c / groups)
+        CNN_FAIL(CNN_ERR_SHAPE, "its weights are for %lld channels, but its input has %d in %lld groups",
+                 (long long)weight->dims[1], in.c, (long long)groups);
     CNN_TRY(cnn_onnx_read_window(node, &in, &weight->dims[2], &w));
     cnn_node draft = cnn_onnx_draft(CNN_LAYER_CONV);
     cnn_node_set_attr(&draft, "out", (double)weight->dims[0]);
@@ -276,6 +279,7 @@ cnn_status cnn_onnx_read_conv(cnn_onnx_import *import, const cnn_onnx_node *node
     cnn_node_set_attr(&draft, "stride", (double)w.stride);
     cnn_node_set_attr(&draft, "pad", (double)w.pad);
     cnn_node_set_attr(&draft, "bias", 0);
+    cnn_node_set_attr(&draft, "groups", (double)groups);
     CNN_TRY(cnn_onnx_put_layer(import, node, &draft, &value, weight, &made));
     CNN_TRY(put_weights(import, made, weight, false, 1.0f));
     cnn_onnx_output_of(import, node)->bare = !has_bias;

@@ -28,7 +28,8 @@ typedef struct sampler {
     int number; /* of it */
     int32_t samples;
     int64_t count;                              /* inputs of an output channel */
-    float *x;                                   /* [blocks][count][BATCH] */
+    int32_t groups;                             /* of a convolution */
+    float *x;                                   /* [groups][blocks][count][BATCH] */
     float *wanted;                              /* [channels][samples] */
     int32_t *index;                             /* of images */
     int32_t images;                             /* sample i is of image i % images */
@@ -66,13 +67,15 @@ static void keep_patch(const sampler *s, int32_t number, const cnn_tensor_desc *
     const int32_t position = position_of(s, number), stride = conv ? cnn_node_int(s->node, "stride") : 1;
     const int32_t pad = conv ? cnn_node_int(s->node, "pad") : 0;
     const int32_t top = position / s->node->out.w * stride - pad, left = position % s->node->out.w * stride - pad;
-    float *to = s->x + (int64_t)(number / BATCH) * s->count * BATCH + number % BATCH;
-    for (int32_t r = top; r < top + w->h; r++)
-        for (int32_t q = left; q < left + w->w; q++)
-            for (int32_t c = 0; c < w->c; c++, to += BATCH) {
-                const bool inside = r >= 0 && r < in->h && q >= 0 && q < in->w;
-                *to = inside ? values[((int64_t)r * in->w + q) * in->c + c] : 0;
-            }
+    for (int32_t g = 0; g < s->groups; g++) {
+        float *to = s->x + (g * (int64_t)s->samples + number / BATCH * BATCH) * s->count + number % BATCH;
+        for (int32_t r = top; r < top + w->h; r++)
+            for (int32_t q = left; q < left + w->w; q++)
+                for (int32_t c = g * w->c; c < (g + 1) * w->c; c++, to += BATCH) {
+                    const bool inside = r >= 0 && r < in->h && q >= 0 && q < in->w;
+                    *to = inside ? values[((int64_t)r * in->w + q) * in->c + c] : 0;
+                }
+    }
 }
 
 static cnn_status observe(sampler *s, const cnn_tensor_desc *desc, const float *values, bool input)
@@ -116,7 +119,8 @@ out:
 static int32_t samples_of(const cnn_node *node)
 {
     const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
-    const int64_t room = MOST_BYTES / (int64_t)sizeof(float) / (cnn_desc_elements(desc) / desc->n);
+    const int64_t inputs = cnn_desc_elements(desc) / desc->n * cnn_node_groups(node);
+    const int64_t room = MOST_BYTES / (int64_t)sizeof(float) / inputs;
     const int32_t samples = room < SAMPLES ? (int32_t)room / BATCH * BATCH : SAMPLES;
     return samples < BATCH ? BATCH : samples;
 }
@@ -125,8 +129,9 @@ static cnn_status begin(sampler *s)
 {
     const cnn_tensor_desc *desc = &s->node->param[CNN_PARAM_WEIGHT].desc;
     s->count = cnn_desc_elements(desc) / desc->n;
+    s->groups = cnn_node_groups(s->node);
     s->samples = samples_of(s->node);
-    s->x = cnn_calloc((size_t)s->samples * (size_t)s->count, sizeof *s->x);
+    s->x = cnn_calloc((size_t)s->groups * (size_t)s->samples * (size_t)s->count, sizeof *s->x);
     s->wanted = cnn_calloc((size_t)s->samples * (size_t)desc->n, sizeof *s->wanted);
     s->scratch = cnn_calloc((size_t)s->count * WAVE * CNN_ADAROUND_ARRAYS, sizeof *s->scratch);
     if (!s->x || !s->wanted || !s->scratch)
@@ -145,7 +150,8 @@ static void round_channel(void *context, int task, int worker)
     const int32_t k = s->channel + task;
     (void)worker;
     const float step = weight->scale[k];
-    const cnn_adaround channel = {.x = s->x,
+    const int32_t group = k / (weight->desc.n / s->groups);
+    const cnn_adaround channel = {.x = s->x + group * (int64_t)s->samples * s->count,
                                   .wanted = s->wanted + (int64_t)k * s->samples,
                                   .blocks = s->samples / BATCH,
                                   .count = s->count,

@@ -2,7 +2,10 @@
  *
  * A node that keeps channels (BN, ReLU, pooling, add) is in the group of its inputs; a convolution or linear layer
  * starts a group and reads another one through the last dimension of its weights [K,R,S,C]. That holds for a
- * linear layer behind a feature map as well: it reads [K,H,W,C]. */
+ * linear layer behind a feature map as well: it reads [K,H,W,C].
+ *
+ * A depthwise convolution keeps channels, too: it loses its filters with them. One of other groups holds the channels
+ * it reads and those it makes: all of its groups would have to lose as many. */
 #include "optimize/channels.h"
 
 #include "core/error.h"
@@ -34,7 +37,7 @@ static void unite(int *parent, int a, int b)
 
 static bool shares_channels(const cnn_node *node)
 {
-    return (node->type->flags & CNN_LAYER_KEEPS_CHANNELS) != 0;
+    return (node->type->flags & CNN_LAYER_KEEPS_CHANNELS) != 0 || cnn_node_is_depthwise(node);
 }
 
 static void unite_all(const cnn_model *model, int *parent)
@@ -74,7 +77,7 @@ out:
     return status;
 }
 
-/* A layer that is not prunable holds what it writes, and without weights to slice also what it reads. */
+/* A layer that is not prunable holds what it writes, and without weights to slice also what it reads; so do groups. */
 static void mark_fixed(const cnn_model *model, cnn_channel_map *map)
 {
     for (int i = 0; i < model->node_count; i++) {
@@ -82,11 +85,12 @@ static void mark_fixed(const cnn_model *model, cnn_channel_map *map)
         cnn_channel_group *own = &map->groups[map->group[i]];
         if (shares_channels(node))
             continue;
-        if (node->type->flags & CNN_LAYER_PRUNABLE)
+        const bool groups = cnn_node_groups(node) > 1;
+        if (node->type->flags & CNN_LAYER_PRUNABLE && !groups)
             own->layers++;
         else
             own->fixed = true;
-        for (int j = 0; !cnn_node_has_weights(node) && j < node->input_count; j++)
+        for (int j = 0; (groups || !cnn_node_has_weights(node)) && j < node->input_count; j++)
             map->groups[map->group[node->input[j]]].fixed = true;
     }
     map->groups[map->group[model->node_count - 1]].fixed = true;
@@ -205,17 +209,20 @@ static cnn_status slice_node(cnn_model *model, int index, const cnn_channel_map 
     cnn_status status = CNN_OK;
     cnn_node *node = &model->nodes[index];
     const cnn_channel_group *out_group = &map->groups[map->group[index]];
+    const bool depthwise = cnn_node_is_depthwise(node), groups = cnn_node_groups(node) > 1;
     for (int role = 0; role < CNN_PARAM_COUNT; role++) {
         cnn_param *param = &node->param[role];
         if (param->desc.dtype == CNN_NONE || role == CNN_PARAM_STEP)
             continue;
         if (role == CNN_PARAM_WEIGHT)
-            CNN_TRY(slice_param(param, out_group->keep, map->groups[map->group[node->input[0]]].keep));
+            CNN_TRY(slice_param(param, out_group->keep, groups ? NULL : map->groups[map->group[node->input[0]]].keep));
         else
             CNN_TRY(slice_param(param, NULL, out_group->keep));
     }
     if (node->type->flags & CNN_LAYER_PRUNABLE)
         cnn_node_set_attr(node, "out", cnn_channel_group_kept(out_group));
+    if (depthwise)
+        cnn_node_set_attr(node, "groups", cnn_channel_group_kept(out_group));
 out:
     return status;
 }

@@ -4,12 +4,12 @@
 
 #include "core/model.h"
 
-/* Channels that several nodes share: a convolution, the BN, ReLU and pooling behind it, and through an `add` both
- * of its sides. */
+/* Channels that several nodes share: a convolution, the BN, ReLU, pooling and depthwise convolution behind it, and
+ * through an `add` both of its sides. */
 typedef struct cnn_channel_group {
     int32_t channels;
     int32_t original; /* how many there were before the first of several steps of pruning; else the same */
-    int32_t layers;   /* convolutions and linear layers that make these channels */
+    int32_t layers;   /* convolutions and linear layers that make these channels, depthwise ones aside */
     bool fixed;       /* stays whole: the model's input or output, or a layer that cannot lose channels */
     bool *keep;       /* [channels], all true at first */
     double *score;    /* [channels], sum over the layers, 0 at first */

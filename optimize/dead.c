@@ -3,7 +3,7 @@
  * A unit is dead when no layer reads it with a weight other than 0, and when no weight other than 0 makes it: what it
  * gives is then the same for every image. One death brings others: the weights that read a dead unit fall, and with
  * them perhaps all that another one is read by. Units are those of channel groups (channels.h), so that batch norms,
- * pooling and adds go along.
+ * pooling and adds go along, and depthwise convolutions: where the filter of one is all 0, nothing makes the unit.
  *
  * Masking, in the middle of training, drops the constant that a unit without inputs gives: training goes on, and biases
  * take it over. Removing changes no answer. There the constant goes into the biases of the layers that read it. Where
@@ -27,6 +27,24 @@ typedef struct life {
 
 /* ---- Who lives ---- */
 
+/* The input channel that weight i of output k reads. */
+static int32_t input_of(const cnn_node *node, int32_t k, int64_t i)
+{
+    const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
+    return k / (desc->n / cnn_node_groups(node)) * desc->c + (int32_t)(i % desc->c);
+}
+
+/* Whether all weights of output k are 0. */
+static bool is_silent(const cnn_node *node, int32_t k)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    const int64_t row = cnn_desc_elements(&weight->desc) / weight->desc.n;
+    for (int64_t i = 0; i < row; i++)
+        if (!cnn_param_is_zero(weight, k * row + i))
+            return false;
+    return true;
+}
+
 /* Notes which outputs of a layer have a weight, and which inputs. */
 static void look_at(life *l, int index)
 {
@@ -37,7 +55,19 @@ static void look_at(life *l, int index)
     for (int32_t k = 0; k < weight->desc.n; k++)
         for (int64_t i = 0; i < row; i++)
             if (!cnn_param_is_zero(weight, k * row + i))
-                made[k] = read[i % weight->desc.c] = true;
+                made[k] = read[input_of(node, k, i)] = true;
+}
+
+/* Where all that a group's layers make goes through a depthwise convolution, its filters decide, too. */
+static void look_through(life *l, int index)
+{
+    const int group = l->map.group[index];
+    for (int i = 0; i < l->model->node_count; i++)
+        if (l->map.group[i] == group && l->model->nodes[i].input_count > 1)
+            return;
+    for (int32_t c = 0; c < l->map.groups[group].channels; c++)
+        if (!l->map.groups[group].fixed && is_silent(&l->model->nodes[index], c))
+            l->made[group][c] = false;
 }
 
 static void look_around(life *l)
@@ -48,8 +78,11 @@ static void look_around(life *l)
         memset(l->read[g], group->fixed, (size_t)group->channels * sizeof(bool));
     }
     for (int i = 0; i < l->model->node_count; i++)
-        if (cnn_node_has_weights(&l->model->nodes[i]))
+        if (cnn_node_has_weights(&l->model->nodes[i]) && !cnn_node_is_depthwise(&l->model->nodes[i]))
             look_at(l, i);
+    for (int i = 0; i < l->model->node_count; i++)
+        if (cnn_node_is_depthwise(&l->model->nodes[i]))
+            look_through(l, i);
 }
 
 static cnn_status open_life(cnn_model *model, life *l)
@@ -108,7 +141,7 @@ static bool prune_node(life *l, int index)
         return false;
     for (int32_t k = 0; k < weight->desc.n; k++)
         for (int64_t i = 0; i < row; i++) {
-            const int32_t c = (int32_t)(i % weight->desc.c);
+            const int32_t c = input_of(node, k, i);
             if (!l->made[own][k] || !l->read[own][k] || !l->made[from][c] || !l->read[from][c])
                 any |= prune_element(weight, k * row + i);
         }
@@ -161,31 +194,70 @@ static bool pass_on(const cnn_node *node, float *value)
     }
 }
 
+static bool pads(const cnn_node *node)
+{
+    return node->type->id == CNN_LAYER_CONV && cnn_node_int(node, "pad") > 0;
+}
+
+/* A layer that reads other channels than it makes. */
+static bool is_reader(const life *l, int index, int group)
+{
+    const cnn_node *node = &l->model->nodes[index];
+    return cnn_node_has_weights(node) && !cnn_node_is_depthwise(node) && l->map.group[node->input[0]] == group;
+}
+
+/* Whether all that read a group read what its last layer makes. */
+static bool readers_at_end(const life *l, int group)
+{
+    int last = 0;
+    for (int i = 0; i < l->model->node_count; i++)
+        last = l->map.group[i] == group ? i : last;
+    for (int i = 0; i < l->model->node_count; i++)
+        if (is_reader(l, i, group) && l->model->nodes[i].input[0] != last)
+            return false;
+    return true;
+}
+
+/* What a depthwise convolution makes of a constant in channel c; false: not the same at all pixels. */
+static bool filter_constant(const cnn_node *node, int32_t c, float bias, float *value)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    const int64_t taps = cnn_desc_elements(&weight->desc) / weight->desc.n;
+    double sum = 0;
+    if (weight->desc.dtype != CNN_F32 || (*value != 0 && pads(node)))
+        return false;
+    for (int64_t i = 0; i < taps; i++)
+        sum += (double)((const float *)weight->data)[c * taps + i];
+    *value = (float)((double)bias + sum * (double)*value);
+    return true;
+}
+
 /* The constant that unit c of a group gives to its readers; false: it cannot be told. */
 static bool constant_of(const life *l, int group, int32_t c, float *value)
 {
-    bool found = false;
+    bool found = false, known = false;
     for (int i = 0; i < l->model->node_count; i++) {
         const cnn_node *node = &l->model->nodes[i];
         if (l->map.group[i] != group)
             continue;
         if (!cnn_node_has_weights(node)) {
-            if (!pass_on(node, value))
+            if (known && !pass_on(node, value))
                 return false;
             continue;
         }
         const cnn_param *bias = &node->param[CNN_PARAM_BIAS];
-        if (found || (bias->desc.dtype != CNN_NONE && bias->desc.dtype != CNN_F32))
+        const bool depthwise = cnn_node_is_depthwise(node);
+        if ((found && !depthwise) || (bias->desc.dtype != CNN_NONE && bias->desc.dtype != CNN_F32))
             return false;
-        *value = bias->data ? ((const float *)bias->data)[c] : 0;
+        const float b = bias->data ? ((const float *)bias->data)[c] : 0;
+        if (is_silent(node, c)) {
+            *value = b;
+            known = true;
+        } else if (known && !filter_constant(node, c, b, value))
+            return false;
         found = true;
     }
-    return found;
-}
-
-static bool pads(const cnn_node *node)
-{
-    return node->type->id == CNN_LAYER_CONV && cnn_node_int(node, "pad") > 0;
+    return known && readers_at_end(l, group);
 }
 
 /* Whether every reader of a group can take a constant into its biases. */
@@ -194,8 +266,7 @@ static bool readers_take(const life *l, int group)
     for (int i = 0; i < l->model->node_count; i++) {
         const cnn_node *node = &l->model->nodes[i];
         const cnn_param *bias = &node->param[CNN_PARAM_BIAS];
-        if (cnn_node_has_weights(node) && l->map.group[node->input[0]] == group &&
-            (pads(node) || bias->desc.dtype != CNN_F32))
+        if (is_reader(l, i, group) && (pads(node) || bias->desc.dtype != CNN_F32))
             return false;
     }
     return true;
@@ -205,7 +276,7 @@ static void give_to_readers(life *l, int group, int32_t c, float value)
 {
     for (int i = 0; i < l->model->node_count; i++) {
         cnn_node *node = &l->model->nodes[i];
-        if (!cnn_node_has_weights(node) || l->map.group[node->input[0]] != group)
+        if (!is_reader(l, i, group))
             continue;
         const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
         const float *w = node->param[CNN_PARAM_WEIGHT].data;

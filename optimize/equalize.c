@@ -1,14 +1,13 @@
 /* Cross-layer equalization (Nagel et al., "Data-free quantization through weight equalization and bias correction",
  * ICCV 2019), for weights with a scale per output channel.
  *
- * What a channel's layers give can be divided by any s > 0 when all that read it multiply by s: ReLU, max-pooling and
- * add let the factor through. So each channel of a group that shares its channels (channels.h) gets
- *     r[c]  its largest |value| on calibration images, over that of all channels of the tensor,
- *     t[c]  the largest |weight| that reads it, over the largest of that output channel, of all output channels,
- *     s[c] = sqrt(r[c] / t[c]),
- * after which both are sqrt(r t): a channel has the same share of its tensor's INT8 range as of its readers' ranges.
- * The paper has the range of the weights that make the channel in place of r, for it knows one scale a tensor and no
- * images. Here those weights have a scale of their own, and dividing them changes none of their integers.
+ * What a channel's layers give can be divided by any s > 0 when all that read it multiply by s: ReLU, max-pooling,
+ * add and depthwise convolutions let the factor through. So each channel of a group that shares its channels
+ * (channels.h) gets r[c]  its largest |value| on calibration images, over that of all channels of the tensor, t[c]  the
+ * largest |weight| that reads it, over the largest of that output channel, of all output channels, s[c] = sqrt(r[c] /
+ * t[c]), after which both are sqrt(r t): a channel has the same share of its tensor's INT8 range as of its readers'
+ * ranges. The paper has the range of the weights that make the channel in place of r, for it knows one scale a tensor
+ * and no images. Here those weights have a scale of their own, and dividing them changes none of their integers.
  *
  * Multiplying changes the largest weight of output channels, and so t: some rounds are made. A channel that is almost
  * silent on the calibration images, and may speak up on others, still gets no larger share than sqrt(r). */
@@ -109,7 +108,7 @@ static void add_readers(equalizer *e, const cnn_param *weight)
 static bool reads(const equalizer *e, int index, int group)
 {
     const cnn_node *node = &e->model->nodes[index];
-    return cnn_node_has_weights(node) && e->map.group[node->input[0]] == group;
+    return cnn_node_has_weights(node) && !cnn_node_is_depthwise(node) && e->map.group[node->input[0]] == group;
 }
 
 static void find_factors(equalizer *e, int group)
@@ -135,7 +134,8 @@ static void find_factors(equalizer *e, int group)
 static void divide_outputs(cnn_node *node, const float *factor)
 {
     cnn_param *weight = &node->param[CNN_PARAM_WEIGHT], *bias = &node->param[CNN_PARAM_BIAS];
-    const int64_t count = cnn_desc_elements(&weight->desc) / weight->desc.n;
+    const bool scaled = cnn_node_is_depthwise(node); /* what it reads is divided already */
+    const int64_t count = scaled ? 0 : cnn_desc_elements(&weight->desc) / weight->desc.n;
     for (int32_t k = 0; k < weight->desc.n; k++) {
         float *w = (float *)weight->data + (int64_t)k * count;
         for (int64_t i = 0; i < count; i++)

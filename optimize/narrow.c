@@ -59,7 +59,8 @@ static int64_t weights_of(const narrowing *n, int index)
 {
     const cnn_node *node = &n->model->nodes[index];
     const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
-    return (int64_t)n->kept[n->map.group[index]] * desc->h * desc->w * n->kept[n->map.group[node->input[0]]];
+    const int32_t inputs = cnn_node_groups(node) > 1 ? desc->c : n->kept[n->map.group[node->input[0]]];
+    return (int64_t)n->kept[n->map.group[index]] * desc->h * desc->w * inputs;
 }
 
 static int64_t count_weights(const narrowing *n)

@@ -96,25 +96,28 @@ static void free_args(void **args)
 
 typedef struct conv_case {
     const char *what;
-    bool linear;
-    int32_t n, h, w, c, k, r, s, stride, pad;
+    cnn_op op;
+    int32_t n, h, w, c, k, r, s, stride, pad, groups;
 } conv_case;
 
 static const conv_case conv_cases[] = {
-    {"conv 3x3 pad 1", false, 2, 5, 4, 3, 4, 3, 3, 1, 1},
-    {"conv 5x5 pad 2 on 3x3", false, 1, 3, 3, 2, 3, 5, 5, 1, 2},
-    {"conv 3x3 stride 2", false, 2, 7, 6, 2, 3, 3, 3, 2, 1},
-    {"conv 1x1 stride 3", false, 1, 7, 7, 2, 3, 1, 1, 3, 0},
-    {"conv 2x3", false, 2, 4, 5, 3, 2, 2, 3, 1, 0},
-    {"linear", true, 3, 2, 3, 4, 5, 2, 3, 1, 0},
-    {"linear of one value", true, 2, 1, 1, 1, 1, 1, 1, 1, 0},
+    {"conv 3x3 pad 1", CNN_OP_CONV, 2, 5, 4, 3, 4, 3, 3, 1, 1, 1},
+    {"conv 5x5 pad 2 on 3x3", CNN_OP_CONV, 1, 3, 3, 2, 3, 5, 5, 1, 2, 1},
+    {"conv 3x3 stride 2", CNN_OP_CONV, 2, 7, 6, 2, 3, 3, 3, 2, 1, 1},
+    {"conv 1x1 stride 3", CNN_OP_CONV, 1, 7, 7, 2, 3, 1, 1, 3, 0, 1},
+    {"conv 2x3", CNN_OP_CONV, 2, 4, 5, 3, 2, 2, 3, 1, 0, 1},
+    {"depthwise 3x3", CNN_OP_GROUP_CONV, 2, 5, 4, 6, 6, 3, 3, 1, 1, 6},
+    {"depthwise 3x2 stride 2", CNN_OP_GROUP_CONV, 1, 6, 5, 5, 5, 3, 2, 2, 1, 5},
+    {"two groups", CNN_OP_GROUP_CONV, 2, 4, 4, 4, 6, 3, 3, 1, 1, 2},
+    {"linear", CNN_OP_LINEAR, 3, 2, 3, 4, 5, 2, 3, 1, 0, 1},
+    {"linear of one value", CNN_OP_LINEAR, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1},
 };
 enum { CONV_CASES = sizeof conv_cases / sizeof conv_cases[0] };
 
-/* One of three ops on the same tensors. */
-static cnn_op_desc conv_desc(const conv_case *t, cnn_op conv, cnn_op linear)
+/* One of three ops on the same tensors: 0 forward, 1 data gradient, 2 weight gradient. */
+static cnn_op_desc conv_desc(const conv_case *t, int which)
 {
-    cnn_op_desc desc = {.op = t->linear ? linear : conv, .stride = t->stride, .pad = t->pad};
+    cnn_op_desc desc = {.op = (cnn_op)((int)t->op + which), .stride = t->stride, .pad = t->pad};
     return desc;
 }
 
@@ -122,12 +125,13 @@ START_TEST(test_conv)
 {
     const conv_case *t = &conv_cases[_i];
     int32_t p = cnn_window_count(t->h, t->r, t->stride, t->pad), q = cnn_window_count(t->w, t->s, t->stride, t->pad);
-    cnn_tensor_desc x = cnn_desc(CNN_F32, t->n, t->h, t->w, t->c), w = cnn_desc(CNN_F32, t->k, t->r, t->s, t->c);
+    cnn_tensor_desc x = cnn_desc(CNN_F32, t->n, t->h, t->w, t->c);
+    cnn_tensor_desc w = cnn_desc(CNN_F32, t->k, t->r, t->s, t->c / t->groups);
     cnn_tensor_desc y = cnn_desc(CNN_F32, t->n, p, q, t->k), b = cnn_desc_vector(CNN_F32, t->k);
     double *g = random_values(cnn_desc_elements(&y), 3), *dx = new_values(&x), *dw = new_values(&w),
            *db = new_values(&b);
 
-    cnn_op_desc forward = conv_desc(t, CNN_OP_CONV, CNN_OP_LINEAR);
+    cnn_op_desc forward = conv_desc(t, 0);
     void *args[CNN_ARG_COUNT] = {0};
     forward.arg[CNN_ARG_SRC] = x;
     forward.arg[CNN_ARG_WEIGHT] = w;
@@ -139,14 +143,14 @@ START_TEST(test_conv)
     args[CNN_ARG_BIAS] = random_values(t->k, 4);
     args[CNN_ARG_DST] = new_values(&y);
 
-    cnn_op_desc dgrad = conv_desc(t, CNN_OP_CONV_DGRAD, CNN_OP_LINEAR_DGRAD);
+    cnn_op_desc dgrad = conv_desc(t, 1);
     dgrad.arg[CNN_ARG_SRC] = y;
     dgrad.arg[CNN_ARG_WEIGHT] = w;
     dgrad.arg[CNN_ARG_DST] = x;
     run(&dgrad,
         (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = g, [CNN_ARG_WEIGHT] = args[CNN_ARG_WEIGHT], [CNN_ARG_DST] = dx});
 
-    cnn_op_desc wgrad = conv_desc(t, CNN_OP_CONV_WGRAD, CNN_OP_LINEAR_WGRAD);
+    cnn_op_desc wgrad = conv_desc(t, 2);
     wgrad.arg[CNN_ARG_SRC] = x;
     wgrad.arg[CNN_ARG_SRC2] = y;
     wgrad.arg[CNN_ARG_DST] = w;

@@ -275,6 +275,11 @@ static void grouped(cnn_onnx_file *file)
     set_int(file, "conv2", "group", 4);
 }
 
+static void ungrouped(cnn_onnx_file *file)
+{
+    set_int(file, "conv2", "group", 0);
+}
+
 static void oblong_stride(cnn_onnx_file *file)
 {
     attribute_of(file, "conv2", "strides")->wholes[1] = 2;
@@ -375,7 +380,8 @@ static const bad_file cases[] = {
     {"bytes", input_of_bytes, CNN_ERR_UNSUPPORTED, {"its input 'image'", "UINT8"}},
     {"flat input", input_is_flat, CNN_ERR_UNSUPPORTED, {"its input 'image'", "2 dimensions"}},
     {"huge image", huge_image, CNN_ERR_SHAPE, {"its input 'image'", "height"}},
-    {"group", grouped, CNN_ERR_UNSUPPORTED, {"node 'conv2' (Conv)", "group is 4"}},
+    {"group", grouped, CNN_ERR_SHAPE, {"node 'conv2' (Conv)", "in 4 groups"}},
+    {"no group", ungrouped, CNN_ERR_UNSUPPORTED, {"node 'conv2' (Conv)", "group is 0"}},
     {"oblong", oblong_stride, CNN_ERR_UNSUPPORTED, {"node 'conv2' (Conv)", "1x2", "square"}},
     {"pads", uneven_pads, CNN_ERR_UNSUPPORTED, {"node 'conv2' (Conv)", "1, 1, 1, 0"}},
     {"stride 0", stride_of_zero, CNN_ERR_FORMAT, {"node 'conv2' (Conv)", "stride 0"}},

@@ -9,7 +9,7 @@ import numpy
 TYPES = ["input", "conv", "linear", "bn", "relu", "maxpool", "add", "avgpool", "globalavgpool"]
 ATTRIBUTES = {  # (name, default; None: always stored)
     "input": [("height", None), ("width", None), ("channels", None)],
-    "conv": [("out", None), ("kernel", None), ("stride", 1), ("pad", 0), ("bias", 1)],
+    "conv": [("out", None), ("kernel", None), ("stride", 1), ("pad", 0), ("bias", 1), ("groups", 1)],
     "linear": [("out", None), ("bias", 1)],
     "bn": [("eps", 1e-5), ("momentum", 0.1)],
     "relu": [], "maxpool": [("kernel", None), ("stride", 0), ("pad", 0)], "add": [],
@@ -66,7 +66,7 @@ class Layer:
 
     def parameter_shapes(self, before):
         if self.type == "conv":
-            return {"weight": (self.out, self.kernel, self.kernel, before.shape[2]), "bias": (self.out,)}
+            return {"weight": (self.out, self.kernel, self.kernel, before.shape[2] // self.groups), "bias": (self.out,)}
         if self.type == "linear":
             return {"weight": (self.out, *before.shape), "bias": (self.out,)}
         return {role: (self.shape[2],) for role in ROLES[2:]}

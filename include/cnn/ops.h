@@ -15,6 +15,7 @@
  * | CONV          | SRC [N,H,W,C], WEIGHT [K,R,S,C], epilogue's BIAS, SRC2 ... | DST [N,P,Q,K]                |
  * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C]                         | DST dx [N,H,W,C]             |
  * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K]                         | DST dw f32, opt. DST2 db f32 |
+ * | GROUP_CONV*   | as CONV*, with WEIGHT (and DST of GROUP_CONV_WGRAD) [K,R,S,C/G]                           |
  * | LINEAR*       | as CONV* with R = H, S = W, P = Q = 1, pad 0: a GEMM over H*W*C; LINEAR_DGRAD's epilogue reads SRC2 [N,H,W,C] |
  * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD, with epilogue MAXPOOL INDEX u8 [N,P,Q,C] |
  * | BN_INFER      | SRC, GAMMA, BETA, MEAN, VAR                                | DST                          |
@@ -45,6 +46,8 @@
  *          WEIGHT's structure says what is known of its zeros, which a kernel may skip. It is dense unless the weights are
  *          constant.
  * WGRAD    db[k] = sum_npq dy.
+ * GROUP_CONV  a convolution in G groups, G = C / WEIGHT's inputs, which divides K, too: output k reads only the C/G input
+ *          channels of its group k / (K/G). G = C is a depthwise convolution. Epilogues as CONV's.
  * LINEAR_DGRAD may end in RELU_GRAD: SRC2 is the layer's input, and that a ReLU's output.
  * BN       mean and biased variance over N,H,W per channel; INVSTD = 1/sqrt(var + eps); y = (x-mean)*invstd*gamma+beta.
  *          BN_TRAIN's VAR is the unbiased variance, var*m/(m-1) (m = N*H*W; factor 1 when m = 1), for the running
@@ -142,6 +145,9 @@ typedef enum cnn_op {
     CNN_OP_GRID_GRAD,
     CNN_OP_AVGPOOL,
     CNN_OP_AVGPOOL_GRAD,
+    CNN_OP_GROUP_CONV,
+    CNN_OP_GROUP_CONV_DGRAD,
+    CNN_OP_GROUP_CONV_WGRAD,
     CNN_OP_COUNT
 } cnn_op;
 
@@ -254,6 +260,22 @@ CNN_API const cnn_op_info *cnn_op_info_get(cnn_op op);
 
 /* "src", "weight", ... */
 CNN_API const char *cnn_arg_name(cnn_arg arg);
+
+/* Which of the three that convolutions, grouped ones and linear layers have in common. */
+static inline bool cnn_op_is_dgrad(cnn_op op)
+{
+    return op == CNN_OP_CONV_DGRAD || op == CNN_OP_GROUP_CONV_DGRAD || op == CNN_OP_LINEAR_DGRAD;
+}
+
+static inline bool cnn_op_is_wgrad(cnn_op op)
+{
+    return op == CNN_OP_CONV_WGRAD || op == CNN_OP_GROUP_CONV_WGRAD || op == CNN_OP_LINEAR_WGRAD;
+}
+
+static inline bool cnn_op_is_group_conv(cnn_op op)
+{
+    return op >= CNN_OP_GROUP_CONV && op <= CNN_OP_GROUP_CONV_WGRAD;
+}
 
 /* Output length of a window sliding over `size`: floor((size + 2 pad - kernel)/stride) + 1; 0: it does not fit. */
 static inline int32_t cnn_window_count(int32_t size, int32_t kernel, int32_t stride, int32_t pad)

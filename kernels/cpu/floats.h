@@ -19,6 +19,10 @@ cnn_cpu_suits_fn cnn_cpu_conv_first_suits; /* conv_first.c: CONV */
 cnn_cpu_make_fn cnn_cpu_conv_first_make;
 cnn_cpu_suits_fn cnn_cpu_conv_winograd_suits; /* conv_winograd.c: CONV, CONV_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_winograd_make;
+cnn_cpu_suits_fn cnn_cpu_depthwise_float_suits; /* depthwise_float.c: GROUP_CONV, GROUP_CONV_DGRAD, GROUP_CONV_WGRAD */
+cnn_cpu_make_fn cnn_cpu_depthwise_float_make;
+cnn_cpu_suits_fn cnn_cpu_group_conv_suits; /* group_conv.c: the same, and i8 */
+cnn_cpu_make_fn cnn_cpu_group_conv_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_few_suits; /* wgrad_few.c: CONV_WGRAD */

@@ -1,6 +1,7 @@
 /* Table of the INT8 and input implementations, best first. The convolutions choose by ISA level among the matrix
  * products of gemm_i8.h and are named after what they chose. */
 #include "kernels/cpu/conv_i8.h"
+#include "kernels/cpu/depthwise.h"
 #include "kernels/cpu/elementwise_i8.h"
 
 const cnn_cpu_impl cnn_cpu_i8_impls[] = {
@@ -18,6 +19,8 @@ const cnn_cpu_impl cnn_cpu_i8_impls[] = {
     {CNN_OP_LINEAR, "cnn_cpu_gemv_i8", CNN_CPU_PORTABLE, cnn_cpu_gemv_i8_suits, cnn_cpu_gemv_i8_make},
     {CNN_OP_CONV, "cnn_cpu_conv_i8", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_suits, cnn_cpu_conv_i8_make},
     {CNN_OP_LINEAR, "cnn_cpu_linear_i8", CNN_CPU_PORTABLE, cnn_cpu_conv_i8_suits, cnn_cpu_conv_i8_make},
+    {CNN_OP_GROUP_CONV, "cnn_cpu_depthwise_i8", CNN_CPU_PORTABLE, cnn_cpu_depthwise_i8_suits,
+     cnn_cpu_depthwise_i8_make},
     {CNN_OP_MAXPOOL, "cnn_cpu_maxpool_i8", CNN_CPU_PORTABLE, cnn_cpu_maxpool_i8_suits, cnn_cpu_maxpool_i8_make},
     {CNN_OP_AVGPOOL, "cnn_cpu_avgpool_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_avgpool_i8_make},
     {CNN_OP_ADD, "cnn_cpu_add_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_add_i8_make},

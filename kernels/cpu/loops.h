@@ -7,6 +7,7 @@
 #define CNN_CPU_LOOPS_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/depthwise.h"
 
 enum {
     CNN_NO_INDEX = 255, /* of a pooled maximum: no gradient passes */
@@ -86,6 +87,12 @@ typedef struct cnn_cpu_loops {
 
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
+
+    /* Depthwise convolutions (loops_depthwise.h): y = ..., as cnn_depthwise_taps has it; sums of the weights' gradient,
+     * sum[weight[t] + c] += sum over j of x[j*x_step + tap[t] + c] * dy[j*y_step + c]; and y of int8. */
+    void (*depthwise)(const cnn_depthwise_taps *taps, const float *x, const float *w, float *y);
+    void (*depthwise_grad)(const cnn_depthwise_taps *taps, const float *x, const float *dy, float *sum);
+    void (*depthwise_i8)(const cnn_depthwise_taps *taps, const int8_t *x, const int16_t *w, int32_t *y);
 
     const cnn_wino_form *wino[CNN_WINO_FORMS]; /* loops_winograd.h; the first wino_forms are exact enough here */
     int wino_forms;

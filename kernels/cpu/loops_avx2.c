@@ -2,4 +2,5 @@
 #define CNN_SIMD_AVX2
 #include "kernels/cpu/loops_gemm.h"
 #include "kernels/cpu/loops_winograd.h"
+#include "kernels/cpu/loops_depthwise.h"
 #include "kernels/cpu/loops_rows.h"

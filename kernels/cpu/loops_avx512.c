@@ -3,4 +3,5 @@
 #define CNN_SIMD_AVX512
 #include "kernels/cpu/loops_gemm.h"
 #include "kernels/cpu/loops_winograd.h"
+#include "kernels/cpu/loops_depthwise.h"
 #include "kernels/cpu/loops_rows.h"

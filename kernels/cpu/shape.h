@@ -12,8 +12,7 @@ typedef struct cnn_conv_shape {
 /* A linear layer becomes a 1x1 convolution over an image of one pixel with H*W*C channels: memory is the same. */
 static inline cnn_conv_shape cnn_conv_shape_of(const cnn_op_desc *desc)
 {
-    bool dgrad = desc->op == CNN_OP_CONV_DGRAD || desc->op == CNN_OP_LINEAR_DGRAD;
-    bool wgrad = desc->op == CNN_OP_CONV_WGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
+    bool dgrad = cnn_op_is_dgrad(desc->op), wgrad = cnn_op_is_wgrad(desc->op);
     bool linear = desc->op == CNN_OP_LINEAR || desc->op == CNN_OP_LINEAR_DGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
     const cnn_tensor_desc *x = &desc->arg[dgrad ? CNN_ARG_DST : CNN_ARG_SRC];
     const cnn_tensor_desc *w = &desc->arg[wgrad ? CNN_ARG_DST : CNN_ARG_WEIGHT];

@@ -101,12 +101,20 @@ static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU_GRAD))
         return cnn_refuse(why, "it does not go on through a ReLU");
-    const bool wgrad = desc->op == CNN_OP_CONV_WGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
-    if ((wgrad ? (int64_t)dst->h * dst->w : 1) * dst->c_pad > most_columns)
+    if ((cnn_op_is_wgrad(desc->op) ? (int64_t)dst->h * dst->w : 1) * dst->c_pad > most_columns)
         return cnn_refuse(why, "dst is too wide");
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8 && cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
         return cnn_refuse(why, "it does not pool");
     return true;
+}
+
+/* Taps of a weight gradient are numbered with 16 bits. */
+static bool group_conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    if (cnn_op_is_wgrad(desc->op) && (int64_t)dst->h * dst->w * dst->c_pad > 65535)
+        return cnn_refuse(why, "a filter has more than 65535 values");
+    return images_fit(desc, why) && conv_suits(desc, device, why);
 }
 
 /* Sums as they are, without a window. */
@@ -130,6 +138,11 @@ const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_CONV, "cnn_cuda_conv", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv, NULL},
     {CNN_OP_CONV_DGRAD, "cnn_cuda_conv_dgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv, NULL},
     {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_wgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv_wgrad, NULL},
+    {CNN_OP_GROUP_CONV, "cnn_cuda_group_conv", group_conv_suits, cnn_cuda_group_conv_workspace, cnn_cuda_group_conv,
+     NULL},
+    {CNN_OP_GROUP_CONV_DGRAD, "cnn_cuda_group_conv_dgrad", group_conv_suits, NULL, cnn_cuda_group_conv, NULL},
+    {CNN_OP_GROUP_CONV_WGRAD, "cnn_cuda_group_conv_wgrad", group_conv_suits, cnn_cuda_group_conv_workspace,
+     cnn_cuda_group_conv_wgrad, NULL},
     {CNN_OP_LINEAR, "cnn_cuda_linear", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv, NULL},
     {CNN_OP_LINEAR_DGRAD, "cnn_cuda_linear_dgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv, NULL},
     {CNN_OP_LINEAR_WGRAD, "cnn_cuda_linear_wgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv_wgrad, NULL},

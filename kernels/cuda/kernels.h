@@ -87,6 +87,7 @@ cudaError_t cnn_cuda_pad_weights(const cnn_tensor_desc *weight, const void *src,
 /* ---- One kernel an op: rows of cnn_cuda_kernel_impls, whose suits() say what they take ---- */
 
 cnn_cuda_launch cnn_cuda_conv, cnn_cuda_conv_wgrad;                            /* conv.cu; LINEAR*, too */
+cnn_cuda_launch cnn_cuda_group_conv, cnn_cuda_group_conv_wgrad;                /* group_conv.cu */
 cnn_cuda_launch cnn_cuda_relu, cnn_cuda_relu_grad, cnn_cuda_add;               /* elementwise.cu */
 cnn_cuda_launch cnn_cuda_bn;                                                   /* bn.cu: its three ops */
 cnn_cuda_launch cnn_cuda_maxpool, cnn_cuda_maxpool_grad;                       /* maxpool.cu */
@@ -100,6 +101,7 @@ cnn_cuda_launch cnn_cuda_sgd, cnn_cuda_adam, cnn_cuda_bn_update, cnn_cuda_ema; /
 cnn_cuda_launch cnn_cuda_loss_scale;
 cnn_cuda_launch cnn_cuda_grid, cnn_cuda_grid_grad; /* weight_grid.cu */
 size_t cnn_cuda_conv_workspace(const cnn_op_desc *desc);
+size_t cnn_cuda_group_conv_workspace(const cnn_op_desc *desc);
 size_t cnn_cuda_bn_workspace(const cnn_op_desc *desc);
 size_t cnn_cuda_loss_workspace(const cnn_op_desc *desc);
 size_t cnn_cuda_grad_stats_workspace(const cnn_op_desc *desc);

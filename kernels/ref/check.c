@@ -136,7 +136,8 @@ static bool is_linear(cnn_op op)
 static bool check_window(const cnn_op_desc *desc, const cnn_tensor_desc *x, const cnn_tensor_desc *w, char *why)
 {
     REQUIRE(x->dtype != CNN_NONE && w->dtype != CNN_NONE, "the image or the weights are missing");
-    REQUIRE(w->c == x->c, "the filters have %d channels and the image %d", w->c, x->c);
+    REQUIRE(w->c == x->c || (cnn_op_is_group_conv(desc->op) && x->c % w->c == 0 && w->n % (x->c / w->c) == 0),
+            "the filters have %d channels and the image %d", w->c, x->c);
     if (is_linear(desc->op)) {
         REQUIRE(w->h == x->h && w->w == x->w,
                 "a linear layer's weights are [K,H,W,C] of its input, %d x %d is not %d x %d", w->h, w->w, x->h, x->w);
@@ -578,6 +579,9 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_CONV] = check_conv,
         [CNN_OP_CONV_DGRAD] = check_dgrad,
         [CNN_OP_CONV_WGRAD] = check_wgrad,
+        [CNN_OP_GROUP_CONV] = check_conv,
+        [CNN_OP_GROUP_CONV_DGRAD] = check_dgrad,
+        [CNN_OP_GROUP_CONV_WGRAD] = check_wgrad,
         [CNN_OP_LINEAR] = check_conv,
         [CNN_OP_LINEAR_DGRAD] = check_dgrad,
         [CNN_OP_LINEAR_WGRAD] = check_wgrad,

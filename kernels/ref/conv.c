@@ -1,4 +1,4 @@
-/* Convolutions and linear layers: forward, data gradient, weight gradient.
+/* Convolutions, in groups or not, and linear layers: forward, data gradient, weight gradient.
  *
  * All three visit the same triples (input pixel, output pixel, filter tap) in the order n, p, q, r, s:
  *   forward  y[k] += sum_c x[c] w[k,c]      dgrad  x[c] += sum_k y[k] w[k,c]      wgrad  w[k,c] += y[k] x[c]
@@ -10,12 +10,13 @@
 
 cnn_ref_shape cnn_ref_conv_shape(const cnn_op_desc *desc)
 {
-    bool dgrad = desc->op == CNN_OP_CONV_DGRAD || desc->op == CNN_OP_LINEAR_DGRAD;
-    bool wgrad = desc->op == CNN_OP_CONV_WGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
+    bool dgrad = cnn_op_is_dgrad(desc->op), wgrad = cnn_op_is_wgrad(desc->op);
     bool linear = desc->op == CNN_OP_LINEAR || desc->op == CNN_OP_LINEAR_DGRAD || desc->op == CNN_OP_LINEAR_WGRAD;
     const cnn_tensor_desc *x = &desc->arg[dgrad ? CNN_ARG_DST : CNN_ARG_SRC];
     const cnn_tensor_desc *w = &desc->arg[wgrad ? CNN_ARG_DST : CNN_ARG_WEIGHT];
     cnn_ref_shape shape = {.n = x->n, .h = x->h, .w = x->w, .c = x->c, .k = w->n, .r = w->h, .s = w->w};
+    shape.inputs = w->c;
+    shape.group_outputs = w->n / (x->c / w->c);
     shape.stride = linear ? 1 : desc->stride;
     shape.pad = linear ? 0 : desc->pad;
     shape.p = cnn_window_count(x->h, w->h, shape.stride, shape.pad);
@@ -30,7 +31,7 @@ static int64_t x_count(const cnn_ref_shape *shape)
 
 static int64_t w_count(const cnn_ref_shape *shape)
 {
-    return (int64_t)shape->k * shape->r * shape->s * shape->c;
+    return (int64_t)shape->k * shape->r * shape->s * shape->inputs;
 }
 
 static int64_t y_count(const cnn_ref_shape *shape)
@@ -99,42 +100,59 @@ static void fill_zero(double *dst, int64_t count)
 /* What happens at one tap; x, y and w are offsets of channel 0 in the arrays (w of output 0). */
 typedef void tap_fn(const operands *o, int64_t x, int64_t y, int64_t w);
 
+/* Where the weights of an output begin at a tap, from those of output 0 on. */
+static int64_t w_pitch(const cnn_ref_shape *shape)
+{
+    return (int64_t)shape->r * shape->s * shape->inputs;
+}
+
+/* The first input channel of output k's group. */
+static int32_t first_input(const cnn_ref_shape *shape, int32_t k)
+{
+    return k / shape->group_outputs * shape->inputs;
+}
+
 static void tap_forward(const operands *o, int64_t x, int64_t y, int64_t w)
 {
-    int64_t w_pitch = (int64_t)o->shape.r * o->shape.s * o->shape.c;
     for (int32_t k = 0; k < o->shape.k; k++) {
+        const double *from = o->x + x + first_input(&o->shape, k), *weight = o->w + w + k * w_pitch(&o->shape);
         double sum = o->y[y + k];
-        for (int32_t c = 0; c < o->shape.c; c++)
-            sum += o->x[x + c] * o->w[w + k * w_pitch + c];
+        for (int32_t c = 0; c < o->shape.inputs; c++)
+            sum += from[c] * weight[c];
         o->y[y + k] = sum;
     }
 }
 
 static void tap_forward_i8(const operands *o, int64_t x, int64_t y, int64_t w)
 {
-    int64_t w_pitch = (int64_t)o->shape.r * o->shape.s * o->shape.c;
     for (int32_t k = 0; k < o->shape.k; k++) {
+        const int16_t *from = o->x_i8 + x + first_input(&o->shape, k);
+        const int16_t *weight = o->w_i8 + w + k * w_pitch(&o->shape);
         int32_t sum = o->y_i32[y + k];
-        for (int32_t c = 0; c < o->shape.c; c++)
-            sum += o->x_i8[x + c] * o->w_i8[w + k * w_pitch + c];
+        for (int32_t c = 0; c < o->shape.inputs; c++)
+            sum += from[c] * weight[c];
         o->y_i32[y + k] = sum;
     }
 }
 
 static void tap_dgrad(const operands *o, int64_t x, int64_t y, int64_t w)
 {
-    int64_t w_pitch = (int64_t)o->shape.r * o->shape.s * o->shape.c;
-    for (int32_t k = 0; k < o->shape.k; k++)
-        for (int32_t c = 0; c < o->shape.c; c++)
-            o->x[x + c] += o->y[y + k] * o->w[w + k * w_pitch + c];
+    for (int32_t k = 0; k < o->shape.k; k++) {
+        double *to = o->x + x + first_input(&o->shape, k);
+        const double *weight = o->w + w + k * w_pitch(&o->shape);
+        for (int32_t c = 0; c < o->shape.inputs; c++)
+            to[c] += o->y[y + k] * weight[c];
+    }
 }
 
 static void tap_wgrad(const operands *o, int64_t x, int64_t y, int64_t w)
 {
-    int64_t w_pitch = (int64_t)o->shape.r * o->shape.s * o->shape.c;
-    for (int32_t k = 0; k < o->shape.k; k++)
-        for (int32_t c = 0; c < o->shape.c; c++)
-            o->w[w + k * w_pitch + c] += o->y[y + k] * o->x[x + c];
+    for (int32_t k = 0; k < o->shape.k; k++) {
+        const double *from = o->x + x + first_input(&o->shape, k);
+        double *to = o->w + w + k * w_pitch(&o->shape);
+        for (int32_t c = 0; c < o->shape.inputs; c++)
+            to[c] += o->y[y + k] * from[c];
+    }
 }
 
 /* The taps of output pixel (n,p,q) that lie inside the image. */
@@ -148,7 +166,7 @@ static void walk_pixel(const operands *o, int32_t n, int32_t p, int32_t q, tap_f
             int32_t w = q * shape->stride + s - shape->pad;
             if (h >= 0 && h < shape->h && w >= 0 && w < shape->w)
                 tap(o, (((int64_t)n * shape->h + h) * shape->w + w) * shape->c, y,
-                    ((int64_t)r * shape->s + s) * shape->c);
+                    ((int64_t)r * shape->s + s) * shape->inputs);
         }
     }
 }

@@ -44,12 +44,14 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why);
 
 /* ---- Convolutions: conv.c ---- */
 
-/* x [N,H,W,C], w [K,R,S,C], y [N,P,Q,K], whatever their roles; P and Q before an epilogue's pooling. */
+/* x [N,H,W,C], w [K,R,S,inputs], y [N,P,Q,K], whatever their roles; P and Q before an epilogue's pooling. `inputs` is C,
+ * or with groups the channels of one, which makes group_outputs of K. */
 typedef struct cnn_ref_shape {
     int32_t n, h, w, c, k, r, s, p, q, stride, pad;
+    int32_t inputs, group_outputs;
 } cnn_ref_shape;
 
-/* The shape behind a CONV* or LINEAR* descriptor; a linear layer is a convolution with R = H, S = W. */
+/* The shape behind a CONV*, GROUP_CONV* or LINEAR* descriptor; a linear layer is a convolution with R = H, S = W. */
 cnn_ref_shape cnn_ref_conv_shape(const cnn_op_desc *desc);
 size_t cnn_ref_conv_workspace(const cnn_op_desc *desc);
 size_t cnn_ref_input_workspace(const cnn_op_desc *desc); /* with SRC2 */

@@ -10,35 +10,38 @@
 #include <string.h>
 
 /* Every op has a row, or this file does not compile. */
-#define KC_OPS(ROW)                                                    \
-    ROW(CONV, KC_CONV_FIXED, kc_make_conv, NULL)                       \
-    ROW(CONV_DGRAD, KC_GRAD_FIXED, kc_make_conv_grad, NULL)            \
-    ROW(CONV_WGRAD, KC_GRAD_FIXED, kc_make_conv_grad, NULL)            \
-    ROW(LINEAR, KC_LINEAR_FIXED, kc_make_linear, NULL)                 \
-    ROW(LINEAR_DGRAD, KC_LINEAR_GRAD_FIXED, kc_make_linear_grad, NULL) \
-    ROW(LINEAR_WGRAD, KC_LINEAR_GRAD_FIXED, kc_make_linear_grad, NULL) \
-    ROW(BN_TRAIN, KC_BN_FIXED, kc_make_bn, kc_bound_bn_train)          \
-    ROW(BN_INFER, KC_BN_FIXED, kc_make_bn, kc_bound_bn_infer)          \
-    ROW(BN_GRAD, KC_BN_FIXED, kc_make_bn, kc_bound_bn_grad)            \
-    ROW(RELU, KC_ELEMENT_FIXED, kc_make_element, NULL)                 \
-    ROW(RELU_GRAD, KC_ELEMENT_FIXED, kc_make_element, NULL)            \
-    ROW(MAXPOOL, KC_POOL_FIXED, kc_make_pool, NULL)                    \
-    ROW(MAXPOOL_GRAD, KC_POOL_FIXED, kc_make_pool, NULL)               \
-    ROW(ADD, KC_ELEMENT_FIXED, kc_make_element, NULL)                  \
-    ROW(INPUT, KC_INPUT_FIXED, kc_make_input, NULL)                    \
-    ROW(LOSS, KC_LOSS_FIXED, kc_make_loss, kc_bound_loss)              \
-    ROW(REQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)     \
-    ROW(DEQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)     \
-    ROW(MASK, KC_MASK_FIXED, kc_make_mask, NULL)                       \
-    ROW(GRAD_STATS, KC_STATS_FIXED, kc_make_stats, kc_bound_stats)     \
-    ROW(SGD, KC_SGD_FIXED, kc_make_sgd, kc_bound_sgd)                  \
-    ROW(ADAM, KC_SGD_FIXED, kc_make_adam, kc_bound_adam)               \
-    ROW(BN_UPDATE, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)   \
-    ROW(EMA, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)         \
-    ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)             \
-    ROW(GRID, KC_GRID_FIXED, kc_make_grid, kc_bound_grid)              \
-    ROW(GRID_GRAD, KC_GRID_FIXED, kc_make_grid, kc_bound_grid_grad)    \
-    ROW(AVGPOOL, KC_AVERAGE_FIXED, kc_make_average, NULL)              \
+#define KC_OPS(ROW)                                                           \
+    ROW(CONV, KC_CONV_FIXED, kc_make_conv, NULL)                              \
+    ROW(CONV_DGRAD, KC_GRAD_FIXED, kc_make_conv_grad, NULL)                   \
+    ROW(CONV_WGRAD, KC_GRAD_FIXED, kc_make_conv_grad, NULL)                   \
+    ROW(GROUP_CONV, KC_GROUP_FIXED, kc_make_group_conv, NULL)                 \
+    ROW(GROUP_CONV_DGRAD, KC_GROUP_GRAD_FIXED, kc_make_group_conv_grad, NULL) \
+    ROW(GROUP_CONV_WGRAD, KC_GROUP_GRAD_FIXED, kc_make_group_conv_grad, NULL) \
+    ROW(LINEAR, KC_LINEAR_FIXED, kc_make_linear, NULL)                        \
+    ROW(LINEAR_DGRAD, KC_LINEAR_GRAD_FIXED, kc_make_linear_grad, NULL)        \
+    ROW(LINEAR_WGRAD, KC_LINEAR_GRAD_FIXED, kc_make_linear_grad, NULL)        \
+    ROW(BN_TRAIN, KC_BN_FIXED, kc_make_bn, kc_bound_bn_train)                 \
+    ROW(BN_INFER, KC_BN_FIXED, kc_make_bn, kc_bound_bn_infer)                 \
+    ROW(BN_GRAD, KC_BN_FIXED, kc_make_bn, kc_bound_bn_grad)                   \
+    ROW(RELU, KC_ELEMENT_FIXED, kc_make_element, NULL)                        \
+    ROW(RELU_GRAD, KC_ELEMENT_FIXED, kc_make_element, NULL)                   \
+    ROW(MAXPOOL, KC_POOL_FIXED, kc_make_pool, NULL)                           \
+    ROW(MAXPOOL_GRAD, KC_POOL_FIXED, kc_make_pool, NULL)                      \
+    ROW(ADD, KC_ELEMENT_FIXED, kc_make_element, NULL)                         \
+    ROW(INPUT, KC_INPUT_FIXED, kc_make_input, NULL)                           \
+    ROW(LOSS, KC_LOSS_FIXED, kc_make_loss, kc_bound_loss)                     \
+    ROW(REQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)            \
+    ROW(DEQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)            \
+    ROW(MASK, KC_MASK_FIXED, kc_make_mask, NULL)                              \
+    ROW(GRAD_STATS, KC_STATS_FIXED, kc_make_stats, kc_bound_stats)            \
+    ROW(SGD, KC_SGD_FIXED, kc_make_sgd, kc_bound_sgd)                         \
+    ROW(ADAM, KC_SGD_FIXED, kc_make_adam, kc_bound_adam)                      \
+    ROW(BN_UPDATE, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)          \
+    ROW(EMA, KC_UPDATE_FIXED, kc_make_update, kc_bound_update)                \
+    ROW(LOSS_SCALE, KC_SCALER_FIXED, kc_make_scaler, NULL)                    \
+    ROW(GRID, KC_GRID_FIXED, kc_make_grid, kc_bound_grid)                     \
+    ROW(GRID_GRAD, KC_GRID_FIXED, kc_make_grid, kc_bound_grid_grad)           \
+    ROW(AVGPOOL, KC_AVERAGE_FIXED, kc_make_average, NULL)                     \
     ROW(AVGPOOL_GRAD, KC_AVERAGE_FIXED, kc_make_average, NULL)
 
 #define COUNT_ROW(op, fixed, make, bound) +1

@@ -1,4 +1,5 @@
-/* Cases of convolutions and linear layers: forward with every epilogue, data gradient, weight gradient.
+/* Cases of convolutions, in groups or not, and linear layers: forward with every epilogue, data gradient, weight
+ * gradient.
  *
  * Fixed cases are a list of shapes (edges first) times a list of variants (dtypes, fills, epilogues). */
 #include "tests/kcheck/kcheck.h"
@@ -6,38 +7,51 @@
 #include <math.h>
 
 typedef struct shape {
-    int32_t n, h, w, c, k, r, s, stride, pad;
+    int32_t n, h, w, c, k, r, s, stride, pad, groups;
 } shape;
 
-/* {n, h, w, c, k, r, s, stride, pad}. Some have more pixels, channels or terms than one block of a kernel, some so few
- * bytes in a line of the filter as first layers have, in places where pooling is 2x2. The last three are large enough
- * for Winograd kernels, one with more channels than a piece of depth. */
+/* {n, h, w, c, k, r, s, stride, pad, groups}. Some have more pixels, channels or terms than one block of a kernel, some
+ * so few bytes in a line of the filter as first layers have, in places where pooling is 2x2. The last three are large
+ * enough for Winograd kernels, one with more channels than a piece of depth. */
 static const shape conv_shapes[] = {
-    {1, 5, 5, 1, 1, 3, 3, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0},    {1, 8, 8, 17, 33, 3, 3, 1, 1},
-    {1, 5, 9, 33, 3, 3, 3, 2, 1},    {3, 4, 4, 1, 1, 1, 1, 1, 0},     {2, 5, 5, 64, 64, 1, 1, 1, 0},
-    {1, 7, 7, 16, 32, 1, 1, 2, 0},   {1, 9, 9, 1, 16, 5, 5, 1, 2},    {2, 10, 10, 8, 16, 5, 5, 1, 2},
-    {1, 6, 6, 4, 8, 5, 5, 2, 2},     {1, 2, 2, 5, 7, 5, 5, 1, 2},     {1, 1, 1, 3, 4, 3, 3, 1, 1},
-    {1, 1, 1, 16, 16, 1, 1, 1, 0},   {1, 3, 3, 5, 9, 3, 3, 1, 0},     {4, 7, 6, 6, 10, 3, 1, 1, 0},
-    {2, 11, 3, 2, 3, 2, 2, 2, 0},    {1, 13, 13, 3, 31, 4, 4, 3, 1},  {1, 6, 6, 90, 23, 3, 3, 1, 1},
-    {1, 4, 4, 128, 65, 3, 3, 1, 1},  {4, 3, 3, 12, 48, 3, 3, 1, 2},   {1, 20, 28, 1, 6, 5, 5, 1, 2},
-    {5, 1, 17, 7, 13, 1, 3, 1, 0},   {1, 7, 7, 32, 16, 7, 7, 1, 3},   {1, 10, 10, 16, 8, 3, 3, 3, 0},
-    {1, 9, 9, 3, 4, 1, 1, 3, 0},     {1, 3, 37, 9, 17, 3, 3, 1, 1},   {7, 2, 3, 15, 16, 2, 3, 1, 1},
-    {1, 14, 14, 20, 50, 5, 5, 1, 0}, {20, 14, 14, 1, 16, 5, 5, 1, 2}, {1, 20, 20, 3, 300, 3, 3, 1, 0},
-    {1, 16, 16, 70, 17, 3, 3, 1, 0}, {1, 7, 21, 4, 5, 3, 2, 1, 1},    {3, 12, 12, 40, 20, 5, 5, 1, 2},
-    {9, 8, 8, 33, 7, 1, 1, 1, 0},    {1, 10, 70, 3, 66, 7, 5, 2, 3},  {2, 9, 37, 2, 7, 5, 3, 1, 1},
-    {2, 14, 14, 6, 16, 5, 5, 1, 0},  {1, 11, 40, 1, 4, 5, 3, 1, 0},   {2, 6, 45, 2, 7, 3, 5, 1, 1},
-    {1, 12, 9, 7, 5, 5, 3, 1, 4},    {1, 8, 8, 32, 32, 5, 5, 1, 2},   {3, 7, 21, 1, 3, 3, 3, 1, 1},
-    {3, 6, 18, 1, 9, 3, 7, 1, 3},    {2, 9, 11, 37, 35, 5, 5, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0},
-    {1, 3, 14, 9, 37, 5, 5, 1, 2},   {1, 4, 28, 9, 17, 3, 3, 1, 1},   {1, 2, 14, 12, 20, 7, 7, 1, 3},
+    {1, 5, 5, 1, 1, 3, 3, 1, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0, 1},    {1, 8, 8, 17, 33, 3, 3, 1, 1, 1},
+    {1, 5, 9, 33, 3, 3, 3, 2, 1, 1},    {3, 4, 4, 1, 1, 1, 1, 1, 0, 1},     {2, 5, 5, 64, 64, 1, 1, 1, 0, 1},
+    {1, 7, 7, 16, 32, 1, 1, 2, 0, 1},   {1, 9, 9, 1, 16, 5, 5, 1, 2, 1},    {2, 10, 10, 8, 16, 5, 5, 1, 2, 1},
+    {1, 6, 6, 4, 8, 5, 5, 2, 2, 1},     {1, 2, 2, 5, 7, 5, 5, 1, 2, 1},     {1, 1, 1, 3, 4, 3, 3, 1, 1, 1},
+    {1, 1, 1, 16, 16, 1, 1, 1, 0, 1},   {1, 3, 3, 5, 9, 3, 3, 1, 0, 1},     {4, 7, 6, 6, 10, 3, 1, 1, 0, 1},
+    {2, 11, 3, 2, 3, 2, 2, 2, 0, 1},    {1, 13, 13, 3, 31, 4, 4, 3, 1, 1},  {1, 6, 6, 90, 23, 3, 3, 1, 1, 1},
+    {1, 4, 4, 128, 65, 3, 3, 1, 1, 1},  {4, 3, 3, 12, 48, 3, 3, 1, 2, 1},   {1, 20, 28, 1, 6, 5, 5, 1, 2, 1},
+    {5, 1, 17, 7, 13, 1, 3, 1, 0, 1},   {1, 7, 7, 32, 16, 7, 7, 1, 3, 1},   {1, 10, 10, 16, 8, 3, 3, 3, 0, 1},
+    {1, 9, 9, 3, 4, 1, 1, 3, 0, 1},     {1, 3, 37, 9, 17, 3, 3, 1, 1, 1},   {7, 2, 3, 15, 16, 2, 3, 1, 1, 1},
+    {1, 14, 14, 20, 50, 5, 5, 1, 0, 1}, {20, 14, 14, 1, 16, 5, 5, 1, 2, 1}, {1, 20, 20, 3, 300, 3, 3, 1, 0, 1},
+    {1, 16, 16, 70, 17, 3, 3, 1, 0, 1}, {1, 7, 21, 4, 5, 3, 2, 1, 1, 1},    {3, 12, 12, 40, 20, 5, 5, 1, 2, 1},
+    {9, 8, 8, 33, 7, 1, 1, 1, 0, 1},    {1, 10, 70, 3, 66, 7, 5, 2, 3, 1},  {2, 9, 37, 2, 7, 5, 3, 1, 1, 1},
+    {2, 14, 14, 6, 16, 5, 5, 1, 0, 1},  {1, 11, 40, 1, 4, 5, 3, 1, 0, 1},   {2, 6, 45, 2, 7, 3, 5, 1, 1, 1},
+    {1, 12, 9, 7, 5, 5, 3, 1, 4, 1},    {1, 8, 8, 32, 32, 5, 5, 1, 2, 1},   {3, 7, 21, 1, 3, 3, 3, 1, 1, 1},
+    {3, 6, 18, 1, 9, 3, 7, 1, 3, 1},    {2, 9, 11, 37, 35, 5, 5, 1, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0, 1},
+    {1, 3, 14, 9, 37, 5, 5, 1, 2, 1},   {1, 4, 28, 9, 17, 3, 3, 1, 1, 1},   {1, 2, 14, 12, 20, 7, 7, 1, 3, 1},
 };
 static const shape linear_shapes[] = {
-    {1, 1, 1, 1, 1, 0, 0, 1, 0},      {1, 1, 1, 17, 5, 0, 0, 1, 0},    {3, 1, 1, 33, 10, 0, 0, 1, 0},
-    {2, 4, 4, 16, 32, 0, 0, 1, 0},    {40, 1, 1, 12, 10, 0, 0, 1, 0},  {7, 3, 3, 5, 33, 0, 0, 1, 0},
-    {1, 1, 1, 512, 10, 0, 0, 1, 0},   {5, 2, 2, 90, 64, 0, 0, 1, 0},   {1, 7, 7, 8, 120, 0, 0, 1, 0},
-    {33, 1, 1, 40, 17, 0, 0, 1, 0},   {4, 1, 1, 129, 1, 0, 0, 1, 0},   {2, 3, 5, 1, 7, 0, 0, 1, 0},
-    {1, 7, 7, 64, 65, 0, 0, 1, 0},    {6, 1, 1, 1, 3, 0, 0, 1, 0},     {16, 1, 1, 64, 48, 0, 0, 1, 0},
-    {150, 1, 1, 70, 20, 0, 0, 1, 0},  {3, 1, 1, 40, 600, 0, 0, 1, 0},  {1, 5, 5, 100, 300, 0, 0, 1, 0},
-    {130, 1, 1, 40, 270, 0, 0, 1, 0}, {6, 1, 1, 1300, 10, 0, 0, 1, 0},
+    {1, 1, 1, 1, 1, 0, 0, 1, 0, 1},      {1, 1, 1, 17, 5, 0, 0, 1, 0, 1},    {3, 1, 1, 33, 10, 0, 0, 1, 0, 1},
+    {2, 4, 4, 16, 32, 0, 0, 1, 0, 1},    {40, 1, 1, 12, 10, 0, 0, 1, 0, 1},  {7, 3, 3, 5, 33, 0, 0, 1, 0, 1},
+    {1, 1, 1, 512, 10, 0, 0, 1, 0, 1},   {5, 2, 2, 90, 64, 0, 0, 1, 0, 1},   {1, 7, 7, 8, 120, 0, 0, 1, 0, 1},
+    {33, 1, 1, 40, 17, 0, 0, 1, 0, 1},   {4, 1, 1, 129, 1, 0, 0, 1, 0, 1},   {2, 3, 5, 1, 7, 0, 0, 1, 0, 1},
+    {1, 7, 7, 64, 65, 0, 0, 1, 0, 1},    {6, 1, 1, 1, 3, 0, 0, 1, 0, 1},     {16, 1, 1, 64, 48, 0, 0, 1, 0, 1},
+    {150, 1, 1, 70, 20, 0, 0, 1, 0, 1},  {3, 1, 1, 40, 600, 0, 0, 1, 0, 1},  {1, 5, 5, 100, 300, 0, 0, 1, 0, 1},
+    {130, 1, 1, 40, 270, 0, 0, 1, 0, 1}, {6, 1, 1, 1300, 10, 0, 0, 1, 0, 1},
+};
+
+/* Depthwise ones first, with more and fewer channels than vectors and lines than taps; then groups of several channels,
+ * one large enough for Winograd kernels. */
+static const shape group_shapes[] = {
+    {1, 5, 5, 1, 1, 3, 3, 1, 1, 1},     {2, 7, 6, 17, 17, 3, 3, 1, 1, 17},    {1, 8, 8, 64, 64, 3, 3, 1, 1, 64},
+    {1, 9, 9, 33, 33, 3, 3, 2, 1, 33},  {2, 6, 6, 8, 8, 5, 5, 1, 2, 8},       {1, 10, 7, 40, 40, 5, 5, 2, 2, 40},
+    {1, 2, 2, 5, 5, 5, 5, 1, 2, 5},     {1, 1, 1, 16, 16, 3, 3, 1, 1, 16},    {3, 4, 4, 24, 24, 1, 1, 1, 0, 24},
+    {1, 7, 7, 10, 10, 7, 7, 1, 3, 10},  {1, 5, 40, 19, 19, 3, 3, 1, 0, 19},   {1, 13, 11, 6, 6, 3, 3, 3, 1, 6},
+    {1, 12, 9, 48, 48, 5, 3, 1, 4, 48}, {20, 8, 8, 12, 12, 3, 3, 1, 1, 12},   {1, 40, 30, 90, 90, 3, 3, 1, 1, 90},
+    {2, 9, 10, 16, 16, 2, 3, 4, 2, 16}, {1, 6, 6, 300, 300, 3, 3, 2, 0, 300}, {1, 6, 6, 5, 10, 3, 3, 1, 1, 5},
+    {2, 5, 5, 8, 8, 3, 3, 1, 1, 2},     {1, 7, 5, 12, 24, 3, 3, 2, 1, 3},     {1, 12, 12, 64, 64, 3, 3, 1, 1, 2},
+    {3, 4, 4, 20, 10, 1, 1, 1, 0, 5},   {1, 9, 9, 6, 2, 5, 5, 1, 2, 2},       {2, 6, 6, 36, 72, 3, 3, 1, 1, 4},
 };
 
 /* How values are drawn; each makes float sums exact but REAL. */
@@ -101,6 +115,8 @@ static const variant grad_variants[] = {
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof(array)[0]))
 _Static_assert(LENGTH(conv_shapes) * LENGTH(forward_variants) == KC_CONV_FIXED, "count the cases in kcheck.h");
+_Static_assert(LENGTH(group_shapes) * LENGTH(forward_variants) == KC_GROUP_FIXED, "count the cases in kcheck.h");
+_Static_assert(LENGTH(group_shapes) * LENGTH(grad_variants) == KC_GROUP_GRAD_FIXED, "count the cases in kcheck.h");
 _Static_assert(LENGTH(linear_shapes) * LENGTH(forward_variants) == KC_LINEAR_FIXED, "count the cases in kcheck.h");
 _Static_assert(LENGTH(conv_shapes) * LENGTH(grad_variants) == KC_GRAD_FIXED, "count the cases in kcheck.h");
 _Static_assert(LENGTH(linear_shapes) * LENGTH(grad_variants) == KC_LINEAR_GRAD_FIXED, "count the cases in kcheck.h");
@@ -109,7 +125,7 @@ _Static_assert(LENGTH(linear_shapes) * LENGTH(grad_variants) == KC_LINEAR_GRAD_F
 
 static double work(const shape *s)
 {
-    double taps = (double)s->r * s->s * s->c * s->k;
+    double taps = (double)s->r * s->s * s->c / s->groups * s->k;
     return taps * s->n * cnn_window_count(s->h, s->r, s->stride, s->pad) *
            cnn_window_count(s->w, s->s, s->stride, s->pad);
 }
@@ -118,7 +134,7 @@ static double work(const shape *s)
 static shape random_conv(kc_random *random)
 {
     for (;;) {
-        shape s = {.n = kc_int(random, 1, 4), .h = kc_int(random, 1, 16), .w = kc_int(random, 1, 16)};
+        shape s = {.n = kc_int(random, 1, 4), .h = kc_int(random, 1, 16), .w = kc_int(random, 1, 16), .groups = 1};
         s.c = kc_int(random, 1, kc_int(random, 1, 100));
         s.k = kc_int(random, 1, kc_int(random, 1, 100));
         s.r = kc_int(random, 1, 6);
@@ -130,10 +146,24 @@ static shape random_conv(kc_random *random)
     }
 }
 
+/* Half of them depthwise. */
+static shape random_groups(kc_random *random)
+{
+    for (;;) {
+        shape s = random_conv(random);
+        const bool depthwise = kc_int(random, 0, 1);
+        s.groups = kc_int(random, 1, kc_int(random, 1, 100));
+        s.c = s.groups * (depthwise ? 1 : kc_int(random, 1, 8));
+        s.k = s.groups * (depthwise ? 1 : kc_int(random, 1, 8));
+        if (work(&s) <= 4e5 && (double)s.n * s.h * s.w * (s.c + s.k) <= 4e5)
+            return s;
+    }
+}
+
 static shape random_linear(kc_random *random)
 {
     for (;;) {
-        shape s = {.n = kc_int(random, 1, 40), .c = kc_int(random, 1, 200), .k = kc_int(random, 1, 100)};
+        shape s = {.n = kc_int(random, 1, 40), .c = kc_int(random, 1, 200), .k = kc_int(random, 1, 100), .groups = 1};
         s.h = kc_int(random, 0, 1) ? 1 : kc_int(random, 1, 5);
         s.w = kc_int(random, 0, 1) ? s.h : kc_int(random, 1, 5);
         if ((double)s.n * s.c * s.k * s.h * s.w <= 4e5)
@@ -146,8 +176,8 @@ static bool may_transform(const shape *s, const variant *v)
 {
     const int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad),
                   q = cnn_window_count(s->w, s->s, s->stride, s->pad);
-    return v->dtype != CNN_I8 && s->r == s->s && (s->r == 3 || s->r == 5) && s->stride == 1 && s->c >= 16 &&
-           s->k >= 16 && s->n * p * q >= 64;
+    return v->dtype != CNN_I8 && s->r == s->s && (s->r == 3 || s->r == 5) && s->stride == 1 && s->c / s->groups >= 16 &&
+           s->k / s->groups >= 16 && s->n * p * q >= 64;
 }
 
 static const variant *real_variant(const variant *v, variant *copy)
@@ -272,11 +302,11 @@ static void make_forward(kc_case *test, const shape *s, const variant *v)
     desc->pad = s->pad;
     desc->constant_weights = test->number % 3 != 0;
     desc->arg[CNN_ARG_SRC] = cnn_desc(v->dtype, s->n, s->h, s->w, s->c);
-    desc->arg[CNN_ARG_WEIGHT] = cnn_desc(v->dtype, s->k, s->r, s->s, s->c);
+    desc->arg[CNN_ARG_WEIGHT] = cnn_desc(v->dtype, s->k, s->r, s->s, s->c / s->groups);
     if (desc->constant_weights && (v->dtype == CNN_I8 || test->number % 8 == 1) && test->number % 2)
         desc->arg[CNN_ARG_WEIGHT].structure = CNN_BLOCK_16X4;
     desc->arg[CNN_ARG_DST] = cnn_desc(v->out, s->n, p, q, s->k);
-    test->terms = (int64_t)s->r * s->s * s->c + 2;
+    test->terms = (int64_t)s->r * s->s * s->c / s->groups + 2;
     set_epilogue(test, v, p, q);
     fill_factors(test, CNN_ARG_SRC, CNN_ARG_WEIGHT, v);
     fill_epilogue(test, v);
@@ -306,14 +336,14 @@ static void make_gradient(kc_case *test, const shape *s, const variant *v)
     if (transform)
         v = real_variant(v, &real);
     int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad), q = cnn_window_count(s->w, s->s, s->stride, s->pad);
-    bool data = desc->op == CNN_OP_CONV_DGRAD || desc->op == CNN_OP_LINEAR_DGRAD;
+    bool data = cnn_op_is_dgrad(desc->op);
     cnn_tensor_desc x = cnn_desc(v->dtype, s->n, s->h, s->w, s->c);
-    cnn_tensor_desc w = cnn_desc(v->dtype, s->k, s->r, s->s, s->c);
+    cnn_tensor_desc w = cnn_desc(v->dtype, s->k, s->r, s->s, s->c / s->groups);
     cnn_tensor_desc y = cnn_desc(v->dtype, s->n, p, q, s->k);
     desc->stride = s->stride;
     desc->pad = s->pad;
     if (data) {
-        test->terms = (int64_t)s->r * s->s * s->k;
+        test->terms = (int64_t)s->r * s->s * s->k / s->groups;
         x.dtype = v->out;
         desc->arg[CNN_ARG_SRC] = y;
         desc->arg[CNN_ARG_WEIGHT] = w;
@@ -369,6 +399,14 @@ void kc_make_conv(kc_case *test, cnn_op op, int number, kc_random *random)
                  pick_variant(forward_variants, LENGTH(forward_variants), number < KC_CONV_FIXED, number, random));
 }
 
+void kc_make_group_conv(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    (void)op;
+    const bool fixed = number < KC_GROUP_FIXED;
+    shape s = fixed ? group_shapes[number / LENGTH(forward_variants)] : random_groups(random);
+    make_forward(test, &s, pick_variant(forward_variants, LENGTH(forward_variants), fixed, number, random));
+}
+
 void kc_make_linear(kc_case *test, cnn_op op, int number, kc_random *random)
 {
     (void)op;
@@ -390,4 +428,12 @@ void kc_make_linear_grad(kc_case *test, cnn_op op, int number, kc_random *random
     shape s = pick_shape(true, number, LENGTH(grad_variants), random);
     make_gradient(test, &s,
                   pick_variant(grad_variants, LENGTH(grad_variants), number < KC_LINEAR_GRAD_FIXED, number, random));
+}
+
+void kc_make_group_conv_grad(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    (void)op;
+    const bool fixed = number < KC_GROUP_GRAD_FIXED;
+    shape s = fixed ? group_shapes[number / LENGTH(grad_variants)] : random_groups(random);
+    make_gradient(test, &s, pick_variant(grad_variants, LENGTH(grad_variants), fixed, number, random));
 }

@@ -129,11 +129,13 @@ cnn_status kc_bound_transform(kc_case *test);
 
 /* Generators and bounds, one a family of ops. */
 enum { KC_CONV_FIXED = 960, KC_LINEAR_FIXED = 400, KC_GRAD_FIXED = 384, KC_LINEAR_GRAD_FIXED = 160 };
+enum { KC_GROUP_FIXED = 480, KC_GROUP_GRAD_FIXED = 192 };
 enum { KC_BN_FIXED = 88, KC_ELEMENT_FIXED = 66, KC_POOL_FIXED = 144, KC_INPUT_FIXED = 32, KC_REQUANTIZE_FIXED = 44 };
 enum { KC_LOSS_FIXED = 96, KC_STATS_FIXED = 24, KC_SGD_FIXED = 36, KC_UPDATE_FIXED = 16, KC_SCALER_FIXED = 24 };
 enum { KC_MASK_FIXED = 18, KC_GRID_FIXED = 56, KC_AVERAGE_FIXED = 120 };
 typedef void kc_make(kc_case *test, cnn_op op, int number, kc_random *random);
 kc_make kc_make_conv, kc_make_linear, kc_make_conv_grad, kc_make_linear_grad;
+kc_make kc_make_group_conv, kc_make_group_conv_grad;
 kc_make kc_make_bn, kc_make_element, kc_make_pool, kc_make_input, kc_make_requantize;
 kc_make kc_make_loss, kc_make_stats, kc_make_sgd, kc_make_adam, kc_make_update, kc_make_scaler, kc_make_mask;
 kc_make kc_make_grid, kc_make_average;
