@@ -67,11 +67,20 @@ static void on_free(png_structp png, png_voidp memory)
     free(memory);
 }
 
+/* Says that the system could not read on. */
+static cnn_status fail_reading(const char *path)
+{
+    return cnn_error(CNN_ERR_IO, "%s: cannot be read: %s; check the disk, then try again", path, strerror(errno));
+}
+
 static void on_read(png_structp png, png_bytep data, size_t bytes)
 {
     png_reader *reader = png_get_io_ptr(png);
-    if (fread(data, 1, bytes, reader->file) != bytes)
-        png_error(png, ferror(reader->file) ? "cannot be read" : "the file ends too early");
+    if (fread(data, 1, bytes, reader->file) == bytes)
+        return;
+    if (ferror(reader->file))
+        reader->status = fail_reading(reader->path);
+    png_error(png, "the file ends too early");
 }
 
 /* Refuses a picture by its header, before anything is allocated for its pixels. */
@@ -248,11 +257,13 @@ static cnn_status check_file(const char *path, FILE *file)
     if (info.st_size > MAX_FILE_BYTES)
         return cnn_error(CNN_ERR_FORMAT, "%s: %lld bytes are too many for a picture; the limit is %d", path,
                          (long long)info.st_size, MAX_FILE_BYTES);
-    if (fread(start, 1, sizeof start, file) != sizeof start || png_sig_cmp(start, 0, sizeof start) != 0)
+    const bool whole = fread(start, 1, sizeof start, file) == sizeof start;
+    if (!whole && ferror(file))
+        return fail_reading(path);
+    if (!whole || png_sig_cmp(start, 0, sizeof start) != 0)
         return cnn_error(CNN_ERR_FORMAT, "%s: not a PNG file (byte 0 is not the start of one); save the picture as PNG",
                          path);
-    rewind(file);
-    return CNN_OK;
+    return fseek(file, 0, SEEK_SET) == 0 ? CNN_OK : fail_reading(path);
 }
 
 static void reader_close(png_reader *reader)

@@ -236,7 +236,12 @@ cnn_status cnn_save_remove(const char *path)
     save.target = follow_link(path);
     if (!save.path || !save.target)
         CNN_TRY(CNN_ERR_MEMORY);
-    if (stat(save.target, &info) != 0 || !S_ISREG(info.st_mode))
+    if (stat(save.target, &info) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR)
+            CNN_TRY(fail_errno(&save, "look at it", errno));
+        goto out;
+    }
+    if (!S_ISREG(info.st_mode))
         goto out;
     if (unlink(save.target) != 0)
         CNN_TRY(fail_errno(&save, "remove it", errno));

@@ -7,6 +7,7 @@
 #include "core/backends.h"
 #include "core/error.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +168,7 @@ static cnn_status find_model(infer_run *run)
     static const char *const standard[] = {"model-opt.cnn", "model.cnn"};
     run->path = run->settings->model;
     for (int i = 0; !run->path && i < 2; i++)
-        if (access(standard[i], F_OK) == 0)
+        if (access(standard[i], F_OK) == 0 || errno != ENOENT) /* else opening it says what is wrong */
             run->path = standard[i];
     if (!run->path)
         return cnn_error(CNN_ERR_IO, "there is no model-opt.cnn or model.cnn in this folder: make one with 'cnn-train' "

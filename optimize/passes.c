@@ -12,6 +12,7 @@
 #include "core/layers.h"
 
 #include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@
 cnn_status opt_load(cnn_cli *cli, const opt_settings *settings, cnn_model **model)
 {
     const char *path = settings->input;
-    if (access(path, F_OK) != 0)
+    if (access(path, F_OK) != 0 && errno == ENOENT)
         return cnn_error(CNN_ERR_IO, "%s: there is no such file; make one with cnn-train, or name another", path);
     if (settings->from_torch)
         return cnn_cli_load_weights(cli, settings->network, path, model);

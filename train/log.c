@@ -65,6 +65,7 @@ static cnn_status cut(train_log *log, const cnn_train_progress *progress)
     if (end < 0 || fflush(log->file) != 0 || ftruncate(fileno(log->file), end) != 0 ||
         fseeko(log->file, end, SEEK_SET) != 0)
         return fail_errno(log->path, "shorten it");
+    log->whole_bytes = end;
     return CNN_OK;
 }
 
@@ -113,6 +114,19 @@ static void begin_line(cnn_json *json, train_run *run, const char *event, int64_
     cnn_json_integer(json, "epoch", epoch);
 }
 
+/* Closes a log whose last line was not written, or in part. Closing tries that line once more, so what is not whole
+ * goes afterwards. */
+static void give_up(train_log *log)
+{
+    const int fd = dup(fileno(log->file));
+    train_log_close(log);
+    if (fd < 0)
+        return;
+    if (ftruncate(fd, (off_t)log->whole_bytes) != 0)
+        errno = 0; /* nothing is left to try: a reader stops at the last whole line */
+    close(fd);
+}
+
 static void end_line(cnn_json *json, train_run *run)
 {
     char text[32] = "";
@@ -122,11 +136,13 @@ static void end_line(cnn_json *json, train_run *run)
         strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
     cnn_json_string(json, "time", text);
     cnn_json_end(json);
-    if (fflush(run->log.file) == 0)
+    if (fflush(run->log.file) == 0 && !ferror(run->log.file)) {
+        run->log.whole_bytes = ftello(run->log.file);
         return;
+    }
     cnn_message_error(run->cli, "%s: cannot write it: %s; the log ends here, training goes on", run->log.path,
                       strerror(errno));
-    train_log_close(&run->log);
+    give_up(&run->log);
 }
 
 /* The value of an option; null when it was not given and has none. */

@@ -21,6 +21,7 @@ struct train_run;
 typedef struct train_log {
     FILE *file; /* NULL: none is kept */
     const char *path;
+    int64_t whole_bytes; /* up to the last line that was written to its end */
 } train_log;
 
 /* Opens the file, to show early that it can be written; nothing in it is changed yet. A file that is there must be
@@ -31,7 +32,7 @@ void train_log_close(train_log *log);
 /* Before the first step: makes the log ready for what this run does. */
 cnn_status train_log_begin(struct train_run *run, const cnn_train_progress *progress);
 
-/* A log that cannot be written any more is told of once and then left alone: training goes on. */
+/* A log that cannot be written any more is told of once and ends with its last whole line; training goes on. */
 void train_log_step(struct train_run *run, const cnn_train_progress *progress);
 void train_log_epoch(struct train_run *run, const cnn_train_progress *progress);
 void train_log_end(struct train_run *run, const cnn_train_result *result, double test_accuracy);

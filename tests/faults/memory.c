@@ -1,7 +1,7 @@
 /* The functions through which the tools ask for memory, each with a chance to fail: the linker (--wrap) sends calls of
  * f() to __wrap_f() and calls of __real_f() to f(). */
 #define _XOPEN_SOURCE 700
-#include "tests/oom/oom.h"
+#include "tests/faults/faults.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,26 +10,34 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <zlib.h>
-
-oom_state *oom_shared;
 
 static bool refused(const char *function)
 {
-    if (!oom_shared || atomic_fetch_add(&oom_shared->count, 1) + 1 != atomic_load(&oom_shared->fail_at))
+    if (!fault_shared || atomic_fetch_add(&fault_shared->count, 1) + 1 != atomic_load(&fault_shared->fail_at))
         return false;
-    snprintf(oom_shared->failed, sizeof oom_shared->failed, "%s", function);
+    fault_name(function, -1);
     errno = ENOMEM;
     return true;
 }
 
-bool oom_is_tolerable(const char *function)
+int fault_run_tool(int argc, char **argv)
+{
+    return tool_main(argc, argv);
+}
+
+bool fault_is_tolerable(const char *call)
 {
     static const char *const functions[] = {"pthread_create", "mmap64", "fopen64"};
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
-        if (strcmp(function, functions[i]) == 0)
+        if (strcmp(call, functions[i]) == 0)
             return true;
+    return false;
+}
+
+bool fault_is_silencing(const char *call)
+{
+    (void)call;
     return false;
 }
 
@@ -66,17 +74,4 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context)
 {
     return refused("pthread_create") ? EAGAIN : __real_pthread_create(thread, attributes, run, context);
-}
-
-/* A clock that runs ahead, so that what measures for a second is done in a hundredth. */
-int __real_clock_gettime(clockid_t clock, struct timespec *now);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
-{
-    const long long ahead = 100, second = 1000000000;
-    int code = __real_clock_gettime(clock, now);
-    long long ns = now->tv_nsec * ahead;
-    now->tv_sec = (time_t)(now->tv_sec * ahead + ns / second);
-    now->tv_nsec = (long)(ns % second);
-    return code;
 }

@@ -1,40 +1,8 @@
-# Every request for memory of a tool made to fail in turn, in each of its modes: run.sh BIN SOURCES TOOL.
+# Every request for memory of a tool made to fail in turn, in each of its modes: memory.sh BIN SOURCES TOOL.
 # OOM_EVERY=K takes each K-th request only (the standard is below; 1: all of them).
-. "$2/tests/cli/lib.sh"
-
-tool=$3
+. "$2/tests/faults/lib.sh"
+harness=oom_$tool
 every=${OOM_EVERY:-16}
-OOM_LOGS=$logs
-export OOM_LOGS
-# A leak or a wrong access ends with a code of its own.
-export ASAN_OPTIONS="exitcode=99:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
-
-# survives [--output FILE]... -- ARGUMENT...: no run with these arguments breaks a promise.
-survives() {
-    checks=$((checks + 1))
-    echo "$tool $*"
-    "$bin/oom_$tool" --every "$every" "$@" >"$logs/report" 2>&1 || {
-        failures=$((failures + 1))
-        cat "$logs/report"
-    }
-    tail -1 "$logs/report"
-}
-
-cat >net.cfg <<'CFG'
-image = input(height=28, width=28, channels=1)
-conv1 = conv(image, out=8, kernel=5, stride=2, bias=0)
-bn1 = bn(conv1)
-relu1 = relu(bn1)
-conv2 = conv(relu1, out=8, kernel=3, pad=1)
-sum = add(conv2, relu1)
-relu2 = relu(sum)
-pool2 = maxpool(relu2, kernel=2)
-fc1 = linear(pool2, out=10)
-CFG
-"$make_model" net.cfg synth model.cnn
-mkdir data
-files mnist data
-echo "old" >old
 
 case $tool in
 cnn-train)

@@ -1,5 +1,5 @@
 /* The files of the current folder in memory. */
-#include "tests/oom/folder.h"
+#include "tests/faults/folder.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@ static void die(const char *what)
     exit(1);
 }
 
-static oom_file read_file(const char *name, size_t size)
+static fault_file read_file(const char *name, size_t size)
 {
-    oom_file file = {strdup(name), malloc(size + 1), size};
+    fault_file file = {strdup(name), malloc(size + 1), size};
     FILE *in = fopen(name, "rb");
     if (!file.name || !file.bytes || !in || fread(file.bytes, 1, size, in) != size)
         die(name);
@@ -26,9 +26,9 @@ static oom_file read_file(const char *name, size_t size)
     return file;
 }
 
-oom_folder oom_folder_read(void)
+fault_folder fault_folder_read(void)
 {
-    oom_folder folder = {calloc(MOST_FILES, sizeof *folder.files), 0};
+    fault_folder folder = {calloc(MOST_FILES, sizeof *folder.files), 0};
     DIR *dir = opendir(".");
     if (!folder.files || !dir)
         die("this folder");
@@ -42,17 +42,17 @@ oom_folder oom_folder_read(void)
     return folder;
 }
 
-void oom_folder_free(oom_folder *folder)
+void fault_folder_free(fault_folder *folder)
 {
     for (int i = 0; i < folder->count; i++) {
         free(folder->files[i].name);
         free(folder->files[i].bytes);
     }
     free(folder->files);
-    *folder = (oom_folder){NULL, 0};
+    *folder = (fault_folder){NULL, 0};
 }
 
-const oom_file *oom_folder_find(const oom_folder *folder, const char *name)
+const fault_file *fault_folder_find(const fault_folder *folder, const char *name)
 {
     for (int i = 0; i < folder->count; i++)
         if (strcmp(folder->files[i].name, name) == 0)
@@ -60,19 +60,19 @@ const oom_file *oom_folder_find(const oom_folder *folder, const char *name)
     return NULL;
 }
 
-bool oom_file_same(const oom_file *a, const oom_file *b)
+bool fault_file_same(const fault_file *a, const fault_file *b)
 {
     return a && b && a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
 }
 
-void oom_folder_restore(const oom_folder *wanted, const oom_folder *now)
+void fault_folder_restore(const fault_folder *wanted, const fault_folder *now)
 {
     for (int i = 0; i < now->count; i++)
-        if (!oom_folder_find(wanted, now->files[i].name) && unlink(now->files[i].name) != 0)
+        if (!fault_folder_find(wanted, now->files[i].name) && unlink(now->files[i].name) != 0)
             die(now->files[i].name);
     for (int i = 0; i < wanted->count; i++) {
-        const oom_file *file = &wanted->files[i];
-        if (oom_file_same(file, oom_folder_find(now, file->name)))
+        const fault_file *file = &wanted->files[i];
+        if (fault_file_same(file, fault_folder_find(now, file->name)))
             continue;
         FILE *out = fopen(file->name, "wb");
         if (!out || fwrite(file->bytes, 1, file->size, out) != file->size || fclose(out) != 0)
