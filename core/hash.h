@@ -23,7 +23,9 @@ typedef enum cnn_purpose {
     CNN_PURPOSE_AUGMENT = 6,
     CNN_PURPOSE_DROPOUT = 7,
     CNN_PURPOSE_PRUNE = 8,
-    CNN_PURPOSE_SENSITIVITY = 9
+    CNN_PURPOSE_SENSITIVITY = 9,
+    CNN_PURPOSE_ATTACK = 10,
+    CNN_PURPOSE_ADVERSARIAL = 11
 } cnn_purpose;
 
 /* hash(seed, purpose, a, b) */

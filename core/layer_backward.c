@@ -21,7 +21,7 @@ cnn_status cnn_layer_backward_gemm(cnn_lowering *lowering, int index)
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
     args.buffer[CNN_ARG_SRC2] = dy;
-    if (!node->frozen) {
+    if (cnn_lower_trains(lowering, node)) {
         args.buffer[CNN_ARG_DST] = cnn_lower_param(lowering, index, CNN_PARAM_WEIGHT, CNN_PLACE_GRAD);
         args.buffer[CNN_ARG_DST2] = cnn_lower_param(lowering, index, CNN_PARAM_BIAS, CNN_PLACE_GRAD);
         cnn_layer_set_window(cnn_lower_op(lowering, cnn_layer_gemm_op(node, CNN_OP_CONV_WGRAD), index, &args), node);
@@ -68,7 +68,7 @@ cnn_status cnn_layer_backward_frozen_bn(cnn_lowering *lowering, int index)
 cnn_status cnn_layer_backward_bn(cnn_lowering *lowering, int index)
 {
     const cnn_node *node = &lowering->model->nodes[index];
-    if (node->frozen)
+    if (!cnn_lower_trains(lowering, node))
         return cnn_layer_backward_frozen_bn(lowering, index);
     int dx = cnn_lower_gradient_begin(lowering, node->input[0]);
     /* In front of the first layer that trains there is nobody to hand dx to, but the op computes it all the same. */

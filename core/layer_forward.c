@@ -17,6 +17,10 @@ cnn_status cnn_layer_forward_input(cnn_lowering *lowering, int node)
     cnn_dtype dtype = lowering->int8 ? CNN_I8 : lowering->storage;
     cnn_dtype table_dtype = lowering->int8 ? CNN_I8 : CNN_F32;
     cnn_args args = cnn_args_none();
+    if (lowering->goal == CNN_GOAL_GRADIENT) {
+        cnn_lower_set_value(lowering, node, cnn_lower_pixels(lowering));
+        return lowering->status;
+    }
     args.buffer[CNN_ARG_SRC] = cnn_lower_images(lowering);
     if (lowering->goal == CNN_GOAL_TRAIN) {
         args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
@@ -127,7 +131,7 @@ cnn_status cnn_layer_forward_gemm(cnn_lowering *lowering, int index)
 /* A frozen batch norm normalizes with its running statistics in training too. */
 static bool normalizes_by_batch(const cnn_lowering *lowering, const cnn_node *node)
 {
-    return lowering->goal == CNN_GOAL_TRAIN && !node->frozen;
+    return cnn_lower_trains(lowering, node);
 }
 
 cnn_status cnn_layer_forward_bn(cnn_lowering *lowering, int index)
@@ -187,7 +191,7 @@ cnn_status cnn_layer_forward_maxpool(cnn_lowering *lowering, int index)
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, value_dtype(lowering, index));
-    if (lowering->goal == CNN_GOAL_TRAIN)
+    if (lowering->goal == CNN_GOAL_TRAIN || lowering->goal == CNN_GOAL_GRADIENT)
         args.buffer[CNN_ARG_INDEX] = cnn_lower_value(lowering, index, CNN_U8);
     cnn_layer_set_maxima(cnn_lower_op(lowering, CNN_OP_MAXPOOL, index, &args), node);
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);

@@ -89,6 +89,15 @@ int cnn_lower_images(cnn_lowering *lowering)
     return shared_buffer(lowering, desc, CNN_PLACE_IMAGES, -1, CNN_PARAM_COUNT);
 }
 
+int cnn_lower_pixels(cnn_lowering *lowering)
+{
+    cnn_tensor_desc desc = lowering->model->nodes[0].out;
+    desc.dtype = CNN_F32;
+    desc.n = lowering->batch;
+    desc.c_pad = round_up(desc.c, lowering->backend->channel_align(lowering->device, desc.dtype));
+    return shared_buffer(lowering, desc, CNN_PLACE_PIXELS, -1, CNN_PARAM_COUNT);
+}
+
 int cnn_lower_index(cnn_lowering *lowering)
 {
     return shared_buffer(lowering, cnn_desc_vector(CNN_I32, lowering->index_count), CNN_PLACE_INDEX, -1,
@@ -229,23 +238,29 @@ static int whole(cnn_lowering *lowering, cnn_place place, cnn_dtype dtype, int64
 /* logits -> result and the gradient of the logits */
 static void lower_loss(cnn_lowering *lowering)
 {
-    int last = lowering->model->node_count - 1;
+    const int last = lowering->model->node_count - 1;
+    const bool training = lowering->goal == CNN_GOAL_TRAIN;
     cnn_args args = cnn_args_none();
     args.buffer[CNN_ARG_SRC] = lowering->program->value[last];
-    args.buffer[CNN_ARG_LABELS] = whole(lowering, CNN_PLACE_LABELS, CNN_U8, lowering->data_count);
-    args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
-    args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
     args.buffer[CNN_ARG_DST] = cnn_lower_gradient_begin(lowering, last);
     args.buffer[CNN_ARG_DST2] = whole(lowering, CNN_PLACE_RESULT, CNN_F32, 2);
-    if (lowering->step.distill > 0) {
+    args.buffer[CNN_ARG_LABELS] = training ? whole(lowering, CNN_PLACE_LABELS, CNN_U8, lowering->data_count)
+                                           : whole(lowering, CNN_PLACE_TARGETS, CNN_U8, lowering->batch);
+    if (training) {
+        args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
+        args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
+    }
+    if (training && lowering->step.distill > 0) {
         const cnn_tensor_desc answers =
             cnn_desc(CNN_F32, lowering->data_count, 1, 1, lowering->model->nodes[last].out.c);
         args.buffer[CNN_ARG_SRC2] = shared_buffer(lowering, answers, CNN_PLACE_TEACHER, -1, CNN_PARAM_COUNT);
     }
     cnn_instruction *loss = cnn_lower_op(lowering, CNN_OP_LOSS, last, &args);
-    loss->desc.smoothing = lowering->step.label_smoothing;
-    loss->desc.mix = lowering->step.distill;
-    loss->desc.temperature = lowering->step.temperature;
+    if (training) {
+        loss->desc.smoothing = lowering->step.label_smoothing;
+        loss->desc.mix = lowering->step.distill;
+        loss->desc.temperature = lowering->step.temperature;
+    }
     cnn_lower_gradient_done(lowering, last, args.buffer[CNN_ARG_DST]);
 }
 
@@ -385,7 +400,7 @@ static void find_needs(cnn_lowering *lowering)
     const cnn_model *model = lowering->model;
     for (int i = 0; i < model->node_count; i++) {
         const cnn_node *node = &model->nodes[i];
-        lowering->needs[i] = trains(node) || i == model->node_count - 1;
+        lowering->needs[i] = trains(node) || i == model->node_count - 1 || lowering->goal == CNN_GOAL_GRADIENT;
         for (int input = 0; input < node->input_count; input++)
             lowering->needs[i] |= lowering->needs[node->input[input]];
     }
@@ -397,13 +412,17 @@ static cnn_status lower_nodes(cnn_lowering *lowering)
     find_needs(lowering);
     for (int i = 0; i < model->node_count && lowering->status == CNN_OK; i++)
         fail(lowering, model->nodes[i].type->forward(lowering, i));
-    if (lowering->goal != CNN_GOAL_TRAIN || lowering->status != CNN_OK)
+    const bool backward = lowering->goal == CNN_GOAL_TRAIN || lowering->goal == CNN_GOAL_GRADIENT;
+    if (!backward || lowering->status != CNN_OK)
         return lowering->status;
     lower_loss(lowering);
     for (int i = model->node_count - 1; i > 0 && lowering->status == CNN_OK; i--)
         if (lowering->gradient[i] >= 0)
             fail(lowering, model->nodes[i].type->backward(lowering, i));
-    lower_optimizer(lowering);
+    if (lowering->goal == CNN_GOAL_TRAIN)
+        lower_optimizer(lowering);
+    else
+        lowering->program->pixel_gradient = lowering->gradient[0];
     return lowering->status;
 }
 
@@ -437,9 +456,10 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
     lowering.program->goal = options->goal;
     lowering.program->batch = options->batch;
     lowering.program->value = value;
+    lowering.program->pixel_gradient = -1;
     for (size_t i = 0; i < nodes; i++)
         value[i] = lowering.gradient[i] = -1;
-    if (quantized && options->goal == CNN_GOAL_TRAIN)
+    if (quantized && (options->goal == CNN_GOAL_TRAIN || options->goal == CNN_GOAL_GRADIENT))
         CNN_FAIL(CNN_ERR_UNSUPPORTED,
                  "model %s is quantized to INT8 and can only be run; take the model it was made from", model->name);
     CNN_TRY(lower_nodes(&lowering));

@@ -155,6 +155,10 @@ cnn_status cnn_model_frozen(const cnn_model *model, char **names);
  */
 void cnn_model_list(const cnn_model *model, const bool *which, bool value, cnn_text *text);
 
+/* A float model with the weights that an INT8 model's integers stand for, node by node the same: s_w[k] * q, and
+ * (s_in * s_w[k]) * q of biases. */
+cnn_status cnn_model_dequantize(const cnn_model *model, cnn_model **twin);
+
 /* Number of the node with this name, or -1. */
 int cnn_model_find(const cnn_model *model, const char *name);
 

@@ -20,6 +20,8 @@ static void find_lifetimes(cnn_program *program)
         for (int role = 0; role < CNN_ARG_COUNT; role++)
             if (program->instructions[i].arg[role] >= 0)
                 touch(&program->buffers[program->instructions[i].arg[role]], i);
+    if (program->pixel_gradient >= 0)
+        program->buffers[program->pixel_gradient].last = program->instruction_count;
     if (program->goal == CNN_GOAL_OBSERVE)
         for (int i = 0; i < program->buffer_count; i++)
             if (program->buffers[i].first >= 0)

@@ -38,6 +38,8 @@ typedef enum cnn_place {
     CNN_PLACE_AUGMENT,     /* u8, cnn_augment_params of the images of the next step */
     CNN_PLACE_REPORTS,     /* u8 ring of cnn_step_report, which the host reads */
     CNN_PLACE_MASK,        /* u8, 0 for each pruned one of the trainable values; only in models with masks */
+    CNN_PLACE_PIXELS,      /* f32 [N,H,W,C] normalized images whose gradient is asked for ... */
+    CNN_PLACE_TARGETS,     /* ... and u8 [N] their labels */
     CNN_PLACE_COUNT
 } cnn_place;
 
@@ -61,7 +63,9 @@ typedef struct cnn_instruction {
 typedef enum cnn_goal {
     CNN_GOAL_INFER,   /* images -> logits; INT8 when the model is quantized */
     CNN_GOAL_OBSERVE, /* the same, unfused and with every node's value kept */
-    CNN_GOAL_TRAIN    /* one whole training step */
+    CNN_GOAL_TRAIN,   /* one whole training step */
+    CNN_GOAL_GRADIENT /* normalized pixels and labels -> logits, loss and the gradient of the pixels; as in inference,
+                         f32, unfused: every node's value is there */
 } cnn_goal;
 
 typedef struct cnn_program {
@@ -77,7 +81,8 @@ typedef struct cnn_program {
     bool ran;                 /* once, so that libraries have loaded what they need */
     cnn_recording *recording; /* of all its instructions; NULL: none yet */
     size_t arena_bytes, workspace_bytes;
-    int *value; /* [node_count] buffer of each node's value, -1 where fused away */
+    int *value;         /* [node_count] buffer of each node's value, -1 where fused away */
+    int pixel_gradient; /* buffer of that of the pixels (CNN_GOAL_GRADIENT); else -1 */
 } cnn_program;
 
 /* State of lowering one model; layer types append to it. */
@@ -128,11 +133,17 @@ int cnn_lower_param(cnn_lowering *lowering, int node, cnn_param_role role, cnn_p
 int cnn_lower_constant(cnn_lowering *lowering, cnn_tensor_desc desc, const void *bytes);
 /* The images and, in training, the index that the program is run with. */
 int cnn_lower_images(cnn_lowering *lowering);
+int cnn_lower_pixels(cnn_lowering *lowering); /* CNN_GOAL_GRADIENT, in their place */
 int cnn_lower_index(cnn_lowering *lowering);
 /* The training state. */
 int cnn_lower_state(cnn_lowering *lowering);
 /* How the images of the next step are augmented. */
 int cnn_lower_augmentation(cnn_lowering *lowering);
+/* Whether the program trains the parameters of a node. */
+static inline bool cnn_lower_trains(const cnn_lowering *lowering, const cnn_node *node)
+{
+    return lowering->goal == CNN_GOAL_TRAIN && !node->frozen;
+}
 /* The gradient of `node`'s value, which backward() of the node reads. */
 int cnn_lower_gradient(cnn_lowering *lowering, int node);
 /* Where backward() writes its share of the gradient of input `node`; finish with cnn_lower_gradient_done, which adds

@@ -302,7 +302,7 @@ static cnn_status make_program(cnn_session *session, cnn_goal goal, int batch, c
                                        .backend = session->backend,
                                        .device = session->device};
     CNN_TRY(cnn_program_lower(session->model, &options, &program));
-    if (goal != CNN_GOAL_OBSERVE)
+    if (goal != CNN_GOAL_OBSERVE && goal != CNN_GOAL_GRADIENT)
         CNN_TRY(cnn_program_fuse(program, session->backend, session->device));
     CNN_TRY(cnn_program_plan(program));
     CNN_TRY(cnn_program_prepare(program, session->model, session->backend, session->device));

@@ -102,6 +102,20 @@ cnn_status cnn_session_backward(cnn_session *session, const int32_t *index, int 
 /* The gradient of a parameter that trains as the last step or backward left it, in the parameter's shape. */
 cnn_status cnn_session_gradient(cnn_session *session, int node, cnn_param_role role, float *gradient);
 
+/* Scores of `count` images, up to the session's batch, and the gradient of their mean loss with regard to pixels, as
+ * the model infers (running statistics of batch norms), in f32. pixels, gradient: [count,H,W,C], pixels in [0,1];
+ * logits: [count,classes]. In a training session of the parameters as they are now. */
+cnn_status cnn_session_pixel_gradient(cnn_session *session, const float *pixels, const uint8_t *labels, int count,
+                                      float *logits, float *gradient);
+/* The same of a quantized model, whose scores they are: the straight-through gradient. twin: a session of its float
+ * twin (cnn_model_dequantize) with the same batch. */
+cnn_status cnn_session_straight_through(cnn_session *quantized, cnn_session *twin, const uint8_t *images,
+                                        const uint8_t *labels, int count, float *logits, float *gradient);
+
+/* Brings images index[0..count) of the training data, which the caller has changed, to a device with memory of its own.
+ */
+cnn_status cnn_session_refresh(cnn_session *session, const int32_t *index, int count);
+
 /* How the first `count` images of the next step are changed; for sessions whose step augments. */
 cnn_status cnn_session_augment(cnn_session *session, const cnn_augment_params *params, int count);
 

@@ -236,6 +236,19 @@ out:
     return status;
 }
 
+cnn_status cnn_session_refresh(cnn_session *session, const int32_t *index, int count)
+{
+    cnn_status status = CNN_OK;
+    const size_t bytes = cnn_session_image_bytes(session);
+    if (session->backend->host_memory)
+        return CNN_OK;
+    for (int i = 0; i < count; i++)
+        CNN_TRY(cnn_session_upload(session, (uint8_t *)session->memory[CNN_PLACE_IMAGES] + (size_t)index[i] * bytes,
+                                   session->data->images + (size_t)index[i] * bytes, bytes));
+out:
+    return status;
+}
+
 cnn_status cnn_session_set_teacher(cnn_session *session, const float *logits)
 {
     cnn_status status = CNN_OK;

@@ -92,12 +92,14 @@ static picture_entry *name_images(const char *path, int images)
 }
 
 /* A label for each image, as of pictures. */
-static cnn_status print_labels(const infer_run *run, picture_batch *batch)
+static cnn_status print_labels(const infer_run *run, picture_batch *batch, const bool *changed)
 {
     batch->entry = name_images(run->settings->input, batch->images);
     if (!batch->entry)
         return CNN_ERR_MEMORY;
     batch->count = batch->images;
+    for (int i = 0; i < batch->count; i++)
+        batch->entry[i].changed = changed[i];
     return infer_print_results(run, batch);
 }
 
@@ -125,6 +127,7 @@ cnn_status infer_array(infer_run *run)
     cnn_npy array = {0};
     picture_batch batch = {0};
     int64_t images = 0;
+    bool *changed = NULL;
     CNN_TRY(cnn_npy_read(&array, run->settings->input));
     CNN_TRY(check_array(run, &array, &images));
     batch.images = (int)images;
@@ -134,8 +137,13 @@ cnn_status infer_array(infer_run *run)
         CNN_TRY(CNN_ERR_MEMORY);
     memcpy(batch.pixels, array.data, (size_t)images * infer_image_bytes(run));
     CNN_TRY(cnn_session_infer(run->session, batch.pixels, images, batch.logits));
-    status = run->settings->logits ? save_scores(run, &batch) : print_labels(run, &batch);
+    changed = cnn_calloc((size_t)images, sizeof *changed);
+    if (!changed)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(infer_sanitize(run, batch.pixels, images, batch.logits, changed));
+    status = run->settings->logits ? save_scores(run, &batch) : print_labels(run, &batch, changed);
 out:
+    free(changed);
     free(batch.entry);
     free(batch.pixels);
     free(batch.logits);

@@ -7,9 +7,11 @@
 #include "cli/units.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Images between two looks at the progress bar. */
 enum { CHUNK_IMAGES = 256 };
@@ -28,15 +30,37 @@ int infer_best(const float *scores, int classes)
     return best;
 }
 
-/* Loads the test set: the one that was named, else the one that the model names. */
-static cnn_status load_test_set(infer_run *run, cnn_dataset **loaded)
+/* Leaves the validation images of training data alone, in their order. */
+static cnn_status keep_held_out(const cnn_model *model, cnn_dataset *data)
+{
+    cnn_split split;
+    const size_t bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    cnn_status status = cnn_dataset_split(data, model->split_seed, &split);
+    if (status != CNN_OK)
+        return status;
+    for (int32_t i = 0; i < split.validation_count;
+         i++) { /* the list ascends: nothing is moved onto what comes later */
+        memmove(data->images + (size_t)i * bytes, data->images + (size_t)split.validation[i] * bytes, bytes);
+        data->labels[i] = data->labels[split.validation[i]];
+    }
+    data->count = split.validation_count;
+    cnn_split_free(&split);
+    return CNN_OK;
+}
+
+cnn_status infer_load_test_set(infer_run *run, cnn_dataset **loaded)
 {
     cnn_status status = CNN_OK;
     cnn_dataset *data = NULL;
     const cnn_dataset_id made_for = cnn_model_dataset(run->model);
-    CNN_TRY(cnn_cli_load_data_of(run->cli, run->model, run->path, CNN_SUBSET_TEST, &data));
+    const bool held_out = run->settings->held_out;
+    CNN_TRY(
+        cnn_cli_load_data_of(run->cli, run->model, run->path, held_out ? CNN_SUBSET_TRAIN : CNN_SUBSET_TEST, &data));
+    if (held_out)
+        CNN_TRY(keep_held_out(run->model, data));
     if (data->count < 1)
-        CNN_FAIL(CNN_ERR_FORMAT, "the test set of %s holds no image", cnn_dataset_name(data->id));
+        CNN_FAIL(CNN_ERR_FORMAT, "the %s of %s holds no image", held_out ? "held-out part" : "test set",
+                 cnn_dataset_name(data->id));
     const bool known = made_for != CNN_DATASET_NONE && made_for != CNN_DATASET_PICTURES;
     if (known && data->id != made_for &&
         data->id != CNN_DATASET_PICTURES) /* of pictures the class names were compared */
@@ -90,9 +114,10 @@ static void print_result(const infer_run *run, const cnn_dataset *data, const te
         return;
     }
     char correct[CNN_UNIT_BYTES], images[CNN_UNIT_BYTES], speed[CNN_UNIT_BYTES];
-    printf("%s: %.2f %% of the %s test images right (%s of %s), %s images/s\n", run->path, 100 * accuracy,
-           cnn_dataset_name(data->id), cnn_format_count(correct, result->correct),
-           cnn_format_count(images, result->images), cnn_format_count(speed, (int64_t)(rate + 0.5)));
+    printf("%s: %.2f %% of the %s %s images right (%s of %s), %s images/s\n", run->path, 100 * accuracy,
+           cnn_dataset_name(data->id), run->settings->held_out ? "held-out" : "test",
+           cnn_format_count(correct, result->correct), cnn_format_count(images, result->images),
+           cnn_format_count(speed, (int64_t)(rate + 0.5)));
 }
 
 cnn_status infer_evaluate(infer_run *run)
@@ -101,7 +126,7 @@ cnn_status infer_evaluate(infer_run *run)
     cnn_dataset *data = NULL;
     float *logits = NULL;
     test_result result;
-    CNN_TRY(load_test_set(run, &data));
+    CNN_TRY(infer_load_test_set(run, &data));
     logits = cnn_calloc((size_t)data->count * (size_t)run->classes, sizeof *logits);
     if (!logits)
         CNN_TRY(CNN_ERR_MEMORY);

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include "cnn/picture.h"
+#include "cnn/robust.h"
 #include "cnn/session.h"
 
 /* The options of cnn-infer. */
@@ -18,7 +19,17 @@ typedef struct infer_settings {
     int batch;           /* 0: not given */
     int topk;            /* 0: not given */
     bool show;
+    bool held_out;
+    int attack;                        /* cnn_attack_method; -1: not given */
+    double eps, attack_step;           /* 0: not given */
+    int attack_steps, attack_restarts; /* 0: not given */
+    int attack_start;                  /* 0: random, 1: the image; -1: not given */
+    const char *attack_from;           /* a model's file, or NULL */
+    const char *sanitize;              /* "median,bits=1,centre", or NULL */
 } infer_settings;
+
+/* What --sanitize does when it is given alone. */
+#define INFER_SANITIZE_STANDARD "bits=1"
 
 enum { INFER_MAX_DEVICES = 8, INFER_DEVICE_BYTES = 256, INFER_COMPARE_IMAGES = 16 };
 
@@ -61,6 +72,23 @@ cnn_status infer_bench(infer_run *run);
 
 /* Another device beside this one, layer by layer; a divergence is reported as an error. */
 cnn_status infer_compare(infer_run *run);
+
+/* The test set: the one that was named, else the one that the model names; with --held-out the images that training
+ * with that data held out. The caller frees it. */
+cnn_status infer_load_test_set(infer_run *run, cnn_dataset **loaded);
+
+/* Refuses options of attacks and of --sanitize that do not go together. */
+cnn_status infer_check_attack(const infer_settings *settings);
+
+/* Accuracy on the test set as it is, under an attack, and sanitized. */
+cnn_status infer_attack(infer_run *run);
+
+/* Reads --sanitize. */
+cnn_status infer_parse_sanitize(const char *text, cnn_sanitize_options *options);
+
+/* With --sanitize changes images [count,H,W,C] in place and their scores [count,classes], which were of the images as
+ * they were; changed [count] says whose answer is another now, all false without --sanitize. */
+cnn_status infer_sanitize(infer_run *run, uint8_t *images, int64_t count, float *logits, bool *changed);
 
 /* Class with the largest score, the first of equals. scores: [classes] */
 int infer_best(const float *scores, int classes);

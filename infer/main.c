@@ -16,7 +16,17 @@
 #include <malloc.h>
 #endif
 
-enum { TEST_BATCH = 64, BENCH_BATCH = 1, MAX_BATCH = 65536, MAX_TOPK = 1000, MAX_IMAGES = 1000000 };
+enum {
+    TEST_BATCH = 64,
+    BENCH_BATCH = 1,
+    MAX_BATCH = 65536,
+    MAX_TOPK = 1000,
+    MAX_IMAGES = 1000000,
+    MAX_ATTACK_STEPS = 100000
+};
+
+static const char *const attacks[] = {"fgsm", "pgd", NULL}; /* as cnn_attack_method counts */
+static const char *const attack_starts[] = {"random", "image", NULL};
 
 static const cnn_option options[] = {
     {.group = "Model",
@@ -59,6 +69,72 @@ static const cnn_option options[] = {
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, dump_program),
      .help = "print what will run: operations, buffers, bytes"},
+    {.group = "Attacks",
+     .name = "attack",
+     .argument = "METHOD",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = attacks,
+     .offset = offsetof(infer_settings, attack),
+     .help =
+         "with --test: change each image by no more than --eps a pixel so that the model gets it wrong, and measure "
+         "what accuracy is left; fgsm goes one step along the gradient's signs, pgd many from several random places"},
+    {.name = "eps",
+     .argument = "E",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(infer_settings, eps),
+     .help = "largest change of a pixel; pixels are from 0 to 1",
+     .standard = "0.1"},
+    {.name = "attack-steps",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = MAX_ATTACK_STEPS,
+     .offset = offsetof(infer_settings, attack_steps),
+     .help = "with --attack pgd: steps from each place",
+     .standard = "40"},
+    {.name = "attack-step",
+     .argument = "S",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(infer_settings, attack_step),
+     .help = "with --attack pgd: change of a pixel in one step",
+     .standard = "a tenth of --eps"},
+    {.name = "attack-restarts",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = MAX_ATTACK_STEPS,
+     .offset = offsetof(infer_settings, attack_restarts),
+     .help = "with --attack pgd: places to begin from; one that works is enough",
+     .standard = "5; 1 from the image"},
+    {.name = "attack-start",
+     .argument = "WHERE",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = attack_starts,
+     .offset = offsetof(infer_settings, attack_start),
+     .help = "with --attack pgd: begin at random within --eps, or at the image itself",
+     .standard = "random"},
+    {.name = "attack-from",
+     .argument = "MODEL",
+     .kind = CNN_OPTION_STRING,
+     .complete = CNN_COMPLETE_MODEL,
+     .offset = offsetof(infer_settings, attack_from),
+     .help = "with --attack: take gradients from another model, as who does not have this one would; an INT8 model has "
+             "straight-through gradients of its own",
+     .standard = "the model itself"},
+    {.name = "sanitize",
+     .argument = "HOW",
+     .kind = CNN_OPTION_STRING,
+     .bare = INFER_SANITIZE_STANDARD,
+     .offset = offsetof(infer_settings, sanitize),
+     .help = "change images so that small changes by others get lost, and flag those whose answer then is another: "
+             "median (of 3x3 pixels), bits=N (levels of a pixel), centre (the centre of mass into the middle)",
+     .standard = "off; --sanitize alone: " INFER_SANITIZE_STANDARD},
     {.group = "Details",
      .letter = 'k',
      .name = "topk",
@@ -80,8 +156,13 @@ static const cnn_option options[] = {
      .int_min = 1,
      .int_max = MAX_IMAGES,
      .offset = offsetof(infer_settings, images),
-     .help = "with --compare: take so many training images",
-     .standard = "16"},
+     .help = "with --compare: take so many training images; with --attack: the first so many of the test set",
+     .standard = "16; all"},
+    {.name = "held-out",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, held_out),
+     .help =
+         "with --test: measure on the training images that training held out, to choose by; the test set stays unread"},
     {.name = "logits",
      .argument = "FILE",
      .kind = CNN_OPTION_STRING,
@@ -107,6 +188,8 @@ static const cnn_example examples[] = {
     {"cnn-infer -m model.cnn --topk 3 *.png", "use another model and show three guesses for each picture"},
     {"cnn-infer --show number.png", "draw what the network saw above what it read"},
     {"cnn-infer --test --json", "test accuracy, for scripts"},
+    {"cnn-infer --test --attack pgd --eps 0.1 --sanitize",
+     "what accuracy an attacker leaves, and what sanitizing gives back"},
     {"cnn-infer --bench --batch 64 --threads 2", "milliseconds for 64 images with two threads"},
     {NULL, NULL}};
 
@@ -146,8 +229,9 @@ static cnn_status check_settings(const cnn_cli *cli, const infer_settings *setti
         return cnn_error(CNN_ERR_USAGE, "%s and %s are two tasks: give one of them", mode[0], mode[1]);
     if (modes > 0 && cli->operands.count > 0)
         return cnn_error(CNN_ERR_USAGE, "'%.100s' is a picture, but %s reads none", cli->operands.list[0], mode[0]);
-    if (settings->images && !settings->compare)
-        return cnn_error(CNN_ERR_USAGE, "option --images says how many images --compare takes: give --compare too");
+    if (settings->images && !settings->compare && settings->attack < 0)
+        return cnn_error(CNN_ERR_USAGE,
+                         "option --images says how many images --compare or --attack takes: give one of them too");
     if (settings->logits && !settings->test && !settings->input)
         return cnn_error(CNN_ERR_USAGE, "option --logits writes the scores of a test set: give --test too");
     if (settings->topk && !cli->operands.count && !settings->input)
@@ -159,6 +243,9 @@ static cnn_status check_settings(const cnn_cli *cli, const infer_settings *setti
                          settings->topk ? "--topk" : "--show");
     if (settings->show && cli->common.json)
         return cnn_error(CNN_ERR_USAGE, "--show draws for people: leave it out with --json");
+    const cnn_status status = infer_check_attack(settings);
+    if (status != CNN_OK)
+        return status;
     return settings->compare ? cnn_cli_check_devices("--compare", settings->compare, false) : CNN_OK;
 }
 
@@ -261,7 +348,9 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
         goto out;
     }
     CNN_TRY(open_model(&run));
-    if (settings->test)
+    if (settings->test && (settings->attack >= 0 || settings->sanitize))
+        status = infer_attack(&run);
+    else if (settings->test)
         status = infer_evaluate(&run);
     else if (settings->input)
         status = infer_array(&run);
@@ -292,7 +381,7 @@ static void keep_memory(void)
 int main(int argc, char **argv)
 {
     keep_memory();
-    infer_settings settings = {.model = NULL};
+    infer_settings settings = {.attack = -1, .attack_start = -1};
     cnn_cli cli;
     int code;
     if (!cnn_cli_begin(&cli, &tool, &settings, argc, argv, &code))

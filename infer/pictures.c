@@ -211,6 +211,21 @@ static cnn_status collect(infer_run *run, cnn_status (*open)(infer_run *run), pi
     return status;
 }
 
+/* --sanitize: answers to changed images, and which pictures they make suspect. */
+static cnn_status sanitize(infer_run *run, picture_batch *batch)
+{
+    if (!run->settings->sanitize || batch->images == 0)
+        return CNN_OK;
+    bool *changed = cnn_calloc((size_t)batch->images, sizeof *changed);
+    cnn_status status =
+        changed ? infer_sanitize(run, batch->pixels, batch->images, batch->logits, changed) : CNN_ERR_MEMORY;
+    for (int i = 0; status == CNN_OK && i < batch->count; i++)
+        for (int k = 0; k < batch->entry[i].count; k++)
+            batch->entry[i].changed |= changed[batch->entry[i].first + k];
+    free(changed);
+    return status;
+}
+
 cnn_status infer_pictures(infer_run *run, cnn_status (*open)(infer_run *run))
 {
     const cnn_operands *operands = &run->cli->operands;
@@ -221,6 +236,8 @@ cnn_status infer_pictures(infer_run *run, cnn_status (*open)(infer_run *run))
         status =
             batch.logits ? cnn_session_infer(run->session, batch.pixels, batch.images, batch.logits) : CNN_ERR_MEMORY;
     }
+    if (status == CNN_OK)
+        status = sanitize(run, &batch);
     if (status == CNN_OK && (batch.count > 0 || run->cli->common.json))
         status = infer_print_results(run, &batch);
     free(batch.entry);

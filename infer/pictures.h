@@ -9,6 +9,7 @@ typedef struct picture_entry {
     const char *file;
     int first, count; /* of its images */
     bool touching;    /* digits may touch */
+    bool changed;     /* its answer is another than without --sanitize */
 } picture_entry;
 
 /* Where an image stands in its picture, pixels. */

@@ -210,6 +210,8 @@ static cnn_status write_json(const infer_run *run, const picture_batch *batch, c
         write_digits(run, batch, entry, ranks, json);
     if (entry->touching)
         cnn_json_bool(json, "touching", true);
+    if (run->settings->sanitize)
+        cnn_json_bool(json, "changed", entry->changed);
     cnn_json_close(json);
     return status;
 }
@@ -239,6 +241,9 @@ static void describe(const infer_run *run, const picture_entry *entry, const ran
                         label_name(run, labels[i], number), ranks->probability[i * run->classes + labels[i]]);
     if (entry->touching)
         cnn_text_append(note, "%sdigits may be touching: leave paper between them", note->length ? "; " : "");
+    if (entry->changed)
+        cnn_text_append(note, "%sanother answer than without --sanitize: somebody may have made the picture so",
+                        note->length ? "; " : "");
 }
 
 static cnn_status write_row(const infer_run *run, const picture_entry *entry, const ranking *ranks, cnn_table *table)

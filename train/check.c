@@ -48,6 +48,19 @@ static cnn_status check_optimizer(const cnn_train_options *options)
     return CNN_OK;
 }
 
+static cnn_status check_adversarial(const cnn_train_options *options)
+{
+    const double eps = options->adversarial, step = options->adversarial_step;
+    if (!(eps >= 0.0 && eps <= 1.0) || !(step >= 0.0 && step <= 1.0) || (eps > 0.0 && options->adversarial_steps < 1))
+        return cnn_error(CNN_ERR_USAGE,
+                         "adversarial training within %g, %d steps of %g: changes are in [0, 1], steps from 1 on", eps,
+                         options->adversarial_steps, step);
+    if (eps > 0.0 && options->augment > 0.0)
+        return cnn_error(CNN_ERR_USAGE, "adversarial training looks for changes of the images as they are: leave out "
+                                        "augmentation");
+    return CNN_OK;
+}
+
 cnn_status cnn_train_check_options(const cnn_train_options *options)
 {
     cnn_status status = CNN_OK;
@@ -68,6 +81,7 @@ cnn_status cnn_train_check_options(const cnn_train_options *options)
                           options->ema_decay > 0.0 || options->checkpoint))
         return cnn_error(CNN_ERR_USAGE, "a model that is edited while it trains has neither averaged weights nor a "
                                         "checkpoint, and is edited at least once within the run");
+    CNN_TRY(check_adversarial(options));
     CNN_TRY(check_optimizer(options));
     CNN_TRY(check_schedule(options));
     CNN_TRY(cnn_scaler_check(options));

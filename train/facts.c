@@ -115,6 +115,9 @@ static const struct {
     {"--tf32", print_bool, OPTION(tf32)},
     {"--autotune", print_bool, OPTION(autotune)},
     {"--augment", print_double, OPTION(augment)},
+    {"--adversarial", print_double, OPTION(adversarial)},
+    {"--adversarial-step", print_double, OPTION(adversarial_step)},
+    {"--adversarial-steps", print_int, OPTION(adversarial_steps)},
     {"--seed", print_u64, OPTION(seed)},
 };
 
@@ -122,7 +125,7 @@ static const struct {
  * progress, progress_context, answers, checkpoint, checkpoint_every, resume, and edit with its kin, which exclude
  * checkpoints.
  */
-_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 248,
+_Static_assert(sizeof(void *) != 8 || sizeof(cnn_train_options) == 272,
                "a new option that changes results needs a row in `options_told`; then put this number right");
 
 /* ---- Facts ---- */

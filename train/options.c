@@ -226,6 +226,36 @@ static const cnn_option table[] = {
      .help = "how, and how strongly: shift, rotate, scale, shear, elastic, stroke (thinner or wider), blur, contrast, "
              "crop, flip, cutout, serif (1s with flag and foot, 7s with a bar)",
      .standard = "what suits the data, as flip,crop does photographs; --verbose shows it"},
+    {.group = "Attacks",
+     .name = "adversarial",
+     .argument = "EPS",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .bare = "0.1",
+     .offset = offsetof(train_settings, adversarial),
+     .help =
+         "learn from images that are changed, by up to EPS a pixel (pixels are from 0 to 1), so that the network of "
+         "now gets them wrong: it then withstands such changes ('cnn-infer --attack' measures how well)",
+     .standard = "off; --adversarial alone: 0.1"},
+    {.name = "adversarial-steps",
+     .argument = "N",
+     .kind = CNN_OPTION_INT,
+     .int_min = 1,
+     .int_max = 1000,
+     .offset = offsetof(train_settings, adversarial_steps),
+     .help = "steps up the loss for each image; each takes about as long as a training step does",
+     .standard = "3"},
+    {.name = "adversarial-step",
+     .argument = "S",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .offset = offsetof(train_settings, adversarial_step),
+     .help = "change of a pixel in one step",
+     .standard = "2.5/N of EPS, at most 1.25"},
     {.group = "Interruptions",
      .name = "resume",
      .basic = true,
@@ -416,6 +446,14 @@ cnn_status train_settings_check(const train_settings *settings)
     if (settings->augmentation && settings->augment == TRAIN_NOT_GIVEN)
         return cnn_error(CNN_ERR_USAGE,
                          "--augmentation says how images are changed; say how many too: --augment 0.5 is every second");
+    if (settings->adversarial == 0 && (settings->adversarial_step != 0 || settings->adversarial_steps))
+        return cnn_error(CNN_ERR_USAGE,
+                         "--adversarial-step%s says how images are changed; say how far too: "
+                         "--adversarial=0.1",
+                         settings->adversarial_steps ? "s" : "");
+    if (settings->adversarial > 0 && settings->augment > 0)
+        return cnn_error(CNN_ERR_USAGE,
+                         "--adversarial looks for changes of the images as they are: leave out --augment");
     cnn_status status = check_optimizer(settings);
     if (status == CNN_OK)
         status = check_schedule(settings);
@@ -487,6 +525,10 @@ void train_settings_options(const train_settings *settings, const cnn_common *co
         options->loss_scale = (float)settings->loss_scale_start;
     options->augment = settings->augment == TRAIN_NOT_GIVEN ? 0.0 : settings->augment;
     options->augmentation = settings->augmentation;
+    options->adversarial = settings->adversarial;
+    options->adversarial_step = settings->adversarial_step;
+    if (settings->adversarial_steps)
+        options->adversarial_steps = settings->adversarial_steps;
     options->freeze = settings->freeze;
     options->seed = (uint64_t)common->seed;
     options->checkpoint_every = settings->checkpoint_every;

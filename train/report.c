@@ -52,6 +52,9 @@ static void print_recipe(train_run *run, const cnn_train_progress *progress)
     if (options->label_smoothing > 0.0f)
         cnn_message_detail(run->cli, "label smoothing %g: the loss of training is that of smoothed labels",
                            (double)options->label_smoothing);
+    if (options->adversarial > 0.0)
+        cnn_message_detail(run->cli, "each step learns from images changed by up to %g, in %d steps",
+                           options->adversarial, options->adversarial_steps);
     if (options->ema_decay > 0.0)
         cnn_message_detail(run->cli, "validated and saved are weights averaged with decay %g", options->ema_decay);
 }

@@ -27,13 +27,15 @@ typedef struct train_settings {
     double label_smoothing;
     double ema; /* decay, or TRAIN_NOT_GIVEN */
     bool nesterov;
-    double warmup, lr_step, lr_gamma; /* or TRAIN_NOT_GIVEN */
-    double augment;                   /* share, or TRAIN_NOT_GIVEN */
-    const char *augmentation;         /* or NULL */
-    double loss_scale;                /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
-    double loss_scale_start;          /* or TRAIN_NOT_GIVEN */
-    const char *checkpoint;           /* or NULL: OUTPUT.ckpt */
-    int64_t checkpoint_every;         /* steps; or 0: only after each epoch */
+    double warmup, lr_step, lr_gamma;     /* or TRAIN_NOT_GIVEN */
+    double augment;                       /* share, or TRAIN_NOT_GIVEN */
+    const char *augmentation;             /* or NULL */
+    double adversarial, adversarial_step; /* or 0: not given */
+    int adversarial_steps;                /* or 0: not given */
+    double loss_scale;                    /* fixed; or TRAIN_SCALE_DYNAMIC, TRAIN_NOT_GIVEN */
+    double loss_scale_start;              /* or TRAIN_NOT_GIVEN */
+    const char *checkpoint;               /* or NULL: OUTPUT.ckpt */
+    int64_t checkpoint_every;             /* steps; or 0: only after each epoch */
     bool resume, dump_program;
     const char *log;   /* or NULL: none */
     int64_t log_every; /* steps */

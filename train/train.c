@@ -5,6 +5,7 @@
 #include "core/memory.h"
 #include "core/model.h"
 #include "core/session.h"
+#include "train/adversarial.h"
 #include "train/augment.h"
 #include "train/check.h"
 #include "train/order.h"
@@ -34,8 +35,9 @@ typedef struct trainer {
     cnn_augment_recipe recipe; /* with augmentation ... */
     cnn_augment_params *draws; /* ... [run.batch] how the images of the next step are changed */
     char augmentation[256];
-    cnn_order_key *keys; /* [split.train_count] */
-    int32_t *order;      /* [split.train_count] images of this epoch, first to last */
+    cnn_adversary adversary; /* with adversarial training */
+    cnn_order_key *keys;     /* [split.train_count] */
+    int32_t *order;          /* [split.train_count] images of this epoch, first to last */
     cnn_run_length run;
     float *rates; /* [rate_count] learning rate by update; the last serves all updates after it */
     int32_t rate_count;
@@ -64,6 +66,7 @@ void cnn_train_options_init(cnn_train_options *options)
         .warmup = -1.0,
         .lr_step = 3.0,
         .lr_gamma = 0.1f,
+        .adversarial_steps = 3,
         .storage = CNN_F32,
         .seed = 1,
     };
@@ -202,7 +205,9 @@ static cnn_status prepare(trainer *t)
                                                   .mirror = t->recipe.mirror,
                                                   .ema = t->options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
-    CNN_TRY(cnn_session_set_data(t->session, t->data));
+    if (t->options->adversarial > 0.0)
+        CNN_TRY(cnn_adversary_begin(&t->adversary, t->session, t->data, t->options, t->run.batch));
+    CNN_TRY(cnn_session_set_data(t->session, t->options->adversarial > 0.0 ? &t->adversary.changed : t->data));
     CNN_TRY(ask_teacher(t));
     CNN_TRY(set_schedule(t));
     t->at = (cnn_train_point){.val_accuracy = NAN, .val_loss = NAN};
@@ -322,6 +327,8 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
         cnn_augment_draw_batch(&t->recipe, t->options->seed, t->progress.epoch, t->data, index, count, t->draws);
         CNN_TRY(cnn_session_augment(t->session, t->draws, count));
     }
+    if (t->options->adversarial > 0.0)
+        CNN_TRY(cnn_adversary_change(&t->adversary, t->progress.epoch, index, count));
     CNN_TRY(cnn_session_submit(t->session, count));
     t->queue[t->queued++] = (step_batch){index, count};
     t->at.seconds += seconds_now() - start;
@@ -449,6 +456,7 @@ out:
     if (result && (status == CNN_OK || status == CNN_ERR_CANCELLED))
         write_result(&t, result);
     cnn_session_close(t.session);
+    cnn_adversary_free(&t.adversary);
     cnn_model_thaw(model);
     free(t.draws);
     free(t.rates);

@@ -11,6 +11,7 @@
 #include "cnn/optimize.h"
 #include "cnn/picture.h"
 #include "cnn/quant.h"
+#include "cnn/robust.h"
 #include "cnn/safetensors.h"
 #include "cnn/session.h"
 #include "cnn/status.h"

@@ -85,6 +85,12 @@ typedef struct cnn_train_options {
      * NULL for what suits the data. */
     double augment;
     const char *augmentation;
+    /* Adversarial training: each step learns from images that `adversarial_steps` steps from a random place, within
+     * `adversarial` a pixel (of its range from 0 to 1), have made as wrong as they could (cnn/robust.h: pgd). Not
+     * together with augment. 0: none. */
+    double adversarial;      /* in [0, 1] */
+    double adversarial_step; /* change of a pixel in one step; 0: min(1.25, 2.5/steps) of `adversarial` */
+    int adversarial_steps;   /* from 1 */
     /* Layers that training leaves exactly as they are, "conv1,bn1", or "all" for all but the last one with weights; a
      * frozen batch norm normalizes with its running statistics. NULL: none. */
     const char *freeze;

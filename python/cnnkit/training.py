@@ -168,6 +168,8 @@ def train(
     amp: Amp = False,
     augment: float = 0.0,
     augmentation: str | None = None,
+    adversarial: float = 0.0,
+    adversarial_steps: int = 3,
     freeze: str | None = None,
     teacher: Model | None = None,
     distill: float = 0.5,
@@ -187,8 +189,8 @@ def train(
 
     A tenth of the images is held out to validate on, the same tenth every time. The options are those of cnn-train, which
     describes them: lr is 0.01 with sgd and 0.001 with adam and adamw; schedule is constant, cosine, step or one-cycle;
-    warmup is in epochs; amp is True ("fp16") or "bf16"; augment is the share of images that are changed. The same seed
-    gives the same bits. progress is called after each epoch (print shows a line); Ctrl-C stops between two steps.
+    warmup is in epochs; amp is True ("fp16") or "bf16"; augment is the share of images that are changed; adversarial how
+    far a pixel, of 0 to 1, is changed to fool the network that learns. The same seed gives the same bits. progress is called after each epoch (print shows a line); Ctrl-C stops between two steps.
     """
     made, found = _start(model, data, seed)
     options = api.cnn_train_options()
@@ -203,6 +205,7 @@ def train(
     options.clip_norm, options.label_smoothing, options.ema_decay = clip_norm, label_smoothing, ema
     options.storage = storage(amp)
     options.augment, options.augmentation = augment, encode(augmentation)
+    options.adversarial, options.adversarial_steps = adversarial, adversarial_steps
     options.freeze = encode(freeze)
     if teacher is not None:
         options.teacher, options.distill, options.temperature = teacher._pointer, distill, temperature

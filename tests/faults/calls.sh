@@ -29,7 +29,7 @@ cnn-train)
     survives --output own.cnn --output own.cnn.ckpt -- --model lenet300 --data png:shapes --image-size 8 --threads 1 --quiet -o own.cnn
     # A run that was killed, goes on, and ends with the same bytes.
     survives --fault kill --output model.cnn --output model.cnn.ckpt -- --model net.cfg --data mnist --data-dir data --batch 32 \
-        --epochs 2 --threads 1 --quiet --checkpoint-every 2 --resume
+        --epochs 2 --threads 1 --quiet --checkpoint-every 2 --resume --adversarial=0.1 --adversarial-steps 1
     "$train" $short --epochs 2 --checkpoint kept.ckpt -o resumed.cnn >/dev/full 2>"$logs/err"
     [ -f kept.ckpt ] || fail "no checkpoint to go on from"
     withstands --output resumed.cnn --output kept.ckpt -- $short --epochs 2 --checkpoint kept.ckpt --resume -o resumed.cnn
