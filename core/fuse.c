@@ -58,6 +58,8 @@ static cnn_epilogue_kind epilogue_of(const cnn_instruction *instruction)
     switch (instruction->desc.op) {
     case CNN_OP_RELU:
         return CNN_EPILOGUE_RELU;
+    case CNN_OP_CLIP:
+        return instruction->desc.arg[CNN_ARG_SRC].dtype == CNN_I8 ? CNN_EPILOGUE_NONE : CNN_EPILOGUE_CLIP;
     case CNN_OP_REQUANTIZE:
         return CNN_EPILOGUE_REQUANTIZE;
     case CNN_OP_DEQUANTIZE:
@@ -82,7 +84,7 @@ static cnn_instruction merge(const cnn_instruction *first, const cnn_instruction
             merged.arg[moved[i]] = second->arg[moved[i]];
             merged.desc.arg[moved[i]] = second->desc.arg[moved[i]];
         }
-    if (kind == CNN_EPILOGUE_REQUANTIZE) {
+    if (kind == CNN_EPILOGUE_REQUANTIZE || kind == CNN_EPILOGUE_CLIP) {
         merged.desc.lo = second->desc.lo;
         merged.desc.hi = second->desc.hi;
     }
@@ -220,18 +222,22 @@ static void merge_pooled_bn(cnn_program *program, int i, const cnn_backend *back
 
 /* ---- Sums of INT8 and the ReLU behind them ---- */
 
-/* A sum and its ReLU have one scale, so what is cut off at -127 and then at 0 is cut off at 0. */
+/* A sum and its ReLU have one scale, so what is cut off at -127 and then at 0 is cut off at 0; so is the other end. */
 static void merge_add_relu(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
 {
     cnn_instruction *list = program->instructions;
     const bool sum = list[i].desc.op == CNN_OP_ADD && list[i].desc.arg[CNN_ARG_SRC].dtype == CNN_I8;
     int relu = sum ? follow(program, i, CNN_ARG_DST, CNN_OP_RELU, CNN_ARG_SRC) : -1;
+    if (sum && relu < 0)
+        relu = follow(program, i, CNN_ARG_DST, CNN_OP_CLIP, CNN_ARG_SRC);
     if (relu < 0)
         return;
     cnn_instruction merged = list[i];
     merged.node = list[relu].node;
     take(&merged, &list[relu], CNN_ARG_DST);
     merged.desc.lo = 0.0f;
+    if (list[relu].desc.op == CNN_OP_CLIP)
+        merged.desc.hi = list[relu].desc.hi;
     if (backend->prepare(device, &merged.desc, NULL, NULL) != CNN_OK)
         return;
     forget_value(program, list[i].node, list[i].arg[CNN_ARG_DST]);

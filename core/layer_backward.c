@@ -88,7 +88,8 @@ cnn_status cnn_layer_backward_bn(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
-cnn_status cnn_layer_backward_relu(cnn_lowering *lowering, int index)
+/* Gradients that follow from a layer's output: of a ReLU with an end at hi (0: none), or leaky. */
+static cnn_status backward_activation(cnn_lowering *lowering, int index, cnn_op op, float hi, float slope)
 {
     int input = lowering->model->nodes[index].input[0];
     int dx = cnn_lower_gradient_begin(lowering, input);
@@ -98,9 +99,23 @@ cnn_status cnn_layer_backward_relu(cnn_lowering *lowering, int index)
     args.buffer[CNN_ARG_SRC] = lowering->program->value[index];
     args.buffer[CNN_ARG_SRC2] = cnn_lower_gradient(lowering, index);
     args.buffer[CNN_ARG_DST] = dx;
-    cnn_lower_op(lowering, CNN_OP_RELU_GRAD, index, &args);
+    cnn_instruction *made = cnn_lower_op(lowering, op, index, &args);
+    made->desc.hi = hi;
+    made->desc.slope = slope;
     cnn_lower_gradient_done(lowering, input, dx);
     return lowering->status;
+}
+
+cnn_status cnn_layer_backward_relu(cnn_lowering *lowering, int index)
+{
+    const float max = cnn_node_relu_max(&lowering->model->nodes[index]);
+    return backward_activation(lowering, index, max > 0 ? CNN_OP_CLIP_GRAD : CNN_OP_RELU_GRAD, max, 0.0f);
+}
+
+cnn_status cnn_layer_backward_leaky_relu(cnn_lowering *lowering, int index)
+{
+    const float slope = (float)cnn_node_attr(&lowering->model->nodes[index], "slope");
+    return backward_activation(lowering, index, CNN_OP_LEAKY_RELU_GRAD, 0.0f, slope);
 }
 
 cnn_status cnn_layer_backward_maxpool(cnn_lowering *lowering, int index)

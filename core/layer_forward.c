@@ -1,7 +1,8 @@
 /* How each layer type becomes the ops that compute its value.
  *
  * INT8. A convolution or linear layer gives an i32 accumulator. Who requantizes it: the output node makes f32 logits
- * (DEQUANTIZE); a ReLU that is its only reader takes the accumulator and clamps at 0; otherwise the layer itself. */
+ * (DEQUANTIZE); a ReLU that is its only reader takes the accumulator and clamps at 0 and at its end, if it has one;
+ * otherwise the layer itself. */
 #include "core/layer_parts.h"
 
 #include "cnn/quant.h"
@@ -36,6 +37,13 @@ cnn_status cnn_layer_forward_input(cnn_lowering *lowering, int node)
     return lowering->status;
 }
 
+/* The largest INT8 value that a node gives. */
+static float highest(const cnn_node *node)
+{
+    const float max = cnn_node_relu_max(node);
+    return max > 0 ? cnn_quant_cap(max, node->out_scale) : 127.0f;
+}
+
 /* Appends what turns the accumulator of GEMM node `gemm` into the value of `node` (itself or its ReLU). */
 static void requantize(cnn_lowering *lowering, int gemm, int node, int accumulator, bool relu)
 {
@@ -48,7 +56,7 @@ static void requantize(cnn_lowering *lowering, int gemm, int node, int accumulat
     cnn_instruction *op = cnn_lower_op(lowering, logits ? CNN_OP_DEQUANTIZE : CNN_OP_REQUANTIZE, node, &args);
     if (!logits) {
         op->desc.lo = relu ? 0.0f : -127.0f;
-        op->desc.hi = 127.0f;
+        op->desc.hi = highest(&lowering->model->nodes[node]);
     }
     cnn_lower_set_value(lowering, node, args.buffer[CNN_ARG_DST]);
 }
@@ -173,9 +181,42 @@ cnn_status cnn_layer_forward_relu(cnn_lowering *lowering, int node)
         return lowering->status;
     }
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, node, value_dtype(lowering, node));
-    cnn_lower_op(lowering, CNN_OP_RELU, node, &args);
+    const float max = cnn_node_relu_max(&lowering->model->nodes[node]);
+    cnn_instruction *op = cnn_lower_op(lowering, max > 0 ? CNN_OP_CLIP : CNN_OP_RELU, node, &args);
+    if (max > 0)
+        op->desc.hi = lowering->int8 ? highest(&lowering->model->nodes[node]) : max;
     cnn_lower_set_value(lowering, node, args.buffer[CNN_ARG_DST]);
     return lowering->status;
+}
+
+/* Multipliers must be normal numbers; that below 0 may be 0. */
+static cnn_status set_leak(cnn_instruction *op, const cnn_model *model, const cnn_node *node)
+{
+    const float s_in = model->nodes[node->input[0]].out_scale;
+    op->desc.scale[0] = s_in / node->out_scale;
+    op->desc.scale[1] = cnn_quant_leak(op->desc.slope, s_in, node->out_scale);
+    op->desc.lo = -127.0f;
+    op->desc.hi = 127.0f;
+    for (int i = 0; i < 2; i++)
+        if (!isnormal(op->desc.scale[i]) && (i == 0 || op->desc.slope != 0.0f))
+            return cnn_error(CNN_ERR_NUMERIC,
+                             "layer %s: the INT8 multiplier %g is not a normal number; quantize the model again with "
+                             "other calibration data",
+                             node->name, (double)op->desc.scale[i]);
+    return CNN_OK;
+}
+
+cnn_status cnn_layer_forward_leaky_relu(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = cnn_lower_input(lowering, index, 0);
+    args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, value_dtype(lowering, index));
+    cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_LEAKY_RELU, index, &args);
+    op->desc.slope = (float)cnn_node_attr(node, "slope");
+    cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
+    cnn_status status = lowering->status;
+    return status == CNN_OK && lowering->int8 ? set_leak(op, lowering->model, node) : status;
 }
 
 void cnn_layer_set_maxima(cnn_instruction *op, const cnn_node *node)

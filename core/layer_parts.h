@@ -20,9 +20,10 @@ int32_t cnn_layer_pool_stride(const cnn_node *node);
 
 typedef cnn_status cnn_layer_lower(cnn_lowering *lowering, int node);
 cnn_layer_lower cnn_layer_forward_input, cnn_layer_forward_gemm, cnn_layer_forward_bn, cnn_layer_forward_relu,
-    cnn_layer_forward_maxpool, cnn_layer_forward_avgpool, cnn_layer_forward_add;
+    cnn_layer_forward_leaky_relu, cnn_layer_forward_maxpool, cnn_layer_forward_avgpool, cnn_layer_forward_add;
 cnn_layer_lower cnn_layer_backward_gemm, cnn_layer_backward_frozen_bn, cnn_layer_backward_bn, cnn_layer_backward_relu,
-    cnn_layer_backward_maxpool, cnn_layer_backward_avgpool, cnn_layer_backward_add, cnn_layer_backward_input;
+    cnn_layer_backward_leaky_relu, cnn_layer_backward_maxpool, cnn_layer_backward_avgpool, cnn_layer_backward_add,
+    cnn_layer_backward_input;
 
 /* CNN_OP_CONV, CNN_OP_CONV_DGRAD or CNN_OP_CONV_WGRAD, or what it is called for a convolution in groups or a linear
  * layer. */

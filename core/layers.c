@@ -59,10 +59,10 @@ const cnn_layer_type cnn_layer_types[] = {
      cnn_layer_backward_bn},
     {CNN_LAYER_RELU,
      "relu",
-     "max(x, 0)",
+     "max(x, 0), with max=6 no more than 6",
      1,
      1,
-     {{0}},
+     {{"max", CNN_ATTR_FLOAT, false, 0, 0, 1e6}},
      CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_QUANTIZABLE,
      cnn_layer_infer_same,
      NULL,
@@ -114,6 +114,17 @@ const cnn_layer_type cnn_layer_types[] = {
      NULL,
      cnn_layer_forward_avgpool,
      cnn_layer_backward_avgpool},
+    {CNN_LAYER_LEAKY_RELU,
+     "leaky_relu",
+     "x, below 0 multiplied by a slope",
+     1,
+     1,
+     {{"slope", CNN_ATTR_FLOAT, false, 0.01, 0, 1}},
+     CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_QUANTIZABLE,
+     cnn_layer_infer_same,
+     NULL,
+     cnn_layer_forward_leaky_relu,
+     cnn_layer_backward_leaky_relu},
     {.name = NULL},
 };
 
@@ -140,6 +151,11 @@ static int attr_index(const cnn_node *node, const char *name)
             return i;
     assert(0 && "the layer type has no such attribute");
     return 0;
+}
+
+float cnn_node_relu_max(const cnn_node *node)
+{
+    return node->type->id == CNN_LAYER_RELU ? (float)cnn_node_attr(node, "max") : 0.0f;
 }
 
 double cnn_node_attr(const cnn_node *node, const char *name)

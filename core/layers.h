@@ -32,16 +32,17 @@ typedef struct cnn_layer_type {
     cnn_status (*backward)(cnn_lowering *lowering, int node);
 } cnn_layer_type;
 
-enum {                       /* ids in .cnn files */
-       CNN_LAYER_INPUT = 0,  /* height, width, channels */
-       CNN_LAYER_CONV = 1,   /* out, kernel, stride = 1, pad = 0, bias = 1, groups = 1 */
-       CNN_LAYER_LINEAR = 2, /* out, bias = 1; takes any [H,W,C] as H*W*C values in that order */
-       CNN_LAYER_BN = 3,     /* eps = 1e-5, momentum = 0.1 */
-       CNN_LAYER_RELU = 4,
+enum {                        /* ids in .cnn files */
+       CNN_LAYER_INPUT = 0,   /* height, width, channels */
+       CNN_LAYER_CONV = 1,    /* out, kernel, stride = 1, pad = 0, bias = 1, groups = 1 */
+       CNN_LAYER_LINEAR = 2,  /* out, bias = 1; takes any [H,W,C] as H*W*C values in that order */
+       CNN_LAYER_BN = 3,      /* eps = 1e-5, momentum = 0.1 */
+       CNN_LAYER_RELU = 4,    /* max = 0 (no end) */
        CNN_LAYER_MAXPOOL = 5, /* kernel, stride = 0 (as kernel), pad = 0 */
        CNN_LAYER_ADD = 6,     /* two inputs */
        CNN_LAYER_AVGPOOL = 7, /* kernel, stride = 0 (as kernel) */
-       CNN_LAYER_GLOBALAVGPOOL = 8
+       CNN_LAYER_GLOBALAVGPOOL = 8,
+       CNN_LAYER_LEAKY_RELU = 9 /* slope = 0.01 */
 };
 
 /* All types, NULL name after the last. */
@@ -58,11 +59,14 @@ static inline int32_t cnn_node_int(const cnn_node *node, const char *name)
 }
 void cnn_node_set_attr(cnn_node *node, const char *name, double value);
 
+/* What a ReLU cuts off above; 0: nothing, as for any other layer. */
+float cnn_node_relu_max(const cnn_node *node);
+
 /* Groups of a convolution; 1 for any other layer. */
 int32_t cnn_node_groups(const cnn_node *node);
 
-/* Whether it is a convolution whose groups have one input and one output each: output channel c depends on input channel
- * c alone, though not as with CNN_LAYER_KEEPS_CHANNELS without weights. */
+/* Whether it is a convolution whose groups have one input and one output each: output channel c depends on input
+ * channel c alone, though not as with CNN_LAYER_KEEPS_CHANNELS without weights. */
 bool cnn_node_is_depthwise(const cnn_node *node);
 
 #endif

@@ -78,6 +78,12 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
                          [CNN_ARG_DST3] = W}},
     [CNN_OP_RELU] = {CNN_OP_RELU, "relu", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_RELU_GRAD] = {CNN_OP_RELU_GRAD, "relu_grad", {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_CLIP] = {CNN_OP_CLIP, "clip", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_CLIP_GRAD] = {CNN_OP_CLIP_GRAD, "clip_grad", {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_LEAKY_RELU] = {CNN_OP_LEAKY_RELU, "leaky_relu", {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = W}},
+    [CNN_OP_LEAKY_RELU_GRAD] = {CNN_OP_LEAKY_RELU_GRAD,
+                                "leaky_relu_grad",
+                                {[CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_MAXPOOL] = {CNN_OP_MAXPOOL, "maxpool", {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = W, [CNN_ARG_DST] = W}},
     [CNN_OP_MAXPOOL_GRAD] = {CNN_OP_MAXPOOL_GRAD,
                              "maxpool_grad",
@@ -181,8 +187,8 @@ static void append_desc(char *text, size_t bytes, size_t *length, const char *na
 
 char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
 {
-    static const char *const epilogues[] = {"none",       "bias",       "add",     "relu",
-                                            "requantize", "dequantize", "maxpool", "relu_grad"};
+    static const char *const epilogues[] = {"none",       "bias",    "add",       "relu", "requantize",
+                                            "dequantize", "maxpool", "relu_grad", "clip"};
     size_t length = 0;
     append(text, text_bytes, &length, "%s", cnn_op_info_get(desc->op)->name);
     for (int role = 0; role < CNN_ARG_COUNT; role++)
@@ -200,6 +206,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " pool=%d/%d", desc->pool_kernel, desc->pool_stride);
     if (desc->lo < desc->hi)
         append(text, text_bytes, &length, " range=[%g,%g]", (double)desc->lo, (double)desc->hi);
+    if (desc->slope != 0)
+        append(text, text_bytes, &length, " slope=%g", (double)desc->slope);
     if (desc->smoothing != 0)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
     if (desc->mirror)

@@ -80,8 +80,37 @@ cnn_status cnn_onnx_write_bn(cnn_onnx_export *export, int node)
     return CNN_OK;
 }
 
+/* With an end, Clip between two constants. */
+static cnn_status write_clip(cnn_onnx_export *export, int node, float max)
+{
+    const char *name = export->model->nodes[node].name;
+    const char *from = same_form(export, node);
+    float *ends = cnn_onnx_alloc(&export->memory, 2, sizeof *ends);
+    if (!ends)
+        return CNN_OK;
+    ends[0] = 0.0f;
+    ends[1] = max;
+    const char *low = cnn_onnx_put_constant(export, cnn_onnx_text(&export->memory, "%s.min", name), CNN_ONNX_FLOAT, 0,
+                                            NULL, &ends[0], sizeof ends[0]);
+    const char *high = cnn_onnx_put_constant(export, cnn_onnx_text(&export->memory, "%s.max", name), CNN_ONNX_FLOAT, 0,
+                                             NULL, &ends[1], sizeof ends[1]);
+    cnn_onnx_put_node(export, "Clip", name, cnn_onnx_result(export, node), 3, from, low, high);
+    return CNN_OK;
+}
+
+cnn_status cnn_onnx_write_leaky_relu(cnn_onnx_export *export, int node)
+{
+    const cnn_node *leaky = &export->model->nodes[node];
+    cnn_onnx_node *made =
+        cnn_onnx_put_node(export, "LeakyRelu", leaky->name, cnn_onnx_result(export, node), 1, same_form(export, node));
+    cnn_onnx_put_real(export, made, "alpha", (float)cnn_node_attr(leaky, "slope"));
+    return CNN_OK;
+}
+
 cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node)
 {
+    if (cnn_node_relu_max(&export->model->nodes[node]) > 0)
+        return write_clip(export, node, cnn_node_relu_max(&export->model->nodes[node]));
     cnn_onnx_put_node(export, "Relu", export->model->nodes[node].name, cnn_onnx_result(export, node), 1,
                       same_form(export, node));
     return CNN_OK;

@@ -7,8 +7,10 @@
 #include "onnx/layers.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { NAME_TRIES = 100 };
@@ -391,4 +393,73 @@ cnn_status cnn_onnx_read_relu(cnn_onnx_import *import, const cnn_onnx_node *node
     const cnn_node draft = cnn_onnx_draft(CNN_LAYER_RELU);
     cnn_status status = cnn_onnx_layer_of(import, node, 0, &value);
     return status == CNN_OK ? cnn_onnx_put_layer(import, node, &draft, &value, NULL, &made) : status;
+}
+
+/* The number that is one end of a Clip: an input since opset 11, an attribute before; `standard` where there is none.
+ */
+static cnn_status clip_end(cnn_onnx_import *import, const cnn_onnx_node *node, size_t input, const char *name,
+                           float standard, float *value)
+{
+    cnn_status status = CNN_OK;
+    const cnn_onnx_constant *constant;
+    const float *values;
+    if (import->opset < 11)
+        return cnn_onnx_get_real(node, name, standard, value);
+    *value = standard;
+    if (!cnn_onnx_input_of(import, node, input))
+        return CNN_OK;
+    CNN_TRY(cnn_onnx_constant_of(import, node, input, name, &constant));
+    if (constant->count != 1)
+        CNN_FAIL(CNN_ERR_FORMAT, "its %s has %lld values; it must be one number", name, (long long)constant->count);
+    CNN_TRY(cnn_onnx_floats(import, constant, &values));
+    *value = *values;
+out:
+    return status;
+}
+
+/* The shortest decimal number that is this float: what was meant by 0.1f is 0.1. */
+static double meant(float value)
+{
+    char digits[32];
+    for (int precision = 1; precision <= 9; precision++) {
+        snprintf(digits, sizeof digits, "%.*g", precision, (double)value);
+        if (strtof(digits, NULL) == value)
+            break;
+    }
+    return strtod(digits, NULL);
+}
+
+cnn_status cnn_onnx_read_clip(cnn_onnx_import *import, const cnn_onnx_node *node)
+{
+    cnn_status status = CNN_OK;
+    cnn_onnx_value *value;
+    float low, high;
+    int made;
+    cnn_node draft = cnn_onnx_draft(CNN_LAYER_RELU);
+    CNN_TRY(cnn_onnx_layer_of(import, node, 0, &value));
+    CNN_TRY(clip_end(import, node, 1, "min", -INFINITY, &low));
+    CNN_TRY(clip_end(import, node, 2, "max", INFINITY, &high));
+    if (low != 0.0f || !(high > 0))
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "cuts off below %g and above %g; a ReLU begins at 0 and ends above it",
+                 (double)low, (double)high);
+    if (isfinite(high) && high < FLT_MAX)
+        cnn_node_set_attr(&draft, "max", meant(high));
+    CNN_TRY(cnn_onnx_put_layer(import, node, &draft, &value, NULL, &made));
+out:
+    return status;
+}
+
+cnn_status cnn_onnx_read_leaky_relu(cnn_onnx_import *import, const cnn_onnx_node *node)
+{
+    cnn_status status = CNN_OK;
+    cnn_onnx_value *value;
+    float slope;
+    int made;
+    cnn_node draft = cnn_onnx_draft(CNN_LAYER_LEAKY_RELU);
+    CNN_TRY(cnn_onnx_layer_of(import, node, 0, &value));
+    CNN_TRY(cnn_onnx_get_real(node, "alpha", 0.01f, &slope));
+    cnn_node_set_attr(&draft, "slope", meant(slope));
+    CNN_TRY(cnn_onnx_put_layer(import, node, &draft, &value, NULL, &made));
+out:
+    return status;
 }

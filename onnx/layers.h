@@ -13,6 +13,7 @@ cnn_status cnn_onnx_write_conv(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_linear(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_bn(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node);
+cnn_status cnn_onnx_write_leaky_relu(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_avgpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node);
@@ -25,6 +26,8 @@ cnn_status cnn_onnx_read_gemm(cnn_onnx_import *import, const cnn_onnx_node *node
 cnn_status cnn_onnx_read_matmul(cnn_onnx_import *import, const cnn_onnx_node *node);
 cnn_status cnn_onnx_read_bn(cnn_onnx_import *import, const cnn_onnx_node *node);
 cnn_status cnn_onnx_read_relu(cnn_onnx_import *import, const cnn_onnx_node *node);
+cnn_status cnn_onnx_read_clip(cnn_onnx_import *import, const cnn_onnx_node *node);
+cnn_status cnn_onnx_read_leaky_relu(cnn_onnx_import *import, const cnn_onnx_node *node);
 
 /* ---- import_pools.c ---- */
 

@@ -9,6 +9,7 @@ const cnn_onnx_operator cnn_onnx_operators[] = {
     {"Add", CNN_LAYER_ADD, 2, 2, cnn_onnx_read_add, cnn_onnx_write_add},
     {"AveragePool", CNN_LAYER_AVGPOOL, 1, 1, cnn_onnx_read_avgpool, cnn_onnx_write_avgpool},
     {"BatchNormalization", CNN_LAYER_BN, 5, 5, cnn_onnx_read_bn, cnn_onnx_write_bn},
+    {"Clip", CNN_ONNX_NO_LAYER, 1, 3, cnn_onnx_read_clip, NULL},            /* a ReLU with an end is written so */
     {"Concat", CNN_ONNX_NO_LAYER, 1, SIZE_MAX, cnn_onnx_read_concat, NULL}, /* of sizes */
     {"Constant", CNN_ONNX_NO_LAYER, 0, 0, cnn_onnx_read_constant, NULL},
     {"Conv", CNN_LAYER_CONV, 2, 3, cnn_onnx_read_conv, cnn_onnx_write_conv},
@@ -20,6 +21,7 @@ const cnn_onnx_operator cnn_onnx_operators[] = {
     {"Gemm", CNN_LAYER_LINEAR, 2, 3, cnn_onnx_read_gemm, cnn_onnx_write_linear},
     {"GlobalAveragePool", CNN_LAYER_GLOBALAVGPOOL, 1, 1, cnn_onnx_read_globalavgpool, cnn_onnx_write_globalavgpool},
     {"Identity", CNN_ONNX_NO_LAYER, 1, 1, cnn_onnx_read_same, NULL},
+    {"LeakyRelu", CNN_LAYER_LEAKY_RELU, 1, 1, cnn_onnx_read_leaky_relu, cnn_onnx_write_leaky_relu},
     {"LogSoftmax", CNN_ONNX_NO_LAYER, 1, 1, cnn_onnx_read_softmax, NULL},
     {"MatMul", CNN_ONNX_NO_LAYER, 2, 2, cnn_onnx_read_matmul, NULL},
     {"MaxPool", CNN_LAYER_MAXPOOL, 1, 1, cnn_onnx_read_maxpool, cnn_onnx_write_maxpool},

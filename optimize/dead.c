@@ -184,6 +184,11 @@ static bool pass_on(const cnn_node *node, float *value)
     switch (node->type->id) {
     case CNN_LAYER_RELU:
         *value = *value > 0 ? *value : 0;
+        if (cnn_node_relu_max(node) > 0 && *value > cnn_node_relu_max(node))
+            *value = cnn_node_relu_max(node);
+        return true;
+    case CNN_LAYER_LEAKY_RELU:
+        *value *= *value > 0 ? 1.0f : (float)cnn_node_attr(node, "slope");
         return true;
     case CNN_LAYER_MAXPOOL:
     case CNN_LAYER_AVGPOOL:

@@ -1,13 +1,14 @@
 /* Cross-layer equalization (Nagel et al., "Data-free quantization through weight equalization and bias correction",
  * ICCV 2019), for weights with a scale per output channel.
  *
- * What a channel's layers give can be divided by any s > 0 when all that read it multiply by s: ReLU, max-pooling,
- * add and depthwise convolutions let the factor through. So each channel of a group that shares its channels
- * (channels.h) gets r[c]  its largest |value| on calibration images, over that of all channels of the tensor, t[c]  the
- * largest |weight| that reads it, over the largest of that output channel, of all output channels, s[c] = sqrt(r[c] /
- * t[c]), after which both are sqrt(r t): a channel has the same share of its tensor's INT8 range as of its readers'
- * ranges. The paper has the range of the weights that make the channel in place of r, for it knows one scale a tensor
- * and no images. Here those weights have a scale of their own, and dividing them changes none of their integers.
+ * What a channel's layers give can be divided by any s > 0 when all that read it multiply by s: ReLU without an
+ * end, leaky ReLU, pooling, add and depthwise convolutions let the factor through. So each channel of a group that
+ * shares its channels (channels.h) gets r[c]  its largest |value| on calibration images, over that of all channels of
+ * the tensor, t[c]  the largest |weight| that reads it, over the largest of that output channel, of all output
+ * channels, s[c] = sqrt(r[c] / t[c]), after which both are sqrt(r t): a channel has the same share of its tensor's INT8
+ * range as of its readers' ranges. The paper has the range of the weights that make the channel in place of r, for it
+ * knows one scale a tensor and no images. Here those weights have a scale of their own, and dividing them changes none
+ * of their integers.
  *
  * Multiplying changes the largest weight of output channels, and so t: some rounds are made. A channel that is almost
  * silent on the calibration images, and may speak up on others, still gets no larger share than sqrt(r). */
@@ -46,6 +47,7 @@ static bool is_requantized(const cnn_model *model, int index)
     case CNN_LAYER_ADD:
     case CNN_LAYER_AVGPOOL:
     case CNN_LAYER_GLOBALAVGPOOL:
+    case CNN_LAYER_LEAKY_RELU:
         return cnn_calibration_target(model, maker) == index;
     default:
         return false;
@@ -153,6 +155,15 @@ static void multiply_inputs(cnn_node *node, const float *factor)
         w[i] *= factor[i % weight->desc.c];
 }
 
+/* Whether a factor goes through all of a group's layers: not through a ReLU with an end. */
+static bool lets_through(const equalizer *e, int group)
+{
+    for (int i = 0; i < e->model->node_count; i++)
+        if (e->map.group[i] == group && cnn_node_relu_max(&e->model->nodes[i]) > 0)
+            return false;
+    return true;
+}
+
 static void equalize_group(equalizer *e, int group)
 {
     find_factors(e, group);
@@ -226,7 +237,7 @@ cnn_status cnn_equalize(cnn_model *model, const cnn_dataset *data, uint64_t seed
     CNN_TRY(make_room(&e));
     CNN_TRY(find_ranges(&e, data, seed, device));
     for (int g = 0; g < e.map.group_count; g++)
-        if (!e.map.groups[g].fixed && e.map.groups[g].layers > 0) {
+        if (!e.map.groups[g].fixed && e.map.groups[g].layers > 0 && lets_through(&e, g)) {
             equalize_group(&e, g);
             done++;
         }

@@ -241,6 +241,33 @@ START_TEST(test_relu)
 }
 END_TEST
 
+/* A ReLU with an end, which some outputs reach, and leaky ones. */
+START_TEST(test_activations)
+{
+    static const struct {
+        const char *what;
+        cnn_op op, grad;
+        float hi, slope;
+    } cases[] = {{"clip", CNN_OP_CLIP, CNN_OP_CLIP_GRAD, 0.4f, 0},
+                 {"leaky relu", CNN_OP_LEAKY_RELU, CNN_OP_LEAKY_RELU_GRAD, 0, 0.25f},
+                 {"leaky relu of slope 0", CNN_OP_LEAKY_RELU, CNN_OP_LEAKY_RELU_GRAD, 0, 0}};
+    cnn_tensor_desc x = cnn_desc(CNN_F32, 2, 3, 3, 4);
+    int64_t count = cnn_desc_elements(&x);
+    double *g = random_values(count, 3), *dx = new_values(&x);
+    cnn_op_desc forward = {.op = cases[_i].op, .hi = cases[_i].hi, .slope = cases[_i].slope}, backward = forward;
+    void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = random_values(count, 1), [CNN_ARG_DST] = new_values(&x)};
+    backward.op = cases[_i].grad;
+    forward.arg[CNN_ARG_SRC] = forward.arg[CNN_ARG_DST] = x;
+    backward.arg[CNN_ARG_SRC] = backward.arg[CNN_ARG_SRC2] = backward.arg[CNN_ARG_DST] = x;
+    run(&forward, args);
+    run(&backward, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = args[CNN_ARG_DST], [CNN_ARG_SRC2] = g, [CNN_ARG_DST] = dx});
+    check_role(cases[_i].what, &forward, args, CNN_ARG_SRC, g, dx);
+    free_args(args);
+    free(g);
+    free(dx);
+}
+END_TEST
+
 /* The gradient of a sum goes to both summands unchanged. */
 START_TEST(test_add)
 {
@@ -408,6 +435,7 @@ int main(void)
     tcase_add_test(differences, test_relu);
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 6);
+    tcase_add_loop_test(differences, test_activations, 0, 3);
     tcase_add_loop_test(differences, test_avgpool, 0, 5);
     tcase_add_loop_test(differences, test_grid, 0, 2);
     tcase_add_loop_test(differences, test_loss, 0, 4);

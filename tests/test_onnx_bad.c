@@ -190,9 +190,14 @@ static void unknown_operator(cnn_onnx_file *file)
     rename_to(&node_of(file, "relu1")->operator_, "Sin");
 }
 
-static void clip(cnn_onnx_file *file)
+static void open_clip(cnn_onnx_file *file)
 {
     rename_to(&node_of(file, "relu1")->operator_, "Clip");
+}
+
+static void elu(cnn_onnx_file *file)
+{
+    rename_to(&node_of(file, "relu1")->operator_, "Elu");
 }
 
 static void local_normalization(cnn_onnx_file *file)
@@ -366,7 +371,8 @@ static const bad_file cases[] = {
     {"one name twice", two_values_of_one_name, CNN_ERR_FORMAT, {"'relu1'", "names must differ"}},
     {"initializer twice", two_initializers_of_one_name, CNN_ERR_FORMAT, {"initializer 'conv2.bias'", "twice"}},
     {"unknown operator", unknown_operator, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Sin)", "not support"}},
-    {"Clip", clip, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Clip)", "not support"}},
+    {"Clip", open_clip, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Clip)", "below -inf", "begins at 0"}},
+    {"Elu", elu, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Elu)", "not support"}},
     {"LRN", local_normalization, CNN_ERR_UNSUPPORTED, {"node 'pool1' (LRN)", "not support"}},
     {"escapes", operator_with_escapes, CNN_ERR_UNSUPPORTED, {"node 'relu1' (?[31mRelu)"}},
     {"domain", other_domain, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Relu)", "'com.microsoft'"}},

@@ -6,13 +6,14 @@ import struct
 
 import numpy
 
-TYPES = ["input", "conv", "linear", "bn", "relu", "maxpool", "add", "avgpool", "globalavgpool"]
+TYPES = ["input", "conv", "linear", "bn", "relu", "maxpool", "add", "avgpool", "globalavgpool",
+         "leaky_relu"]
 ATTRIBUTES = {  # (name, default; None: always stored)
     "input": [("height", None), ("width", None), ("channels", None)],
     "conv": [("out", None), ("kernel", None), ("stride", 1), ("pad", 0), ("bias", 1), ("groups", 1)],
     "linear": [("out", None), ("bias", 1)],
     "bn": [("eps", 1e-5), ("momentum", 0.1)],
-    "relu": [], "maxpool": [("kernel", None), ("stride", 0), ("pad", 0)], "add": [],
+    "relu": [("max", 0)], "maxpool": [("kernel", None), ("stride", 0), ("pad", 0)], "add": [],
 }
 ROLES = ["weight", "bias", "gamma", "beta", "running_mean", "running_var"]
 

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-enum { CNN_BACKEND_VERSION = 3, CNN_ALIGN = 64, CNN_REASON_BYTES = 256, CNN_MARKS = 8 };
+enum { CNN_BACKEND_VERSION = 4, CNN_ALIGN = 64, CNN_REASON_BYTES = 256, CNN_MARKS = 8 };
 
 /* Work that a parallel region splits: called once for each task in [0, tasks), on any thread. `worker` is in
  * [0, threads) and unique among calls that run at the same time: it names scratch space, never results. */

@@ -22,6 +22,10 @@
  * | BN_GRAD       | SRC x, SRC2 dy, GAMMA, MEAN, INVSTD, opt. INDEX u8 [N,P,Q,C] | DST dx, DST2 dgamma, DST3 dbeta |
  * | RELU          | SRC (float or i8)                                          | DST                          |
  * | RELU_GRAD     | SRC y (the ReLU's output), SRC2 dy                         | DST dx = y > 0 ? dy : 0      |
+ * | CLIP          | SRC (float or i8)                                          | DST                          |
+ * | CLIP_GRAD     | SRC y (the CLIP's output), SRC2 dy                         | DST dx                       |
+ * | LEAKY_RELU    | SRC (float; or i8 with scale[0], scale[1])                 | DST                          |
+ * | LEAKY_RELU_GRAD | SRC y (the LEAKY_RELU's output), SRC2 dy                 | DST dx = y > 0 ? dy : slope*dy |
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
  * | AVGPOOL       | SRC (float; or i8 with scale[0])                           | DST                          |
@@ -60,6 +64,10 @@
  *          SRC2 [N,P,Q,C] is the gradient of the pooled tensor, and dy that of MAXPOOL_GRAD with pool_kernel and pool_stride.
  *          Such ops round only what they store: y before the pooling and dy behind it stay f32 (so that among values that
  *          f16 cannot tell apart INDEX may name another one than MAXPOOL of a rounded y would).
+ * CLIP     y = min(max(x, 0), hi), hi > 0; NaN stays. CLIP_GRAD: dx = 0 < y < hi ? dy : 0, hi rounded to SRC's dtype.
+ *          i8: hi is a whole number up to 127.
+ * LEAKY_RELU  y = x > 0 ? x : slope*x, 0 <= slope <= 1; NaN stays.
+ *          i8: q = rint(clamp(float(x)*scale[x > 0 ? 0 : 1], lo, hi)), ties to even.
  * MAXPOOL  windows reach `pad` < kernel pixels beyond the image (floor); there is nothing there. INDEX = r*kernel+s of the
  *          first maximum in row order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
  * AVGPOOL  windows lie wholly inside the image (no padding, floor), up to 2^24 pixels; with kernel 0 one holds the whole
@@ -148,6 +156,10 @@ typedef enum cnn_op {
     CNN_OP_GROUP_CONV,
     CNN_OP_GROUP_CONV_DGRAD,
     CNN_OP_GROUP_CONV_WGRAD,
+    CNN_OP_CLIP,
+    CNN_OP_CLIP_GRAD,
+    CNN_OP_LEAKY_RELU,
+    CNN_OP_LEAKY_RELU_GRAD,
     CNN_OP_COUNT
 } cnn_op;
 
@@ -176,8 +188,8 @@ typedef enum cnn_arg {
 typedef enum cnn_use { CNN_USE_NONE = 0, CNN_USE_READ = 1, CNN_USE_WRITE = 2, CNN_USE_UPDATE = 3 } cnn_use;
 
 /* Epilogue steps run in order on the f32 (or, before REQUANTIZE/DEQUANTIZE, i32) accumulator. Valid chains:
- * float: [BIAS] [ADD] [RELU] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE;  BN_TRAIN: none or [RELU] MAXPOOL;
- * LINEAR_DGRAD: none or RELU_GRAD. Backends refuse what they lack. */
+ * float: [BIAS] [ADD] [RELU or CLIP] [MAXPOOL];  i8: REQUANTIZE [MAXPOOL] or DEQUANTIZE;  BN_TRAIN: none or [RELU]
+ * MAXPOOL; LINEAR_DGRAD: none or RELU_GRAD. Backends refuse what they lack. */
 typedef enum cnn_epilogue_kind {
     CNN_EPILOGUE_NONE = 0,
     CNN_EPILOGUE_BIAS,       /* + BIAS[k], f32 */
@@ -186,7 +198,8 @@ typedef enum cnn_epilogue_kind {
     CNN_EPILOGUE_REQUANTIZE, /* as op REQUANTIZE, with BIAS i32, MULT, lo and hi */
     CNN_EPILOGUE_DEQUANTIZE, /* as op DEQUANTIZE, with BIAS i32 and MULT */
     CNN_EPILOGUE_MAXPOOL,    /* pool_kernel, pool_stride; DST is the pooled tensor */
-    CNN_EPILOGUE_RELU_GRAD   /* SRC2[n,h,w,c] > 0 ? . : 0 */
+    CNN_EPILOGUE_RELU_GRAD,  /* SRC2[n,h,w,c] > 0 ? . : 0 */
+    CNN_EPILOGUE_CLIP        /* as op CLIP, with hi */
 } cnn_epilogue_kind;
 
 enum { CNN_MAX_EPILOGUE = 4 };
@@ -198,8 +211,9 @@ typedef struct cnn_op_desc {
     int32_t kernel;                     /* MAXPOOL*, AVGPOOL*: square window; its stride is `stride` */
     int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
     float eps, momentum;                /* BN */
-    float lo, hi;                       /* REQUANTIZE, i8 ADD and AVGPOOL */
-    float scale[2];                     /* i8 ADD; i8 AVGPOOL: the first */
+    float lo, hi;                       /* REQUANTIZE, i8 ADD, AVGPOOL and LEAKY_RELU; CLIP: hi */
+    float scale[2];                     /* i8 ADD and LEAKY_RELU; i8 AVGPOOL: the first */
+    float slope;                        /* LEAKY_RELU, LEAKY_RELU_GRAD */
     float smoothing;                    /* LOSS, in [0, 1) */
     float mix, temperature;             /* LOSS with SRC2: in (0, 1]; positive */
     int32_t levels;                     /* GRID, GRID_GRAD */

@@ -34,6 +34,16 @@ CNN_API int8_t cnn_quant_requantize(int32_t acc, float multiplier, float lo, flo
 /* rint(clamp(a*scale_a + b*scale_b, lo, hi)): the residual add. */
 CNN_API int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo, float hi);
 
+/* clamp(rint(max / scale), 1, 127): where a ReLU that is cut off at `max` ends in the scale of its values. It is the hi
+ * of what requantizes to them. */
+CNN_API float cnn_quant_cap(float max, float scale);
+
+/* (slope * s_in) / s_out: what a leaky ReLU multiplies by below 0; above it is s_in / s_out. */
+CNN_API float cnn_quant_leak(float slope, float s_in, float s_out);
+
+/* rint(clamp(x * (x > 0 ? scale_above : scale_below), lo, hi)): the leaky ReLU. */
+CNN_API int8_t cnn_quant_leaky_relu(int8_t x, float scale_above, float scale_below, float lo, float hi);
+
 /* (s_in / s_out) / count: what the sum of `count` pixels is multiplied by in an average pool, whose result is then
  * cnn_quant_requantize(sum, multiplier, -127, 127). The caller refuses a multiplier that is not normal and finite. */
 CNN_API float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count);

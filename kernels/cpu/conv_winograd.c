@@ -21,7 +21,7 @@ typedef struct wino_kernel {
     const cnn_cpu_loops *loops;
     const cnn_wino_form *form;
     int products;     /* points of a tile: n x n */
-    bool dgrad, adds; /* adds: the epilogue has an ADD, and is not the transform's own */
+    bool dgrad, more; /* more: the epilogue has an ADD or CLIP, and is not the transform's own */
     int32_t n, in_h, in_w, depth, out_h, out_w, columns; /* depth, columns: channels in and out */
     int32_t pad, depth_pitch, column_pitch;
     cnn_dtype src_dtype, weight_dtype;
@@ -235,7 +235,7 @@ static void output_task(void *context, int task, int worker)
     for (int32_t column = 0; column < tiles->across; column++) {
         const int64_t tile = (int64_t)(task / tiles->down) * tiles->all + row * tiles->across + column;
         const float *m = run->m + tile * kernel->m_pitch;
-        if (kernel->adds) {
+        if (kernel->more) {
             kernel->form->output(m, kernel->m_point, kernel->columns, CNN_F32, pixel, &none);
             finish_tile(run, image, row * outputs, column * outputs, sums);
         } else {
@@ -303,7 +303,7 @@ static void choose_memory(wino_kernel *kernel)
     const size_t tiles = (size_t)(kernel->tiles.images * kernel->tiles.all);
     const size_t outputs = (size_t)(kernel->form->outputs * kernel->form->outputs) * (size_t)kernel->column_pitch;
     const size_t filters = (size_t)(MAX_TAPS + (kernel->dgrad ? 0 : kernel->products * kernel->panel)) * FILTER_PITCH;
-    const size_t sums = kernel->adds ? outputs : 0;
+    const size_t sums = kernel->more ? outputs : 0;
     kernel->v_point = (ptrdiff_t)tiles * CNN_GEMM_PITCH + CNN_WINO_POINT_EXTRA;
     kernel->m_pitch = kernel->column_pitch + CNN_WINO_PITCH_EXTRA;
     kernel->m_point = (ptrdiff_t)tiles * kernel->m_pitch + CNN_WINO_POINT_EXTRA;
@@ -332,7 +332,7 @@ cnn_status cnn_cpu_conv_winograd_make(cnn_device *device, const cnn_op_desc *des
     kernel->form = cnn_wino_choose(desc, kernel->loops, why);
     kernel->products = kernel->form->points * kernel->form->points;
     kernel->dgrad = dgrad;
-    kernel->adds = cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD);
+    kernel->more = cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) || cnn_op_has_epilogue(desc, CNN_EPILOGUE_CLIP);
     kernel->n = shape.n;
     kernel->in_h = dgrad ? shape.p : shape.h;
     kernel->in_w = dgrad ? shape.q : shape.w;

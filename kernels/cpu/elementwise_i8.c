@@ -1,5 +1,5 @@
-/* MAXPOOL, AVGPOOL, ADD and RELU on int8 tensors: plain loops over channels, which compilers vectorize. A task is one
- * line of an image. */
+/* MAXPOOL, AVGPOOL, ADD, RELU, CLIP and LEAKY_RELU on int8 tensors: plain loops over channels, which compilers
+ * vectorize. A task is one line of an image. */
 #include "kernels/cpu/elementwise_i8.h"
 #include "kernels/cpu/gemm_i8.h"
 #include "kernels/cpu/loops.h"
@@ -200,7 +200,7 @@ cnn_status cnn_cpu_add_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_
     return make(device, desc, kernel, add_run);
 }
 
-/* ---- RELU ---- */
+/* ---- RELU, CLIP, LEAKY_RELU ---- */
 
 static void relu_line(void *context, int task, int worker)
 {
@@ -208,12 +208,15 @@ static void relu_line(void *context, int task, int worker)
     const job_i8 *job = context;
     const cnn_tensor_desc *src = &job->desc->arg[CNN_ARG_SRC];
     const cnn_tensor_desc *dst = &job->desc->arg[CNN_ARG_DST];
+    const int8_t hi = job->desc->op == CNN_OP_CLIP ? (int8_t)job->desc->hi : INT8_MAX;
     for (int32_t w = 0; w < dst->w; w++) {
         const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)w;
         const int8_t *x = (const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)src->c_pad;
         int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
-        for (int32_t c = 0; c < dst->c; c++)
-            y[c] = x[c] > 0 ? x[c] : 0;
+        for (int32_t c = 0; c < dst->c; c++) {
+            const int8_t above = x[c] < hi ? x[c] : hi;
+            y[c] = above > 0 ? above : 0;
+        }
         memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
     }
 }
@@ -227,4 +230,30 @@ static cnn_status relu_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], vo
 cnn_status cnn_cpu_relu_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
 {
     return make(device, desc, kernel, relu_run);
+}
+
+static void leaky_relu_line(void *context, int task, int worker)
+{
+    (void)worker;
+    const job_i8 *job = context;
+    const cnn_op_desc *desc = job->desc;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *dst = &desc->arg[CNN_ARG_DST];
+    for (int32_t w = 0; w < dst->w; w++) {
+        const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)w;
+        int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
+        job->loops->leaky_relu_i8((const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)src->c_pad, y, dst->c,
+                                  desc->scale, desc->lo, desc->hi);
+        memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
+    }
+}
+
+static cnn_status leaky_relu_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    return run_lines(base, args, leaky_relu_line);
+}
+
+cnn_status cnn_cpu_leaky_relu_i8_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel)
+{
+    return make(device, desc, kernel, leaky_relu_run);
 }

@@ -1,4 +1,4 @@
-/* The end of float convolutions and linear layers: bias, add, ReLU or a ReLU's gradient, rounding, store. */
+/* The end of float convolutions and linear layers: bias, add, ReLU or clip, or a ReLU's gradient, rounding, store. */
 #include "kernels/cpu/epilogue.h"
 
 enum { JOIN_BLOCK = 256 };
@@ -10,10 +10,11 @@ bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why)
     static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_BIAS, CNN_EPILOGUE_ADD, CNN_EPILOGUE_RELU};
     int next = 0;
     for (int32_t i = 0; i < desc->epilogue_count; i++) {
-        while (next < 3 && chain[next] != desc->epilogue[i])
+        const cnn_epilogue_kind kind = desc->epilogue[i] == CNN_EPILOGUE_CLIP ? CNN_EPILOGUE_RELU : desc->epilogue[i];
+        while (next < 3 && chain[next] != kind)
             next++;
         if (next++ == 3)
-            return cnn_refuse(why, "its epilogue is more than bias, add, relu");
+            return cnn_refuse(why, "its epilogue is more than bias, add, relu or clip");
     }
     return true;
 }
@@ -51,6 +52,8 @@ void cnn_epilogue_store(const cnn_cpu_loops *loops, const cnn_op_desc *desc, voi
             loops->add(sums, (const float *)args[CNN_ARG_BIAS] + first, sums, count);
         else if (desc->epilogue[i] == CNN_EPILOGUE_ADD || desc->epilogue[i] == CNN_EPILOGUE_RELU_GRAD)
             join_tensor(loops, desc->epilogue[i], &desc->arg[CNN_ARG_SRC2], args[CNN_ARG_SRC2], index, sums, count);
+        else if (desc->epilogue[i] == CNN_EPILOGUE_CLIP)
+            loops->clip(sums, sums, count, desc->hi);
         else
             loops->relu(sums, sums, count);
     }

@@ -1,10 +1,10 @@
-/* The end of float convolutions and linear layers: bias, add, ReLU, rounding, store. */
+/* The end of float convolutions and linear layers: bias, add, ReLU or clip, rounding, store. */
 #ifndef CNN_CPU_EPILOGUE_H
 #define CNN_CPU_EPILOGUE_H
 
 #include "kernels/cpu/loops.h"
 
-/* Whether the chain is one of [BIAS] [ADD] [RELU], or of a LINEAR_DGRAD RELU_GRAD. */
+/* Whether the chain is one of [BIAS] [ADD] [RELU or CLIP], or of a LINEAR_DGRAD RELU_GRAD. */
 bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why);
 
 /* Finishes `count` sums of output pixel `pixel`, channels first..first+count, and stores them in DST. Changes sums. */

@@ -104,6 +104,12 @@ typedef struct cnn_cpu_loops {
     /* Element-wise over `count` floats; dst may be a source. */
     void (*relu)(const float *x, float *y, int64_t count);
     void (*relu_grad)(const float *y, const float *dy, float *dx, int64_t count);
+    void (*clip)(const float *x, float *y, int64_t count, float hi);
+    void (*clip_grad)(const float *y, const float *dy, float *dx, int64_t count, float hi);
+    void (*leaky_relu)(const float *x, float *y, int64_t count, float slope);
+    void (*leaky_relu_grad)(const float *y, const float *dy, float *dx, int64_t count, float slope);
+    /* LEAKY_RELU of int8, as cnn/ops.h has it: y = nearest(clamp(x * (x > 0 ? scale[0] : scale[1]), lo, hi)) */
+    void (*leaky_relu_i8)(const int8_t *x, int8_t *y, int64_t count, const float scale[2], float lo, float hi);
     void (*add)(const float *a, const float *b, float *sum, int64_t count);
     /* ADD of int8, as cnn/ops.h has it: y = nearest(clamp(a*scale[0] + b*scale[1], lo, hi)) */
     void (*add_i8)(const int8_t *a, const int8_t *b, int8_t *y, int64_t count, const float scale[2], float lo,

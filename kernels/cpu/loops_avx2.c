@@ -3,4 +3,5 @@
 #include "kernels/cpu/loops_gemm.h"
 #include "kernels/cpu/loops_winograd.h"
 #include "kernels/cpu/loops_depthwise.h"
+#include "kernels/cpu/loops_activations.h"
 #include "kernels/cpu/loops_rows.h"

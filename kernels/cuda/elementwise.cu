@@ -1,4 +1,4 @@
-/* Ops that treat each element by itself: ReLU and its gradient, addition, of floats and of INT8.
+/* Ops that treat each element by itself: ReLU and its relatives, their gradients, addition, of floats and of INT8.
  *
  * Bound by memory: 2 (ReLU) or 3 passes over tensors that are dense, padding channels included, so that they are taken
  * as flat arrays. A thread loads and stores 16 bytes at a time; a warp touches 512 neighbouring bytes. */
@@ -32,6 +32,63 @@ template <typename T> struct relu_grad {
     __device__ T operator()(T a, T b) const
     {
         return cnn_to_float(a) > 0.0f ? b : cnn_from_float<T>(0.0f);
+    }
+};
+
+/* Cut off at both ends. */
+template <typename T> struct clip {
+    float hi;
+    __device__ T operator()(T a, T) const
+    {
+        const float x = cnn_to_float(a);
+        return x <= 0.0f ? cnn_from_float<T>(0.0f) : x > hi ? cnn_from_float<T>(hi) : a; /* NaN stays */
+    }
+};
+
+template <> struct clip<int8_t> {
+    float hi;
+    __device__ int8_t operator()(int8_t a, int8_t) const
+    {
+        const int8_t most = static_cast<int8_t>(hi);
+        return a <= 0 ? int8_t{0} : a > most ? most : a;
+    }
+};
+
+/* a is the output, b the gradient that arrives. */
+template <typename T> struct clip_grad {
+    float hi;
+    __device__ T operator()(T a, T b) const
+    {
+        const float y = cnn_to_float(a), most = cnn_to_float(cnn_from_float<T>(hi));
+        return y > 0.0f && y < most ? b : cnn_from_float<T>(0.0f);
+    }
+};
+
+template <typename T> struct leaky_relu {
+    float slope;
+    __device__ T operator()(T a, T) const
+    {
+        const float x = cnn_to_float(a);
+        return x > 0.0f ? a : cnn_from_float<T>(slope * x);
+    }
+};
+
+template <typename T> struct leaky_relu_grad {
+    float slope;
+    __device__ T operator()(T a, T b) const
+    {
+        return cnn_to_float(a) > 0.0f ? b : cnn_from_float<T>(slope * cnn_to_float(b));
+    }
+};
+
+/* kernels/ref/quant.c, cnn_quant_leaky_relu */
+struct leaky_relu_i8 {
+    float above, below, lo, hi;
+    __device__ int8_t operator()(int8_t a, int8_t) const
+    {
+        const float scaled = static_cast<float>(a) * (a > 0 ? above : below);
+        const float clamped = !(scaled > lo) ? lo : scaled < hi ? scaled : hi;
+        return static_cast<int8_t>(rintf(clamped));
     }
 };
 
@@ -102,7 +159,52 @@ cudaError_t launch_float(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT]
     }
 }
 
+/* The same for what has a number of its own. */
+template <template <typename> class F, bool TWO>
+cudaError_t launch_with(float number, const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cudaStream_t stream)
+{
+    switch (desc->arg[CNN_ARG_SRC].dtype) {
+    case CNN_F32:
+        return launch<float, TWO>(F<float>{number}, desc, arg, stream);
+    case CNN_F16:
+        return launch<__half, TWO>(F<__half>{number}, desc, arg, stream);
+    case CNN_BF16:
+        return launch<__nv_bfloat16, TWO>(F<__nv_bfloat16>{number}, desc, arg, stream);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
 } // namespace
+
+cudaError_t cnn_cuda_clip(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
+{
+    if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8)
+        return launch<int8_t, false>(clip<int8_t>{desc->hi}, desc, arg, queue->stream);
+    return launch_with<clip, false>(desc->hi, desc, arg, queue->stream);
+}
+
+cudaError_t cnn_cuda_clip_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                               const cnn_cuda_queue *queue)
+{
+    return launch_with<clip_grad, true>(desc->hi, desc, arg, queue->stream);
+}
+
+cudaError_t cnn_cuda_leaky_relu(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                                const cnn_cuda_queue *queue)
+{
+    if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8) {
+        const leaky_relu_i8 f = {desc->scale[0], desc->scale[1], desc->lo, desc->hi};
+        return launch<int8_t, false>(f, desc, arg, queue->stream);
+    }
+    return launch_with<leaky_relu, false>(desc->slope, desc, arg, queue->stream);
+}
+
+cudaError_t cnn_cuda_leaky_relu_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *,
+                                     const cnn_cuda_queue *queue)
+{
+    return launch_with<leaky_relu_grad, true>(desc->slope, desc, arg, queue->stream);
+}
 
 cudaError_t cnn_cuda_relu(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {

@@ -9,6 +9,8 @@
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
 
+#include <cmath>
+
 namespace
 {
 
@@ -61,6 +63,7 @@ template <typename T, typename OUT> struct store_float {
     OUT *dst;          /* [pixels, pitch] */
     int32_t channels, pitch, add_pitch;
     bool relu;
+    float hi; /* of the ReLU; infinity: none */
     __device__ void operator()(int64_t pixel, int32_t channel, float sum) const
     {
         if (channel < channels) {
@@ -69,7 +72,7 @@ template <typename T, typename OUT> struct store_float {
             if (add)
                 sum += cnn_to_float(add[pixel * add_pitch + channel]);
             if (relu)
-                sum = sum <= 0.0f ? 0.0f : sum; /* NaN stays */
+                sum = sum <= 0.0f ? 0.0f : sum > hi ? hi : sum; /* NaN stays */
         }
         dst[pixel * pitch + channel] = cnn_from_float<OUT>(channel < channels ? sum : 0.0f);
     }
@@ -251,7 +254,9 @@ cudaError_t forward(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cud
     store.dst = static_cast<OUT *>(arg[CNN_ARG_DST]);
     store.channels = g.k;
     store.pitch = g.y_pitch;
-    store.relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    const bool clip = cnn_op_has_epilogue(desc, CNN_EPILOGUE_CLIP);
+    store.relu = clip || cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    store.hi = clip ? desc->hi : INFINITY;
     return launch<T, float, false>(g, arg, store, g.y_pitch, stream);
 }
 

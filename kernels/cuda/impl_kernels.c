@@ -24,13 +24,13 @@ static bool same_padding(const cnn_op_desc *desc, char *why)
     return true;
 }
 
-/* Padding channels of flat arrays stay 0: f(0) = 0, and f(0, 0) = 0 when the range of an addition holds it. */
+/* Padding channels of flat arrays stay 0: f(0) = 0, and f(0, 0) = 0, when the range holds it. */
 static bool flat_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
         return cnn_unpadded(desc, why);
-    if (desc->op == CNN_OP_ADD && (desc->lo > 0 || desc->hi < 0) && !cnn_unpadded(desc, why))
+    if (desc->op != CNN_OP_RELU && (desc->lo > 0 || desc->hi < 0) && !cnn_unpadded(desc, why))
         return false;
     return same_padding(desc, why);
 }
@@ -88,7 +88,7 @@ static bool grad_stats_suits(const cnn_op_desc *desc, const cnn_device *device, 
 }
 
 /* Rows, columns and depths of the products are numbered with 32 bits, tiles of 64 columns with 16. */
-static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+static bool products_suit(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     const int64_t most_columns = 65535 * (int64_t)64;
     (void)device;
@@ -108,13 +108,21 @@ static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *
     return true;
 }
 
+/* The libraries are faster, and do not clip: that is a pass of its own. */
+static bool conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_CLIP))
+        return cnn_refuse(why, "it does not clip");
+    return products_suit(desc, device, why);
+}
+
 /* Taps of a weight gradient are numbered with 16 bits. */
 static bool group_conv_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     if (cnn_op_is_wgrad(desc->op) && (int64_t)dst->h * dst->w * dst->c_pad > 65535)
         return cnn_refuse(why, "a filter has more than 65535 values");
-    return images_fit(desc, why) && conv_suits(desc, device, why);
+    return images_fit(desc, why) && products_suit(desc, device, why);
 }
 
 /* Sums as they are, without a window. */
@@ -148,6 +156,10 @@ const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_LINEAR_WGRAD, "cnn_cuda_linear_wgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv_wgrad, NULL},
     {CNN_OP_RELU, "cnn_cuda_relu", flat_suits, NULL, cnn_cuda_relu, NULL},
     {CNN_OP_RELU_GRAD, "cnn_cuda_relu_grad", flat_suits, NULL, cnn_cuda_relu_grad, NULL},
+    {CNN_OP_CLIP, "cnn_cuda_clip", flat_suits, NULL, cnn_cuda_clip, NULL},
+    {CNN_OP_CLIP_GRAD, "cnn_cuda_clip_grad", flat_suits, NULL, cnn_cuda_clip_grad, NULL},
+    {CNN_OP_LEAKY_RELU, "cnn_cuda_leaky_relu", flat_suits, NULL, cnn_cuda_leaky_relu, NULL},
+    {CNN_OP_LEAKY_RELU_GRAD, "cnn_cuda_leaky_relu_grad", flat_suits, NULL, cnn_cuda_leaky_relu_grad, NULL},
     {CNN_OP_ADD, "cnn_cuda_add", flat_suits, NULL, cnn_cuda_add, NULL},
     {CNN_OP_BN_TRAIN, "cnn_cuda_bn_train", bn_suits, cnn_cuda_bn_workspace, cnn_cuda_bn, NULL},
     {CNN_OP_BN_INFER, "cnn_cuda_bn_infer", bn_suits, NULL, cnn_cuda_bn, NULL},

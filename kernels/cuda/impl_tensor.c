@@ -24,8 +24,9 @@ static bool first_shape_suits(const cnn_op_desc *desc, const cnn_tensor_desc *we
 static bool first_epilogue_suits(const cnn_op_desc *desc, char *why)
 {
     if (desc->arg[CNN_ARG_SRC].dtype != CNN_I8)
-        return (!cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) && !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) ||
-               cnn_refuse(why, "it neither adds nor pools floats");
+        return (!cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD) && !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) &&
+                !cnn_op_has_epilogue(desc, CNN_EPILOGUE_CLIP)) ||
+               cnn_refuse(why, "it neither adds, clips nor pools floats");
     return !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) ||
            (desc->pool_kernel == desc->pool_stride && desc->pool_kernel <= 4) ||
            cnn_refuse(why, "it pools by windows of up to 4 that do not overlap");

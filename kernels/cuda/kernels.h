@@ -86,9 +86,10 @@ cudaError_t cnn_cuda_pad_weights(const cnn_tensor_desc *weight, const void *src,
 
 /* ---- One kernel an op: rows of cnn_cuda_kernel_impls, whose suits() say what they take ---- */
 
-cnn_cuda_launch cnn_cuda_conv, cnn_cuda_conv_wgrad;                            /* conv.cu; LINEAR*, too */
-cnn_cuda_launch cnn_cuda_group_conv, cnn_cuda_group_conv_wgrad;                /* group_conv.cu */
-cnn_cuda_launch cnn_cuda_relu, cnn_cuda_relu_grad, cnn_cuda_add;               /* elementwise.cu */
+cnn_cuda_launch cnn_cuda_conv, cnn_cuda_conv_wgrad;              /* conv.cu; LINEAR*, too */
+cnn_cuda_launch cnn_cuda_group_conv, cnn_cuda_group_conv_wgrad;  /* group_conv.cu */
+cnn_cuda_launch cnn_cuda_relu, cnn_cuda_relu_grad, cnn_cuda_add; /* elementwise.cu */
+cnn_cuda_launch cnn_cuda_clip, cnn_cuda_clip_grad, cnn_cuda_leaky_relu, cnn_cuda_leaky_relu_grad;
 cnn_cuda_launch cnn_cuda_bn;                                                   /* bn.cu: its three ops */
 cnn_cuda_launch cnn_cuda_maxpool, cnn_cuda_maxpool_grad;                       /* maxpool.cu */
 cnn_cuda_launch cnn_cuda_avgpool, cnn_cuda_avgpool_grad;                       /* avgpool.cu */

@@ -151,14 +151,17 @@ static bool check_window(const cnn_op_desc *desc, const cnn_tensor_desc *x, cons
     return true;
 }
 
-/* The epilogue's steps in the order that ops.h allows; `chain` lists that order. */
-static bool check_chain(const cnn_op_desc *desc, const cnn_epilogue_kind *chain, int length, char *why)
+/* The epilogue's steps in the order that ops.h allows; `chain` lists that order. CLIP may stand in RELU's place where
+ * `clips`. */
+static bool check_chain(const cnn_op_desc *desc, const cnn_epilogue_kind *chain, int length, bool clips, char *why)
 {
     REQUIRE(desc->epilogue_count >= 0 && desc->epilogue_count <= CNN_MAX_EPILOGUE, "%d epilogue steps are too many",
             desc->epilogue_count);
     int at = 0;
     for (int32_t i = 0; i < desc->epilogue_count; i++, at++) {
-        while (at < length && chain[at] != desc->epilogue[i])
+        const bool clip = clips && desc->epilogue[i] == CNN_EPILOGUE_CLIP;
+        REQUIRE(!clip || desc->hi > 0, "the end %g of a clip must be positive", (double)desc->hi);
+        while (at < length && chain[at] != (clip ? CNN_EPILOGUE_RELU : desc->epilogue[i]))
             at++;
         REQUIRE(at < length, "epilogue step %d is not allowed there", i + 1);
     }
@@ -172,7 +175,7 @@ static bool check_float_conv(const cnn_op_desc *desc, const int32_t unpooled[4],
     cnn_dtype dtype = desc->arg[CNN_ARG_SRC].dtype;
     REQUIRE(is_float(dtype), "src is %s and must be a float or i8", cnn_dtype_name(dtype));
     REQUIRE(desc->arg[CNN_ARG_WEIGHT].dtype == dtype, "weights and src differ in element type");
-    if (!check_chain(desc, chain, 4, why))
+    if (!check_chain(desc, chain, 4, true, why))
         return false;
     bool bias = cnn_op_has_epilogue(desc, CNN_EPILOGUE_BIAS);
     bool add = cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD);
@@ -193,7 +196,7 @@ static bool check_i8_conv(const cnn_op_desc *desc, const int32_t unpooled[4], cn
     REQUIRE(desc->arg[CNN_ARG_WEIGHT].dtype == CNN_I8, "weights must be i8 as src is");
     REQUIRE(!present(desc, CNN_ARG_SRC2), "an i8 convolution adds no second tensor");
     REQUIRE(to_i8 || !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL), "i8 sums are pooled only after requantizing");
-    if (!check_chain(desc, to_f32 ? dequantize : requantize, to_f32 ? 1 : 2, why))
+    if (!check_chain(desc, to_f32 ? dequantize : requantize, to_f32 ? 1 : 2, false, why))
         return false;
     if (!to_f32 && !to_i8) {
         REQUIRE(!present(desc, CNN_ARG_BIAS) && !present(desc, CNN_ARG_MULT), "bias and mult need an epilogue step");
@@ -233,7 +236,7 @@ static bool check_dgrad(const cnn_op_desc *desc, char *why)
     int32_t y[4] = {shape.n, shape.p, shape.q, shape.k};
     int32_t dx[4] = {x->n, x->h, x->w, x->c};
     const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU_GRAD);
-    if (!check_chain(desc, chain, is_linear(desc->op) ? 1 : 0, why))
+    if (!check_chain(desc, chain, is_linear(desc->op) ? 1 : 0, false, why))
         return false;
     REQUIRE(relu == present(desc, CNN_ARG_SRC2), "a ReLU's output and the epilogue step for it come together");
     REQUIRE(!present(desc, CNN_ARG_BIAS) && !present(desc, CNN_ARG_MULT), "a data gradient has no bias and mult");
@@ -301,7 +304,7 @@ static bool check_bn_train(const cnn_op_desc *desc, char *why)
     static const cnn_arg vectors[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR, CNN_ARG_INVSTD};
     int32_t pooled[4];
     REQUIRE(desc->eps > 0, "eps must be positive");
-    if (!check_chain(desc, bn_chain, 2, why))
+    if (!check_chain(desc, bn_chain, 2, false, why))
         return false;
     if (desc->epilogue_count == 0) {
         REQUIRE(!present(desc, CNN_ARG_INDEX), "an index needs an epilogue that pools");
@@ -317,7 +320,7 @@ static bool check_bn_infer(const cnn_op_desc *desc, char *why)
     static const cnn_arg vectors[] = {CNN_ARG_GAMMA, CNN_ARG_BETA, CNN_ARG_MEAN, CNN_ARG_VAR};
     int32_t pooled[4];
     REQUIRE(desc->eps > 0, "eps must be positive");
-    if (!check_chain(desc, bn_chain, 2, why))
+    if (!check_chain(desc, bn_chain, 2, false, why))
         return false;
     if (!cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
         return check_bn(desc, vectors, 4, why);
@@ -349,6 +352,32 @@ static bool check_relu_grad(const cnn_op_desc *desc, char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
     return check_float_src(desc, why) && check_relu(desc, why) && check_like(desc, CNN_ARG_SRC2, src->dtype, src, why);
+}
+
+static bool check_clip(const cnn_op_desc *desc, char *why)
+{
+    const bool is_i8 = desc->arg[CNN_ARG_SRC].dtype == CNN_I8;
+    REQUIRE(desc->hi > 0, "the end %g of a clip must be positive", (double)desc->hi);
+    return check_relu(desc, why) && (!is_i8 || check_range(desc, why));
+}
+
+static bool check_clip_grad(const cnn_op_desc *desc, char *why)
+{
+    REQUIRE(desc->hi > 0, "the end %g of a clip must be positive", (double)desc->hi);
+    return check_relu_grad(desc, why);
+}
+
+static bool check_leaky_relu(const cnn_op_desc *desc, char *why)
+{
+    const bool is_i8 = desc->arg[CNN_ARG_SRC].dtype == CNN_I8;
+    REQUIRE(is_i8 || (desc->slope >= 0 && desc->slope <= 1), "a slope of %g must be in [0,1]", (double)desc->slope);
+    return check_relu(desc, why) && (!is_i8 || check_range(desc, why));
+}
+
+static bool check_leaky_relu_grad(const cnn_op_desc *desc, char *why)
+{
+    REQUIRE(desc->slope >= 0 && desc->slope <= 1, "a slope of %g must be in [0,1]", (double)desc->slope);
+    return check_relu_grad(desc, why);
 }
 
 static bool check_add(const cnn_op_desc *desc, char *why)
@@ -590,6 +619,10 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_BN_GRAD] = check_bn_grad,
         [CNN_OP_RELU] = check_relu,
         [CNN_OP_RELU_GRAD] = check_relu_grad,
+        [CNN_OP_CLIP] = check_clip,
+        [CNN_OP_CLIP_GRAD] = check_clip_grad,
+        [CNN_OP_LEAKY_RELU] = check_leaky_relu,
+        [CNN_OP_LEAKY_RELU_GRAD] = check_leaky_relu_grad,
         [CNN_OP_MAXPOOL] = check_maxpool,
         [CNN_OP_MAXPOOL_GRAD] = check_maxpool_grad,
         [CNN_OP_AVGPOOL] = check_avgpool,

@@ -1,4 +1,5 @@
-/* Ops that treat each element by itself: ReLU and its gradient, addition, requantizing and dequantizing. */
+/* Ops that treat each element by itself: ReLU and its relatives, their gradients, addition, requantizing and
+ * dequantizing. */
 #include "cnn/quant.h"
 #include "kernels/ref/ref.h"
 
@@ -41,6 +42,58 @@ void cnn_ref_relu_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], 
 {
     (void)workspace;
     map(desc, arg, relu_grad_value);
+}
+
+static double clip_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int64_t pixel, int32_t c)
+{
+    double x = at(desc, arg, CNN_ARG_SRC, pixel, c);
+    return x <= 0 ? 0 : x > (double)desc->hi ? (double)desc->hi : x;
+}
+
+void cnn_ref_clip(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    map(desc, arg, clip_value);
+}
+
+static double clip_grad_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int64_t pixel, int32_t c)
+{
+    const cnn_tensor_desc one = cnn_desc_vector(desc->arg[CNN_ARG_SRC].dtype, 1);
+    double y = at(desc, arg, CNN_ARG_SRC, pixel, c), hi;
+    cnn_ref_put(&one, &hi, 0, 0, (double)desc->hi);
+    return y > 0 && y < cnn_ref_get(&one, &hi, 0, 0) ? at(desc, arg, CNN_ARG_SRC2, pixel, c) : 0;
+}
+
+void cnn_ref_clip_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    map(desc, arg, clip_grad_value);
+}
+
+static double leaky_relu_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int64_t pixel, int32_t c)
+{
+    double x = at(desc, arg, CNN_ARG_SRC, pixel, c);
+    if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8)
+        return cnn_quant_leaky_relu((int8_t)x, desc->scale[0], desc->scale[1], desc->lo, desc->hi);
+    return x > 0 ? x : (double)desc->slope * x;
+}
+
+void cnn_ref_leaky_relu(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    map(desc, arg, leaky_relu_value);
+}
+
+static double leaky_relu_grad_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int64_t pixel, int32_t c)
+{
+    double y = at(desc, arg, CNN_ARG_SRC, pixel, c), dy = at(desc, arg, CNN_ARG_SRC2, pixel, c);
+    return y > 0 ? dy : (double)desc->slope * dy;
+}
+
+void cnn_ref_leaky_relu_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
+{
+    (void)workspace;
+    map(desc, arg, leaky_relu_grad_value);
 }
 
 static double add_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], int64_t pixel, int32_t c)

@@ -17,6 +17,8 @@ static double step(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cnn_
         return cnn_ref_round(sum + cnn_ref_get(&desc->arg[CNN_ARG_SRC2], arg[CNN_ARG_SRC2], pixel, k));
     case CNN_EPILOGUE_RELU:
         return sum <= 0 ? 0 : sum;
+    case CNN_EPILOGUE_CLIP:
+        return sum <= 0 ? 0 : sum > (double)desc->hi ? (double)desc->hi : sum;
     case CNN_EPILOGUE_REQUANTIZE:
         return cnn_quant_requantize((int32_t)(sum + cnn_ref_get(bias, arg[CNN_ARG_BIAS], 0, k)),
                                     (float)cnn_ref_get(mult, arg[CNN_ARG_MULT], 0, k), desc->lo, desc->hi);

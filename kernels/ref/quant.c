@@ -60,6 +60,23 @@ int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo,
     return (int8_t)rintf(clamp(scaled_a + scaled_b, lo, hi));
 }
 
+float cnn_quant_cap(float max, float scale)
+{
+    return clamp(rintf(max / scale), 1, 127);
+}
+
+float cnn_quant_leak(float slope, float s_in, float s_out)
+{
+    float product = slope * s_in;
+    return product / s_out;
+}
+
+int8_t cnn_quant_leaky_relu(int8_t x, float scale_above, float scale_below, float lo, float hi)
+{
+    float scaled = (float)x * (x > 0 ? scale_above : scale_below);
+    return (int8_t)rintf(clamp(scaled, lo, hi));
+}
+
 float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count)
 {
     float ratio = s_in / s_out;

@@ -74,6 +74,7 @@ typedef struct variant {
 #define B CNN_EPILOGUE_BIAS
 #define A CNN_EPILOGUE_ADD
 #define R CNN_EPILOGUE_RELU
+#define C CNN_EPILOGUE_CLIP
 #define M CNN_EPILOGUE_MAXPOOL
 #define Q CNN_EPILOGUE_REQUANTIZE
 #define D CNN_EPILOGUE_DEQUANTIZE
@@ -99,6 +100,8 @@ static const variant forward_variants[] = {
     {CNN_I8, CNN_I8, TIES, {Q, M}},
     {CNN_I8, CNN_I8, WORST, {Q}},
     {CNN_I8, CNN_F32, I8, {D}},
+    {CNN_F32, CNN_F32, REAL, {B, C}},
+    {CNN_F16, CNN_F16, SMALL, {B, A, C}},
 };
 static const variant grad_variants[] = {
     {CNN_F32, CNN_F32, SMALL, {0}}, {CNN_F32, CNN_F32, REAL, {0}},   {CNN_F16, CNN_F16, SMALL, {0}},
@@ -109,6 +112,7 @@ static const variant grad_variants[] = {
 #undef B
 #undef A
 #undef R
+#undef C
 #undef M
 #undef Q
 #undef D
@@ -230,8 +234,11 @@ static void fill_epilogue(kc_case *test, const variant *v)
     test->fill[CNN_ARG_BIAS] = real ? kc_real(-1, 1) : (kc_fill){KC_INTS, -9, 9, tiny ? 0x1p-25 : 1};
     test->fill[CNN_ARG_SRC2] = real ? kc_real(-1, 1) : kc_ints(-9, 9);
     test->fill[CNN_ARG_MULT] = kc_real(20 / typical, 90 / typical);
-    if (v->dtype != CNN_I8)
+    if (v->dtype != CNN_I8) {
+        if (cnn_op_has_epilogue(&test->desc, CNN_EPILOGUE_CLIP)) /* some of the values lie beyond */
+            test->desc.hi = real ? (float)(0.25 * sqrt((double)test->terms)) : 6.0f;
         return;
+    }
     test->fill[CNN_ARG_BIAS] = kc_ints(-typical, typical);
     if (v->values == TIES) {
         double power = exp2(floor(log2(60 / typical)));

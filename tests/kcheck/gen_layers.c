@@ -106,7 +106,7 @@ void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
     set_padding(test, activations, LENGTH(activations));
 }
 
-/* ---- ReLU, its gradient, addition ---- */
+/* ---- ReLU and its relatives, their gradients, addition ---- */
 
 _Static_assert(LENGTH(shapes) * 6 == KC_ELEMENT_FIXED, "count the cases in kcheck.h");
 
@@ -125,6 +125,33 @@ static void make_add_i8(kc_case *test, kc_random *random)
     test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = kc_ints(-127, 127);
 }
 
+/* i8 in place of every sixth case of what has one operand. */
+static void make_one_i8(kc_case *test, kc_random *random)
+{
+    cnn_op_desc *desc = &test->desc;
+    desc->arg[CNN_ARG_SRC].dtype = desc->arg[CNN_ARG_DST].dtype = CNN_I8;
+    test->fill[CNN_ARG_SRC] = kc_ints(-127, 127);
+    if (desc->op == CNN_OP_CLIP)
+        desc->hi = (float)(test->number % 12 < 6 ? 127 : kc_int(random, 1, 126));
+    if (desc->op != CNN_OP_LEAKY_RELU)
+        return;
+    const bool ties = test->number % 12 < 6;
+    desc->scale[0] = ties ? 0.5f : (float)kc_uniform(random, 0.5, 1.5);
+    desc->scale[1] = ties ? 0.125f : (float)kc_uniform(random, 0, 0.5);
+    desc->lo = -127;
+    desc->hi = 127;
+}
+
+/* Where a CLIP ends and how steep a leak is. Gradients see outputs at the end as well as inside. */
+static void set_activation(kc_case *test)
+{
+    cnn_op_desc *desc = &test->desc;
+    if (desc->op == CNN_OP_CLIP || desc->op == CNN_OP_CLIP_GRAD)
+        desc->hi = test->number % 4 < 2 ? 0.42f : 1.0f;
+    if (desc->op == CNN_OP_LEAKY_RELU || desc->op == CNN_OP_LEAKY_RELU_GRAD)
+        desc->slope = test->number % 4 == 0 ? 0.0f : test->number % 4 == 1 ? 0.01f : 0.2f;
+}
+
 void kc_make_element(kc_case *test, cnn_op op, int number, kc_random *random)
 {
     static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2, CNN_ARG_DST};
@@ -132,22 +159,24 @@ void kc_make_element(kc_case *test, cnn_op op, int number, kc_random *random)
     cnn_op_desc *desc = &test->desc;
     desc->arg[CNN_ARG_SRC] = cnn_desc(floats[number % 3], s.n, s.h, s.w, s.c);
     desc->arg[CNN_ARG_DST] = desc->arg[CNN_ARG_SRC];
-    if (op != CNN_OP_RELU)
+    const bool one = op == CNN_OP_RELU || op == CNN_OP_CLIP || op == CNN_OP_LEAKY_RELU;
+    set_activation(test);
+    if (!one)
         desc->arg[CNN_ARG_SRC2] = desc->arg[CNN_ARG_SRC];
     kc_fill fill = {number % 6 < 3 ? KC_REAL : KC_SPECIAL, -1, 1, 1};
     /* In f16 these sums overflow now and then. */
     if (op == CNN_OP_ADD && number % 6 == 1)
         fill = kc_real(-50000, 50000);
     test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = fill;
-    if (op == CNN_OP_RELU_GRAD && number % 2)
+    if (op != CNN_OP_ADD && !one && number % 2)
         test->fill[CNN_ARG_SRC] = kc_ints(-1, 1);
+    if (op == CNN_OP_CLIP_GRAD && number % 4 == 1) /* 0.42 as the dtype has it, which is less */
+        test->fill[CNN_ARG_SRC] = (kc_fill){KC_INTS, -1, 2, (double)desc->hi};
     test->agreement = KC_EXACT;
     if (op == CNN_OP_ADD && number % 6 >= 4)
         make_add_i8(test, random);
-    if (op == CNN_OP_RELU && number % 6 == 5) {
-        desc->arg[CNN_ARG_SRC].dtype = desc->arg[CNN_ARG_DST].dtype = CNN_I8;
-        test->fill[CNN_ARG_SRC] = kc_ints(-127, 127);
-    }
+    if (one && number % 6 == 5)
+        make_one_i8(test, random);
     set_padding(test, activations, LENGTH(activations));
 }
 
