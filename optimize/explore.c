@@ -75,6 +75,8 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
              s->augment, s->pack, s->observer, s->percentile, s->bias_correction, s->equalization,
              s->bits ? s->bits : "", (long long)job->cli->common.seed, s->distill, s->temperature, data ? data : "",
              normalize ? normalize : "");
+    if (s->adversarial > 0)
+        snprintf(text + strlen(text), sizeof text - strlen(text), " %.17g", s->adversarial);
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));
 out:
     cnn_input_close(&file);

@@ -42,6 +42,7 @@ void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
     options->storage = storage_of(job->settings->amp);
     options->augment = job->augment;
     options->augmentation = job->augmentation[0] ? job->augmentation : NULL;
+    options->adversarial = job->settings->adversarial;
     options->seed = (uint64_t)job->cli->common.seed;
     if (job->settings->distill > 0) {
         options->teacher = job->teacher;

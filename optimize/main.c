@@ -140,6 +140,16 @@ static const cnn_option options[] = {
      .max = 1,
      .help = "share of the images that fine-tuning changes a little, as cnn-train --augment does",
      .standard = "as when the model was trained"},
+    {.name = "adversarial",
+     .argument = "EPS",
+     .kind = CNN_OPTION_DOUBLE,
+     .min = 0,
+     .max = 1,
+     .open = CNN_OPEN_MIN,
+     .bare = "0.1",
+     .offset = offsetof(opt_settings, adversarial),
+     .help = "fine-tune against attacks, as cnn-train --adversarial trains: else a model forgets how to withstand them",
+     .standard = "off; --adversarial alone: 0.1"},
     {.name = "distill",
      .argument = "MIX",
      .kind = CNN_OPTION_DOUBLE,
@@ -475,6 +485,10 @@ static cnn_status check(const opt_settings *settings)
     if (settings->augment > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE,
                  "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
+    if (settings->adversarial > 0 && (!opt_fine_tunes(settings) || settings->augment > 0))
+        CNN_FAIL(CNN_ERR_USAGE, settings->augment > 0
+                                    ? "--adversarial looks for changes of the images as they are: leave out --augment"
+                                    : "--adversarial is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->optimizer != CNN_OPTIMIZER_SGD && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->distill > 0 && !opt_fine_tunes(settings))

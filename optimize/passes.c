@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -40,13 +41,14 @@ out:
     return status;
 }
 
-/* Images change as they did when the model was trained, unless the settings say otherwise. */
+/* Images change as they did when the model was trained, unless the settings say otherwise, or that they change so as to
+ * fool the model. */
 static void set_augmentation(opt_job *job)
 {
-    const bool known = job->settings->augment < 0;
+    const bool known = job->settings->augment < 0 && job->settings->adversarial == 0;
     cnn_train_options options;
     cnn_finetune_options_init(&options, job->model, job->data);
-    job->augment = known ? options.augment : job->settings->augment;
+    job->augment = known ? options.augment : fmax(job->settings->augment, 0);
     snprintf(job->augmentation, sizeof job->augmentation, "%s",
              known && options.augmentation ? options.augmentation : "");
     if (known && job->augment > 0 && opt_fine_tunes(job->settings))

@@ -30,6 +30,7 @@ typedef struct opt_settings {
     int prune_steps;      /* 0: not given */
     double regrow;        /* share of what goes in a step that comes back; 0: not given */
     double augment;       /* share of images in fine-tuning; -1: not given */
+    double adversarial;   /* 0: not given */
     int criterion;        /* cnn_criterion; -1: not given */
     double finetune;      /* epochs; -1: not given */
     int amp;              /* opt_amp */

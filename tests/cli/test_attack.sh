@@ -36,6 +36,9 @@ succeeds "$infer" -m plain.cnn $attack --threads 1
 [ "$(accuracy attacked_accuracy)" = "$plain" ] || fail "another accuracy with 1 thread or without --sanitize"
 succeeds "$infer" -m model.cnn $attack
 less "$plain" "$(accuracy attacked_accuracy)" "accuracy without adversarial training"
+succeeds "$opt" model.cnn --prune 0.3 --finetune 0.3 --adversarial=0.1 --quiet -o small.cnn
+succeeds "$infer" -m small.cnn $attack
+less "$plain" "$(accuracy attacked_accuracy)" "accuracy without adversarial training"
 for from in "" "--attack-from plain.cnn" "--attack-from model.cnn"; do
     succeeds "$infer" -m int8.cnn $attack $from
     less "$(accuracy attacked_accuracy)" "$(accuracy accuracy)" "attacked accuracy of INT8 $from"
@@ -66,6 +69,8 @@ for options in "--attack pgd seven.png" "--test --eps 0.1" "--test --attack-step
     "--test --sanitize=bits=9" "--test --images 3"; do
     refuses 2 "" "$infer" -m plain.cnn $options
 done
+refuses 2 "--finetune" "$opt" plain.cnn --int8 --adversarial -o x.cnn
+refuses 2 "--augment" "$opt" plain.cnn --prune 0.5 --adversarial --augment 0.5 -o x.cnn
 refuses 1 "none.cnn" "$infer" -m plain.cnn --test --attack fgsm --attack-from none.cnn
 refuses 2 "--augment" $learn --adversarial=0.1 --augment 0.5 -o x.cnn
 refuses 2 "--adversarial=0.1" $learn --adversarial-steps 2 -o x.cnn
