@@ -1,6 +1,7 @@
 /* Images in a NumPy array, and scores in one. */
 #include "infer/pictures.h"
 
+#include "cli/sandbox.h"
 #include "cli/json.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -136,6 +137,8 @@ cnn_status infer_array(infer_run *run)
     if (!batch.pixels || !batch.logits)
         CNN_TRY(CNN_ERR_MEMORY);
     memcpy(batch.pixels, array.data, (size_t)images * infer_image_bytes(run));
+    if (run->settings->sandbox)
+        CNN_TRY(cnn_sandbox_seal());
     CNN_TRY(cnn_session_infer(run->session, batch.pixels, images, batch.logits));
     changed = cnn_calloc((size_t)images, sizeof *changed);
     if (!changed)

@@ -19,7 +19,7 @@ typedef struct infer_settings {
     int batch;           /* 0: not given */
     int topk;            /* 0: not given */
     bool show;
-    bool held_out;
+    bool held_out, sandbox;
     int attack;                        /* cnn_attack_method; -1: not given */
     double eps, attack_step;           /* 0: not given */
     int attack_steps, attack_restarts; /* 0: not given */

@@ -4,6 +4,7 @@
 #include "cli/json.h"
 #include "cli/message.h"
 #include "cli/model_files.h"
+#include "cli/sandbox.h"
 #include "core/backends.h"
 #include "core/error.h"
 
@@ -158,6 +159,11 @@ static const cnn_option options[] = {
      .offset = offsetof(infer_settings, images),
      .help = "with --compare: take so many training images; with --attack: the first so many of the test set",
      .standard = "16; all"},
+    {.name = "sandbox",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, sandbox),
+     .help = "with pictures and --input from strangers: first give up writing files, the network and other programs, "
+             "and once all is read, opening files too (seccomp); computes on the CPU"},
     {.name = "held-out",
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(infer_settings, held_out),
@@ -243,6 +249,10 @@ static cnn_status check_settings(const cnn_cli *cli, const infer_settings *setti
                          settings->topk ? "--topk" : "--show");
     if (settings->show && cli->common.json)
         return cnn_error(CNN_ERR_USAGE, "--show draws for people: leave it out with --json");
+    if (settings->sandbox && modes > (settings->input != NULL))
+        return cnn_error(CNN_ERR_USAGE, "option --sandbox is for pictures and --input");
+    if (settings->sandbox && settings->logits)
+        return cnn_error(CNN_ERR_USAGE, "--sandbox writes no file: leave out --logits");
     const cnn_status status = infer_check_attack(settings);
     if (status != CNN_OK)
         return status;
@@ -299,6 +309,17 @@ out:
     return status;
 }
 
+/* Before a byte of what strangers made is read. */
+static cnn_status begin_sandbox(infer_run *run)
+{
+    const char *given = run->cli->common.device;
+    if (strcmp(given, "auto") == 0)
+        run->device[0] = "cpu"; /* a GPU's driver would need what is given up */
+    else if (strncmp(given, "cpu", 3) != 0 && strcmp(given, "ref") != 0)
+        return cnn_error(CNN_ERR_USAGE, "--sandbox computes on the CPU: leave out --device %.100s", given);
+    return cnn_sandbox_begin();
+}
+
 static cnn_status open_model(infer_run *run)
 {
     cnn_status status = CNN_OK;
@@ -343,6 +364,8 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     CNN_TRY(check_settings(cli, settings));
     CNN_TRY(split_devices(&run));
     CNN_TRY(find_model(&run));
+    if (settings->sandbox)
+        CNN_TRY(begin_sandbox(&run));
     if (cli->operands.count > 0) {
         status = infer_pictures(&run, open_model);
         goto out;

@@ -2,6 +2,7 @@
 #include "infer/pictures.h"
 
 #include "cli/message.h"
+#include "cli/sandbox.h"
 #include "cnn/picture.h"
 #include "core/backends.h"
 #include "core/error.h"
@@ -231,6 +232,8 @@ cnn_status infer_pictures(infer_run *run, cnn_status (*open)(infer_run *run))
     const cnn_operands *operands = &run->cli->operands;
     picture_batch batch = {.entry = cnn_calloc((size_t)operands->count, sizeof *batch.entry)};
     cnn_status status = batch.entry ? collect(run, open, &batch) : CNN_ERR_MEMORY;
+    if (status == CNN_OK && run->settings->sandbox)
+        status = cnn_sandbox_seal();
     if (status == CNN_OK && batch.images > 0) {
         batch.logits = cnn_calloc((size_t)batch.images * (size_t)run->classes, sizeof *batch.logits);
         status =

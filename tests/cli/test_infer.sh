@@ -54,6 +54,23 @@ has_keys agrees=True diverges_in=None images=16 data=synth 'layers[0].unequal=0'
 succeeds "$infer" -m anywhere.cnn --compare ref --quiet
 says "random bytes"
 
+# The sandbox changes no answer.
+files png seven seven.png
+for threads in 1 2; do
+    succeeds "$infer" -m model.cnn --threads $threads --json seven.png
+    mv "$logs/out" plain.json
+    run env ASAN_OPTIONS=detect_leaks=0 "$infer" -m model.cnn --threads $threads --json --sandbox seven.png
+    if [ "$code" = 1 ] && grep -q "offers no sandbox" "$logs/err"; then
+        skip "no sandbox on this system"
+    else
+        [ "$code" = 0 ] || fail "exit code $code with --sandbox"
+        mv "$logs/out" inside.json
+        same plain.json inside.json
+        ASAN_OPTIONS=detect_leaks=0 refuses 1 "none.png" "$infer" -m model.cnn --sandbox none.png
+    fi
+done
+refuses 2 "--sandbox" "$infer" --test --sandbox
+
 # Pictures.
 for kind in plus seven sevens joined white huge truncated; do
     files png $kind $kind.png
