@@ -11,6 +11,7 @@ enum {
     MOST_GROUP = 384 << 10, /* bytes of the images of an item, which share weights that come from L2 */
     MOST_FLAT = 512,        /* pixels of sums: 64 KiB */
     LEAST_RUN = 40,         /* bytes: shorter ones leave too much of their steps empty */
+    MOST_SPARE = 4,         /* one part in so many of the steps may be spent on coming out even */
     BAND_ROWS = 2,          /* of outputs without pooling: two tiles share what is loaded of weights */
     ITEMS_PER_LANE = 4
 };
@@ -27,6 +28,19 @@ static size_t run_bytes(const cnn_amx_shape *shape)
     return (size_t)shape->s * (size_t)shape->c * (size_t)shape->value_bytes;
 }
 
+/* Steps of a run: as few as possible, or for floats a few more that come out even; 0 when there are none. */
+static int32_t steps_of(const cnn_amx_shape *shape)
+{
+    const size_t run = run_bytes(shape);
+    const int32_t least = divide_up((int64_t)run, CNN_AMX_STEP_BYTES);
+    if (shape->value_bytes == 1)
+        return least;
+    for (int32_t steps = least; steps <= least + least / MOST_SPARE + 1; steps++)
+        if (run % ((size_t)steps * CNN_AMX_GROUP_BYTES) == 0)
+            return steps;
+    return 0;
+}
+
 static int64_t copy_bytes(const cnn_amx_shape *shape)
 {
     return (int64_t)(shape->h + 2 * shape->pad) * (shape->w + 2 * shape->pad) * shape->c * shape->value_bytes;
@@ -38,6 +52,8 @@ bool cnn_amx_lines_suit(const cnn_amx_shape *shape, char *why)
         return cnn_refuse(why, "only less padding than the filter's size");
     if (run_bytes(shape) < LEAST_RUN)
         return cnn_refuse(why, "lines of the filter of less than %d bytes", (int)LEAST_RUN);
+    if (steps_of(shape) == 0)
+        return cnn_refuse(why, "lines of the filter that steps of whole pairs do not fill");
     return copy_bytes(shape) <= MOST_IMAGE || cnn_refuse(why, "an image of more than %d KiB", MOST_IMAGE / 1024);
 }
 
@@ -100,13 +116,15 @@ void cnn_amx_lines_plan(cnn_amx_lines *lines, const cnn_amx_shape *given, cnn_am
     join_lines(&lines->shape);
     const cnn_amx_shape *shape = &lines->shape;
     const size_t pixel = (size_t)shape->c * (size_t)shape->value_bytes;
-    lines->steps = divide_up((int64_t)run_bytes(shape), CNN_AMX_STEP_BYTES);
+    lines->steps = steps_of(shape);
+    lines->step_bytes =
+        (size_t)divide_up((int64_t)run_bytes(shape), lines->steps * CNN_AMX_GROUP_BYTES) * CNN_AMX_GROUP_BYTES;
     lines->pixel_bytes = (size_t)shape->stride * pixel;
     lines->line_bytes = (size_t)(shape->w + 2 * shape->pad) * pixel;
     lines->image_bytes = cnn_cpu_aligned((size_t)(shape->h + 2 * shape->pad) * lines->line_bytes);
     lines->panels = divide_up(shape->k, CNN_AMX_OUTPUTS);
     lines->pairs = divide_up(lines->panels, 2);
-    lines->panel_bytes = (size_t)shape->r * (size_t)lines->steps * CNN_AMX_TILE_BYTES;
+    lines->panel_bytes = (size_t)shape->r * (size_t)lines->steps * lines->step_bytes * CNN_AMX_OUTPUTS;
     lines->packed_bytes = (size_t)lines->panels * lines->panel_bytes;
     choose_bands(lines);
     choose_items(lines, host);
@@ -137,7 +155,7 @@ void cnn_amx_lines_pack(const cnn_amx_lines *lines, const void *weights, int32_t
                 for (int32_t k = 0; k < outputs; k++)
                     memcpy(group + k * CNN_AMX_GROUP_BYTES, src + (size_t)k * output + at, bytes);
         }
-        dst += (size_t)lines->steps * CNN_AMX_TILE_BYTES;
+        dst += (size_t)lines->steps * lines->step_bytes * CNN_AMX_OUTPUTS;
     }
 }
 
@@ -199,8 +217,9 @@ static void multiply_spots(const cnn_amx_job *job, const uint8_t *image, const s
         .line_bytes = lines->line_bytes,
         .runs = last - first,
         .steps = lines->steps,
+        .step_bytes = lines->step_bytes,
         .weights = (const uint8_t *)job->packed + (size_t)band->panel * lines->panel_bytes +
-                   (size_t)(first * lines->steps) * CNN_AMX_TILE_BYTES,
+                   (size_t)(first * lines->steps) * lines->step_bytes * CNN_AMX_OUTPUTS,
         .panel_bytes = lines->panel_bytes,
         .sums = {sums, sums + tile_bytes},
         .tiles = count,
@@ -266,7 +285,7 @@ static void run_lane(void *context, int number, int worker)
     int copied = -1;
     memset(memory + (size_t)lines->images * lines->image_bytes, 0,
            lines->lines_bytes - (size_t)lines->images * lines->image_bytes);
-    cnn_amx_begin();
+    cnn_amx_begin(lines->step_bytes);
     for (;;) {
         const int item = atomic_fetch_add(&shared->next, 1);
         if (item >= lines->groups * lines->ranges)

@@ -2,7 +2,9 @@
  *
  * Images are copied with zeros around them, [H + 2 pad][W + 2 pad][C]. What a line of the filter sees of them for an
  * output pixel is then one run of S*C values, and the next pixel's run begins stride*C values on: tiles of 16 pixels
- * are read as they lie there, without im2col. The last step of a run may reach beyond it, where weights are zeros.
+ * are read as they lie there, without im2col. A run is cut into steps of the same length; where that does not come out
+ * even, the last one reaches beyond the run, where weights are zeros: only integers may be multiplied so, since zero
+ * times infinity is not zero.
  *
  * Output rows are made in bands. Either each row of a band is cut into tiles of 16 pixels; or, where rows would leave
  * too much of their tiles empty, the image is "flat": a band holds all of it, and tiles run through the ends of lines,
@@ -30,7 +32,8 @@ typedef struct cnn_amx_shape {
 typedef struct cnn_amx_lines {
     cnn_amx_shape shape;
     bool flat;
-    int32_t steps;          /* of a run */
+    int32_t steps; /* of a run */
+    size_t step_bytes;
     int32_t pitch;          /* pixels of sums from an output row to the next */
     int32_t windows, bands; /* rows of windows of a band */
     int32_t panels, pairs;
@@ -38,7 +41,7 @@ typedef struct cnn_amx_lines {
     int32_t range, ranges;                       /* pairs of an item */
     int32_t lanes;                               /* threads that share the work */
     size_t pixel_bytes, line_bytes, image_bytes; /* of the copy */
-    size_t panel_bytes, packed_bytes;            /* weights: [panels][R][steps] tiles */
+    size_t panel_bytes, packed_bytes;            /* weights: [panels][R][steps] tiles of [step_bytes/4][16][4] */
     size_t lines_bytes, sums_bytes;              /* of a lane */
     cnn_amx_multiply_fn multiply;
 } cnn_amx_lines;
@@ -50,7 +53,7 @@ bool cnn_amx_lines_suit(const cnn_amx_shape *shape, char *why);
 void cnn_amx_lines_plan(cnn_amx_lines *lines, const cnn_amx_shape *shape, cnn_amx_multiply_fn multiply,
                         const cnn_host *host);
 
-/* Packs a panel of weights [K][R][S*C] in their order. packed: all panels. */
+/* Packs a panel of weights [K][R][S*C]. packed: all panels. */
 void cnn_amx_lines_pack(const cnn_amx_lines *lines, const void *weights, int32_t panel, void *packed);
 
 /* What a lane does with the sums of a band, for one pair of panels. Row i of windows of the band begins at

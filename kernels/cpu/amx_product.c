@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILES = 8, SUMS_BYTES = CNN_AMX_SUMS * 4 };
+enum { TILES = 8, ROW_BYTES = 64, SUMS_BYTES = CNN_AMX_SUMS * 4 };
 
 /* Numbers of tiles: sums [tile of pixels][panel], pixels, weights. */
 #define SUMS_00 0
@@ -21,13 +21,15 @@ enum { TILES = 8, SUMS_BYTES = CNN_AMX_SUMS * 4 };
 #define WEIGHTS_0 6
 #define WEIGHTS_1 7
 
-CNN_AMX void cnn_amx_begin(void)
+CNN_AMX void cnn_amx_begin(size_t step_bytes)
 {
     cnn_amx_config config = {.palette = 1};
     for (int i = 0; i < TILES; i++) {
-        config.row_bytes[i] = CNN_AMX_STEP_BYTES;
+        config.row_bytes[i] = ROW_BYTES;
         config.rows[i] = CNN_AMX_PIXELS;
     }
+    config.row_bytes[PIXELS_0] = config.row_bytes[PIXELS_1] = (uint16_t)step_bytes;
+    config.rows[WEIGHTS_0] = config.rows[WEIGHTS_1] = (uint8_t)(step_bytes / CNN_AMX_GROUP_BYTES);
     cnn_amx_fence(&config);
     CNN_TILE(loadconfig)(&config);
     cnn_amx_fence(&config);
@@ -46,14 +48,14 @@ CNN_AMX void cnn_amx_end(void)
             CNN_TILE(dpbssd)(sums, pixels, weights);   \
     } while (0)
 
-/* 64 bytes of each pixel. two: there are two tiles of pixels; pair: there are two panels; half: values are bf16. */
+/* A step of each pixel. two: there are two tiles of pixels; pair: there are two panels; half: values are bf16. */
 CNN_AMX INLINE void step(const cnn_amx_product *a, const uint8_t *first, const uint8_t *second, const uint8_t *weights,
                          bool two, bool pair, bool half)
 {
-    CNN_TILE(loadd)(WEIGHTS_0, weights, CNN_AMX_STEP_BYTES);
+    CNN_TILE(loadd)(WEIGHTS_0, weights, ROW_BYTES);
     CNN_TILE(loadd)(PIXELS_0, first, a->pixel_bytes);
     if (pair)
-        CNN_TILE(loadd)(WEIGHTS_1, weights + a->panel_bytes, CNN_AMX_STEP_BYTES);
+        CNN_TILE(loadd)(WEIGHTS_1, weights + a->panel_bytes, ROW_BYTES);
     if (two)
         CNN_TILE(loadd)(PIXELS_1, second, a->pixel_bytes);
     DOT(SUMS_00, PIXELS_0, WEIGHTS_0);
@@ -77,9 +79,9 @@ CNN_AMX INLINE void multiply(const cnn_amx_product *a, bool two, bool pair, bool
         const uint8_t *second = two ? a->pixels[1] + (size_t)r * a->line_bytes : first;
         for (int32_t i = 0; i < a->steps; i++) {
             step(a, first, second, weights, two, pair, half);
-            first += CNN_AMX_STEP_BYTES;
-            second += CNN_AMX_STEP_BYTES;
-            weights += CNN_AMX_TILE_BYTES;
+            first += a->step_bytes;
+            second += a->step_bytes;
+            weights += a->step_bytes * CNN_AMX_OUTPUTS;
         }
     }
     CNN_TILE(stored)(SUMS_00, a->sums[0], SUMS_BYTES);

@@ -4,11 +4,11 @@
  *
  * tdpbssd (tdpbf16ps) multiplies a tile of 16 pixels x 64 bytes with one of 64 bytes x 16 outputs and adds the products
  * to a tile of 16 x 16 sums. A tile of weights is [16 groups][16 outputs][4 bytes], 4 int8 or 2 bf16 of an output
- * together. Two tiles of pixels and two panels of 16 outputs are multiplied at once: 4 tiles of sums, 2 of pixels and 2
- * of weights are all there are, and each is used twice when it has been loaded. All tiles are whole: 16 pixels are read
- * and 16 rows of sums written, whatever is wanted of them.
+ * together; steps may also be shorter than 64 bytes, all of them alike. Two tiles of pixels and two panels of 16
+ * outputs are multiplied at once: 4 tiles of sums, 2 of pixels and 2 of weights are all there are, and each is used
+ * twice when it has been loaded. 16 pixels are read and 16 rows of sums written, whatever is wanted of them.
  *
- * The pixels of a tile lie at any one distance from each other, and so do the runs of 64-byte steps that a pixel sees:
+ * The pixels of a tile lie at any one distance from each other, and so do the runs of steps that a pixel sees:
  * rows of im2col, or pixels of a line of an image and lines of a filter. */
 #ifndef CNN_CPU_AMX_PRODUCT_H
 #define CNN_CPU_AMX_PRODUCT_H
@@ -20,9 +20,8 @@
 enum {
     CNN_AMX_PIXELS = 16, /* of a tile */
     CNN_AMX_OUTPUTS = 16,
-    CNN_AMX_STEP_BYTES = 64,
+    CNN_AMX_STEP_BYTES = 64, /* at most */
     CNN_AMX_GROUP_BYTES = 4,
-    CNN_AMX_TILE_BYTES = 1024,
     CNN_AMX_SUMS = 2 * CNN_AMX_OUTPUTS /* of a row, 32-bit each: both panels */
 };
 
@@ -30,6 +29,7 @@ typedef struct cnn_amx_product {
     const uint8_t *pixels[2];       /* the first pixel of each tile */
     size_t pixel_bytes, line_bytes; /* from a pixel to the next; from a run to the next */
     int32_t runs, steps;            /* steps of a run */
+    size_t step_bytes;              /* as cnn_amx_begin has been told */
     const uint8_t *weights;         /* [runs][steps] tiles; those of the second panel at panel_bytes */
     size_t panel_bytes;
     void *sums[2]; /* of each tile: [16][CNN_AMX_SUMS] int32 or f32 */
@@ -38,9 +38,9 @@ typedef struct cnn_amx_product {
 
 typedef void (*cnn_amx_multiply_fn)(const cnn_amx_product *product);
 
-/* Tiles keep their shapes between these two, in this thread. The system saves the tiles of a thread whenever it
- * switches it, until they are released. */
-void cnn_amx_begin(void);
+/* Tiles keep their shapes, for steps of step_bytes, between these two, in this thread. The system saves the tiles of a
+ * thread whenever it switches it, until they are released. */
+void cnn_amx_begin(size_t step_bytes);
 void cnn_amx_end(void);
 
 /* Between begin and end. */

@@ -59,3 +59,21 @@ void cnn_epilogue_store(const cnn_cpu_loops *loops, const cnn_op_desc *desc, voi
     }
     loops->from_f32(dst->dtype, sums, (char *)args[CNN_ARG_DST] + (size_t)index * cnn_dtype_bytes(dst->dtype), count);
 }
+
+void cnn_epilogue_store_pixels(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
+                               float *sums, ptrdiff_t sums_pitch, int64_t pixel, int32_t pixels, int32_t first,
+                               int32_t count)
+{
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const float *bias = cnn_op_has_epilogue(desc, CNN_EPILOGUE_BIAS) ? args[CNN_ARG_BIAS] : NULL;
+    const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    const bool plain = desc->op != CNN_OP_LINEAR_DGRAD && desc->epilogue_count == (bias != NULL) + relu;
+    if (plain && count % loops->lanes == 0) {
+        const size_t at = (size_t)(pixel * dst->c + first) * cnn_dtype_bytes(dst->dtype);
+        loops->store_rows(dst->dtype, sums, sums_pitch, pixels, count, bias ? bias + first : NULL, relu,
+                          (char *)args[CNN_ARG_DST] + at, dst->c);
+        return;
+    }
+    for (int32_t i = 0; i < pixels; i++)
+        cnn_epilogue_store(loops, desc, args, sums + i * sums_pitch, pixel + i, first, count);
+}

@@ -23,6 +23,10 @@ cnn_cpu_suits_fn cnn_cpu_depthwise_float_suits; /* depthwise_float.c: GROUP_CONV
 cnn_cpu_make_fn cnn_cpu_depthwise_float_make;
 cnn_cpu_suits_fn cnn_cpu_group_conv_suits; /* group_conv.c: the same, and i8 */
 cnn_cpu_make_fn cnn_cpu_group_conv_make;
+#if defined(CNN_CPU_AMX_BUILT)
+cnn_cpu_suits_fn cnn_cpu_conv_bf16_amx_suits; /* conv_bf16_amx.c: CONV, CONV_DGRAD */
+cnn_cpu_make_fn cnn_cpu_conv_bf16_amx_make;
+#endif
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_few_suits; /* wgrad_few.c: CONV_WGRAD */

@@ -19,6 +19,7 @@ static void product(const cnn_i8_product *a)
             .pixel_bytes = (size_t)a->depth,
             .runs = 1,
             .steps = a->depth / CNN_AMX_STEP_BYTES,
+            .step_bytes = CNN_AMX_STEP_BYTES,
             .weights = (const uint8_t *)a->weights,
             .panel_bytes = a->panel_bytes,
             .sums = {sums, sums + CNN_AMX_PIXELS * CNN_I8_SUMS},
@@ -27,6 +28,11 @@ static void product(const cnn_i8_product *a)
         };
         cnn_amx_multiply_i8(&tiles);
     }
+}
+
+static void begin(void)
+{
+    cnn_amx_begin(CNN_AMX_STEP_BYTES);
 }
 
 const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_amx = {
@@ -38,7 +44,7 @@ const cnn_cpu_gemm_i8 cnn_cpu_gemm_i8_amx = {
     .value_bytes = 1,
     .offset = false,
     .convert = NULL,
-    .begin = cnn_amx_begin,
+    .begin = begin,
     .product = product,
     .end = cnn_amx_end,
     .requantize = cnn_cpu_requantize_i8_avx512,

@@ -1,12 +1,21 @@
 /* Table of the float implementations, best first. The loops inside are of the device's level (loops.h). */
 #include "kernels/cpu/floats.h"
 
+#define AMX(op, name, file)                                                                      \
+    {                                                                                            \
+        CNN_OP_##op, "cnn_cpu_" name, CNN_CPU_AMX, cnn_cpu_##file##_suits, cnn_cpu_##file##_make \
+    }
+
 #define ROW(op, name, file)                                                                           \
     {                                                                                                 \
         CNN_OP_##op, "cnn_cpu_" name, CNN_CPU_PORTABLE, cnn_cpu_##file##_suits, cnn_cpu_##file##_make \
     }
 
 const cnn_cpu_impl cnn_cpu_float_impls[] = {
+#if defined(CNN_CPU_AMX_BUILT)
+    AMX(CONV, "conv_bf16_amx", conv_bf16_amx),
+    AMX(CONV_DGRAD, "conv_dgrad_bf16_amx", conv_bf16_amx),
+#endif
     ROW(CONV, "conv_few", conv_few),
     ROW(CONV, "conv_first", conv_first),
     ROW(CONV, "conv_winograd", conv_winograd),

@@ -25,6 +25,15 @@ static void f16_from_f32(const float *src, uint16_t *dst, int64_t count)
         dst[i] = cnn_cpu_f16_from_f32(src[i]);
 }
 
+static void bf16_from_f32(const float *src, uint16_t *dst, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + VEC_LANES <= count; i += VEC_LANES)
+        vec_store_bf16(dst + i, vec_load(src + i));
+    for (; i < count; i++)
+        dst[i] = cnn_cpu_bf16_from_f32(src[i]);
+}
+
 static void to_f32(cnn_dtype dtype, const void *src, float *dst, int64_t count)
 {
     const uint16_t *half = src;
@@ -43,10 +52,41 @@ static void from_f32(cnn_dtype dtype, const float *src, void *dst, int64_t count
     if (dtype == CNN_F16)
         f16_from_f32(src, half, count);
     else if (dtype == CNN_BF16)
-        for (int64_t i = 0; i < count; i++)
-            half[i] = cnn_cpu_bf16_from_f32(src[i]);
+        bf16_from_f32(src, half, count);
     else
         memcpy(dst, src, (size_t)count * sizeof *src);
+}
+
+VEC_INLINE void store_vector(const cnn_dtype dtype, void *dst, ptrdiff_t at, vec x)
+{
+    if (dtype == CNN_BF16)
+        vec_store_bf16((uint16_t *)dst + at, x);
+    else if (dtype == CNN_F16)
+        vec_store_f16((uint16_t *)dst + at, x);
+    else
+        vec_store((float *)dst + at, x);
+}
+
+VEC_INLINE void store_rows_of(const cnn_dtype dtype, const float *sums, ptrdiff_t sums_pitch, int rows, int columns,
+                              const float *bias, bool relu, void *dst, ptrdiff_t dst_pitch)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j += VEC_LANES) {
+            vec x = vec_load(sums + i * sums_pitch + j);
+            x = bias ? vec_add(x, vec_load(bias + j)) : x;
+            store_vector(dtype, dst, i * dst_pitch + j, relu ? vec_relu(x) : x);
+        }
+}
+
+static void store_rows(cnn_dtype dtype, const float *sums, ptrdiff_t sums_pitch, int rows, int columns,
+                       const float *bias, bool relu, void *dst, ptrdiff_t dst_pitch)
+{
+    if (dtype == CNN_BF16)
+        store_rows_of(CNN_BF16, sums, sums_pitch, rows, columns, bias, relu, dst, dst_pitch);
+    else if (dtype == CNN_F16)
+        store_rows_of(CNN_F16, sums, sums_pitch, rows, columns, bias, relu, dst, dst_pitch);
+    else
+        store_rows_of(CNN_F32, sums, sums_pitch, rows, columns, bias, relu, dst, dst_pitch);
 }
 
 /* ---- Element-wise ---- */
@@ -443,6 +483,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .wino_forms = WINO_EXACT_FORMS,
     .to_f32 = to_f32,
     .from_f32 = from_f32,
+    .store_rows = store_rows,
     .relu = relu,
     .relu_grad = relu_grad,
     .clip = clip,

@@ -97,6 +97,18 @@ VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
     _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+/* As cnn_cpu_bf16_from_f32. */
+VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
+{
+    const __m512i bits = _mm512_castps_si512(x), high = _mm512_srli_epi32(bits, 16);
+    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __m512i quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    const __m512i half = _mm512_mask_mov_epi32(_mm512_srli_epi32(sum, 16), nan, quiet);
+    _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(half));
+}
+
 /* A number for each lane, of bytes. */
 typedef __m512i vec_at;
 
@@ -191,6 +203,18 @@ VEC_INLINE vec vec_load_f16(const uint16_t *p)
 VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     _mm_storeu_si128((void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
+{
+    const __m256i bits = _mm256_castps_si256(x), high = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const __m256i half = _mm256_blendv_epi8(_mm256_srli_epi32(sum, 16), quiet, nan);
+    const __m256i halves = _mm256_packus_epi32(half, half); /* in each of its halves */
+    _mm_storeu_si128((void *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08)));
 }
 
 typedef __m256i vec_at;
@@ -290,6 +314,12 @@ VEC_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     for (int i = 0; i < 4; i++)
         p[i] = cnn_cpu_f16_from_f32(x[i]);
+}
+
+VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = cnn_cpu_bf16_from_f32(x[i]);
 }
 
 typedef struct vec_at {

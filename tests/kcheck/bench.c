@@ -34,7 +34,8 @@ typedef struct bench {
     int device_count;
     uint64_t seed;
     double peak_f32, peak_i8;
-    int above_peak; /* shares over 100 %: the peak was measured too low */
+    double peak_amx_bf16, peak_amx_i8; /* 0 without AMX */
+    int above_peak;                    /* shares over 100 %: the peak was measured too low */
     int failed;
 } bench;
 
@@ -220,11 +221,18 @@ out:
 
 /* ---- All ---- */
 
+static double peak_of(const bench *b, cnn_dtype dtype, const char *kernel)
+{
+    if (strstr(kernel, "_amx"))
+        return dtype == CNN_I8 ? b->peak_amx_i8 : b->peak_amx_bf16;
+    return dtype == CNN_I8 ? b->peak_i8 : b->peak_f32;
+}
+
 static void run_case(bench *b, const layer *l, pass what, cnn_dtype dtype, int32_t batch)
 {
     static const char *const names[] = {"", "_dgrad", "_wgrad"};
     kc_case test = {.seed = b->seed};
-    double first = 0, peak = dtype == CNN_I8 ? b->peak_i8 : b->peak_f32;
+    double first = 0;
     describe(&test, l, what, dtype, batch);
     if (fill(&test, dtype == CNN_I8) != CNN_OK) {
         printf("FAILED %s\n", cnn_last_error());
@@ -241,7 +249,7 @@ static void run_case(bench *b, const layer *l, pass what, cnn_dtype dtype, int32
             b->failed++;
             continue;
         }
-        double rate = operations(l, batch) / r.time * 1e-9;
+        double rate = operations(l, batch) / r.time * 1e-9, peak = peak_of(b, dtype, r.kernel);
         /* does fewer operations than are counted */
         bool transforms = strstr(r.kernel, "winograd") || strstr(r.kernel, "_direct_");
         first = i == 0 ? r.time : first;
@@ -255,19 +263,27 @@ static void run_case(bench *b, const layer *l, pass what, cnn_dtype dtype, int32
 
 int kc_bench(kc_device *devices, int device_count, uint64_t seed)
 {
-    static const cnn_dtype floats[] = {CNN_F32, CNN_F16};
+    static const cnn_dtype floats[] = {CNN_F32, CNN_F16, CNN_BF16};
     bench b = {.devices = devices, .device_count = device_count, .seed = seed};
     int threads = cnn_get_threads();
     b.peak_f32 = kc_peak_f32() * threads;
     b.peak_i8 = kc_peak_i8() * threads;
-    printf("%d threads; peak = one thread's measured peak x threads: %.0f GFLOP/s f32, %.0f GOP/s i8\n", threads,
+    for (int i = 0; i < device_count; i++)
+        if (strcmp(devices[i].label, "cpu/amx") == 0) {
+            b.peak_amx_bf16 = kc_peak_amx(CNN_BF16) * threads;
+            b.peak_amx_i8 = kc_peak_amx(CNN_I8) * threads;
+        }
+    printf("%d threads; peak = one thread's measured peak x threads: %.0f GFLOP/s f32, %.0f GOP/s i8", threads,
            b.peak_f32, b.peak_i8);
+    if (b.peak_amx_i8 > 0)
+        printf("; amx %.0f GFLOP/s bf16, %.0f GOP/s i8", b.peak_amx_bf16, b.peak_amx_i8);
+    printf("\n");
     printf("x: over %s; counted are all operations of the direct sum: winograd and direct, which skips padding, do "
            "fewer\n",
            devices[0].label);
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
         for (int32_t batch = 64; batch >= 1; batch -= 63) {
-            for (int d = 0; d < 2; d++)
+            for (size_t d = 0; d < sizeof floats / sizeof floats[0]; d++)
                 for (int what = FORWARD; what < (batch == 1 ? DGRAD : PASS_COUNT); what++)
                     run_case(&b, &layers[i], (pass)what, floats[d], batch);
             run_case(&b, &layers[i], FORWARD, CNN_I8, batch);

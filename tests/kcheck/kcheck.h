@@ -186,9 +186,11 @@ const cnn_backend *kc_plant(const char *name);
 /* Times the convnet's shapes on each device; returns how many cases failed their check. */
 int kc_bench(kc_device *devices, int device_count, uint64_t seed);
 
-/* Measured peaks of one thread, in GFLOP/s and GOP/s; 0 where there is no such instruction. Those of AVX-VNNI and AMX
- * are not measured: kernels of these levels may be beyond a peak. */
+/* Measured peaks of one thread, in GFLOP/s and GOP/s; 0 where there is no such instruction. That of AVX-VNNI is not
+ * measured: kernels of this level may be beyond a peak. */
 double kc_peak_f32(void);
 double kc_peak_i8(void);
+/* Of AMX's tiles of i8 or bf16. Only where the cpu backend has opened its level amx. */
+double kc_peak_amx(cnn_dtype dtype);
 
 #endif

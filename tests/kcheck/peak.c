@@ -5,6 +5,8 @@
  * other programs may take the CPU at any time. */
 #include "tests/kcheck/kcheck.h"
 
+#include "kernels/cpu/isa.h"
+
 #include <time.h>
 
 #if defined(__x86_64__)
@@ -96,6 +98,35 @@ __attribute__((target("avx2"))) static double dot_avx2(void)
 #undef SINK
 }
 
+#if defined(CNN_CPU_AMX_BUILT)
+/* Four tiles of sums are enough to hide the latency of one product. */
+#define DEFINE_TILES(NAME, INSTRUCTION, OPERATIONS)                                \
+    __attribute__((target("amx-tile,amx-int8,amx-bf16"))) static double NAME(void) \
+    {                                                                              \
+        struct {                                                                   \
+            uint8_t palette, start, reserved[14];                                  \
+            uint16_t row_bytes[16];                                                \
+            uint8_t rows[16];                                                      \
+        } config = {.palette = 1};                                                 \
+        for (int i = 0; i < 8; i++) {                                              \
+            config.row_bytes[i] = 64;                                              \
+            config.rows[i] = 16;                                                   \
+        }                                                                          \
+        __asm__ volatile("" : : "r"(&config) : "memory");                          \
+        _tile_loadconfig(&config);                                                 \
+        for (int i = 0; i < ITERATIONS; i++) {                                     \
+            INSTRUCTION(0, 4, 6);                                                  \
+            INSTRUCTION(1, 4, 7);                                                  \
+            INSTRUCTION(2, 5, 6);                                                  \
+            INSTRUCTION(3, 5, 7);                                                  \
+        }                                                                          \
+        _tile_release();                                                           \
+        return 2.0 * 16 * 16 * OPERATIONS * 4 * ITERATIONS;                        \
+    }
+DEFINE_TILES(tiles_i8, _tile_dpbssd, 64)
+DEFINE_TILES(tiles_bf16, _tile_dpbf16ps, 32)
+#endif
+
 typedef double loop_fn(void);
 
 static loop_fn *best_fma(void)
@@ -142,7 +173,23 @@ double kc_peak_i8(void)
     return measure(best_dot());
 }
 
+double kc_peak_amx(cnn_dtype dtype)
+{
+#if defined(CNN_CPU_AMX_BUILT)
+    return measure(dtype == CNN_I8 ? tiles_i8 : tiles_bf16);
 #else
+    (void)dtype;
+    return 0;
+#endif
+}
+
+#else
+
+double kc_peak_amx(cnn_dtype dtype)
+{
+    (void)dtype;
+    return 0;
+}
 
 double kc_peak_f32(void)
 {
