@@ -211,17 +211,20 @@ static void multiply_spots(const cnn_amx_job *job, const uint8_t *image, const s
     int32_t first = 0, last = shape->r;
     if (!lines->flat)
         lines_inside(shape, spots[0].row, spots[count - 1].row - spots[0].row + 1, &first, &last);
-    const size_t tile_bytes = (size_t)CNN_AMX_PIXELS * CNN_AMX_SUMS * sizeof(int32_t);
+    const size_t tile_bytes = lines->step_bytes * CNN_AMX_OUTPUTS; /* of weights */
     cnn_amx_product product = {
         .pixel_bytes = lines->pixel_bytes,
         .line_bytes = lines->line_bytes,
         .runs = last - first,
         .steps = lines->steps,
-        .step_bytes = lines->step_bytes,
+        .pixel_step_bytes = lines->step_bytes,
+        .weights_step_bytes = tile_bytes,
+        .weights_line_bytes = (size_t)lines->steps * tile_bytes,
         .weights = (const uint8_t *)job->packed + (size_t)band->panel * lines->panel_bytes +
-                   (size_t)(first * lines->steps) * lines->step_bytes * CNN_AMX_OUTPUTS,
+                   (size_t)(first * lines->steps) * tile_bytes,
         .panel_bytes = lines->panel_bytes,
-        .sums = {sums, sums + tile_bytes},
+        .sums = {sums, sums + (size_t)CNN_AMX_PIXELS * CNN_AMX_SUMS * sizeof(int32_t)},
+        .sums_bytes = CNN_AMX_SUMS_BYTES,
         .tiles = count,
         .panels = band->panels,
     };

@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILES = 8, ROW_BYTES = 64, SUMS_BYTES = CNN_AMX_SUMS * 4 };
+enum { TILES = 8, ROW_BYTES = 64 };
 
 /* Numbers of tiles: sums [tile of pixels][panel], pixels, weights. */
 #define SUMS_00 0
@@ -67,30 +67,42 @@ CNN_AMX INLINE void step(const cnn_amx_product *a, const uint8_t *first, const u
         DOT(SUMS_11, PIXELS_1, WEIGHTS_1);
 }
 
+/* Sums of the second panel stand beside those of the first. */
+#define EACH_SUMS(DO)                                       \
+    do {                                                    \
+        DO(SUMS_00, a->sums[0]);                            \
+        if (pair)                                           \
+            DO(SUMS_01, (uint8_t *)a->sums[0] + ROW_BYTES); \
+        if (two)                                            \
+            DO(SUMS_10, a->sums[1]);                        \
+        if (two && pair)                                    \
+            DO(SUMS_11, (uint8_t *)a->sums[1] + ROW_BYTES); \
+    } while (0)
+#define LOAD(tile, at) CNN_TILE(loadd)(tile, at, a->sums_bytes)
+#define STORE(tile, at) CNN_TILE(stored)(tile, at, a->sums_bytes)
+
 CNN_AMX INLINE void multiply(const cnn_amx_product *a, bool two, bool pair, bool half)
 {
-    const uint8_t *weights = a->weights;
-    CNN_TILE(zero)(SUMS_00);
-    CNN_TILE(zero)(SUMS_01);
-    CNN_TILE(zero)(SUMS_10);
-    CNN_TILE(zero)(SUMS_11);
+    if (a->add) {
+        EACH_SUMS(LOAD);
+    } else {
+        CNN_TILE(zero)(SUMS_00);
+        CNN_TILE(zero)(SUMS_01);
+        CNN_TILE(zero)(SUMS_10);
+        CNN_TILE(zero)(SUMS_11);
+    }
     for (int32_t r = 0; r < a->runs; r++) {
         const uint8_t *first = a->pixels[0] + (size_t)r * a->line_bytes;
         const uint8_t *second = two ? a->pixels[1] + (size_t)r * a->line_bytes : first;
+        const uint8_t *weights = a->weights + (size_t)r * a->weights_line_bytes;
         for (int32_t i = 0; i < a->steps; i++) {
             step(a, first, second, weights, two, pair, half);
-            first += a->step_bytes;
-            second += a->step_bytes;
-            weights += a->step_bytes * CNN_AMX_OUTPUTS;
+            first += a->pixel_step_bytes;
+            second += a->pixel_step_bytes;
+            weights += a->weights_step_bytes;
         }
     }
-    CNN_TILE(stored)(SUMS_00, a->sums[0], SUMS_BYTES);
-    if (pair)
-        CNN_TILE(stored)(SUMS_01, (uint8_t *)a->sums[0] + SUMS_BYTES / 2, SUMS_BYTES);
-    if (two)
-        CNN_TILE(stored)(SUMS_10, a->sums[1], SUMS_BYTES);
-    if (two && pair)
-        CNN_TILE(stored)(SUMS_11, (uint8_t *)a->sums[1] + SUMS_BYTES / 2, SUMS_BYTES);
+    EACH_SUMS(STORE);
 }
 
 CNN_AMX INLINE void multiply_any(const cnn_amx_product *a, bool half)

@@ -17,23 +17,31 @@
 
 #if defined(CNN_CPU_AMX_BUILT)
 
+#include <stdbool.h>
+
 enum {
     CNN_AMX_PIXELS = 16, /* of a tile */
     CNN_AMX_OUTPUTS = 16,
     CNN_AMX_STEP_BYTES = 64, /* at most */
     CNN_AMX_GROUP_BYTES = 4,
-    CNN_AMX_SUMS = 2 * CNN_AMX_OUTPUTS /* of a row, 32-bit each: both panels */
+    CNN_AMX_SUMS = 2 * CNN_AMX_OUTPUTS, /* of a row, 32-bit each: both panels */
+    CNN_AMX_SUMS_BYTES = CNN_AMX_SUMS * 4
 };
 
 typedef struct cnn_amx_product {
-    const uint8_t *pixels[2];       /* the first pixel of each tile */
-    size_t pixel_bytes, line_bytes; /* from a pixel to the next; from a run to the next */
-    int32_t runs, steps;            /* steps of a run */
-    size_t step_bytes;              /* as cnn_amx_begin has been told */
-    const uint8_t *weights;         /* [runs][steps] tiles; those of the second panel at panel_bytes */
+    const uint8_t *pixels[2];  /* the first pixel of each tile */
+    size_t pixel_bytes;        /* from a pixel to the next, ... */
+    size_t pixel_step_bytes;   /* ... from a step to the next, ... */
+    size_t line_bytes;         /* ... from a run to the next */
+    int32_t runs, steps;       /* steps of a run */
+    const uint8_t *weights;    /* tiles; those of the second panel at panel_bytes */
+    size_t weights_step_bytes; /* from a tile to the next, ... */
+    size_t weights_line_bytes; /* ... from a run to the next */
     size_t panel_bytes;
-    void *sums[2]; /* of each tile: [16][CNN_AMX_SUMS] int32 or f32 */
+    void *sums[2];     /* of each tile: [16][both panels] int32 or f32 */
+    size_t sums_bytes; /* from a row of sums to the next */
     int32_t tiles, panels;
+    bool add; /* to what sums hold */
 } cnn_amx_product;
 
 typedef void (*cnn_amx_multiply_fn)(const cnn_amx_product *product);

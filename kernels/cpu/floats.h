@@ -26,6 +26,10 @@ cnn_cpu_make_fn cnn_cpu_group_conv_make;
 #if defined(CNN_CPU_AMX_BUILT)
 cnn_cpu_suits_fn cnn_cpu_conv_bf16_amx_suits; /* conv_bf16_amx.c: CONV, CONV_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_bf16_amx_make;
+cnn_cpu_suits_fn cnn_cpu_wgrad_bf16_amx_suits; /* wgrad_bf16_amx.c: CONV_WGRAD */
+cnn_cpu_make_fn cnn_cpu_wgrad_bf16_amx_make;
+cnn_cpu_suits_fn cnn_cpu_linear_bf16_amx_suits; /* linear_bf16_amx.c: LINEAR, LINEAR_DGRAD, LINEAR_WGRAD */
+cnn_cpu_make_fn cnn_cpu_linear_bf16_amx_make;
 #endif
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;

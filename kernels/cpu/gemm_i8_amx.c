@@ -19,10 +19,12 @@ static void product(const cnn_i8_product *a)
             .pixel_bytes = (size_t)a->depth,
             .runs = 1,
             .steps = a->depth / CNN_AMX_STEP_BYTES,
-            .step_bytes = CNN_AMX_STEP_BYTES,
+            .pixel_step_bytes = CNN_AMX_STEP_BYTES,
             .weights = (const uint8_t *)a->weights,
+            .weights_step_bytes = CNN_AMX_STEP_BYTES * CNN_AMX_OUTPUTS,
             .panel_bytes = a->panel_bytes,
             .sums = {sums, sums + CNN_AMX_PIXELS * CNN_I8_SUMS},
+            .sums_bytes = CNN_AMX_SUMS_BYTES,
             .tiles = a->pixels - p > CNN_AMX_PIXELS ? 2 : 1,
             .panels = a->panels,
         };

@@ -15,6 +15,10 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
 #if defined(CNN_CPU_AMX_BUILT)
     AMX(CONV, "conv_bf16_amx", conv_bf16_amx),
     AMX(CONV_DGRAD, "conv_dgrad_bf16_amx", conv_bf16_amx),
+    AMX(CONV_WGRAD, "conv_wgrad_bf16_amx", wgrad_bf16_amx),
+    AMX(LINEAR, "linear_bf16_amx", linear_bf16_amx),
+    AMX(LINEAR_DGRAD, "linear_dgrad_bf16_amx", linear_bf16_amx),
+    AMX(LINEAR_WGRAD, "linear_wgrad_bf16_amx", linear_bf16_amx),
 #endif
     ROW(CONV, "conv_few", conv_few),
     ROW(CONV, "conv_first", conv_first),
