@@ -8,7 +8,7 @@
 
 enum {
     MOST_IMAGE = 1 << 20,   /* bytes of a copy: it is read once for each pair of panels, from L2 */
-    MOST_GROUP = 384 << 10, /* bytes of the images of an item, which share weights that come from L2 */
+    MOST_GROUP = 800 << 10, /* bytes of the images of an item, which share weights that come from L2 */
     MOST_FLAT = 512,        /* pixels of sums: 64 KiB */
     LEAST_RUN = 40,         /* bytes: shorter ones leave too much of their steps empty */
     MOST_SPARE = 4,         /* one part in so many of the steps may be spent on coming out even */

@@ -29,6 +29,7 @@ enum {
     SUMS_BYTES = 2 * CNN_AMX_PIXELS * CNN_AMX_SUMS * 4,
     CHUNK_BYTES = 24 << 20,
     TASK_BLOCKS = 2,      /* of 32 filters, whose sums stay in L2 */
+    VISIT = 4,            /* groups that are summed in registers, where a line is one step */
     TASKS_PER_THREAD = 2, /* at least, if there are enough: then each line of the filter is a task of its own */
     LEAST_DEPTH = 64      /* pixels */
 };
@@ -144,8 +145,8 @@ static float *sums_of(const wgrad_run *run, int32_t block, int32_t r, int32_t s,
     return run->sums + number * (SUMS_BYTES / (int)sizeof(float));
 }
 
-/* 32 filters by all of a line of the filter, from one group. */
-static void multiply_line(const wgrad_run *run, int32_t number, int32_t block, int32_t r)
+/* 32 filters by 32 channels of a line of the filter, from `visit` groups. */
+static void multiply_line(const wgrad_run *run, int32_t number, int32_t visit, int32_t block, int32_t r, int32_t c)
 {
     const amx_wgrad *kernel = run->kernel;
     const cnn_conv_shape *shape = &kernel->shape;
@@ -154,37 +155,33 @@ static void multiply_line(const wgrad_run *run, int32_t number, int32_t block, i
     const int32_t last = below < 0 ? 0 : below / shape->stride + 1, end = last < shape->p ? last : shape->p;
     const uint8_t *dy = run->dy + (size_t)number * kernel->dy_bytes + (size_t)(2 * block) * kernel->dy_panel +
                         (size_t)(first * kernel->steps) * DY_TILE_BYTES;
-    const uint8_t *x = run->x + (size_t)number * kernel->x_bytes;
-    const int32_t y = first * shape->stride + r - shape->pad;
+    const uint8_t *x = run->x + (size_t)number * kernel->x_bytes + (size_t)(2 * c) * kernel->x_panel;
+    if (end > first)
+        x += (size_t)(first * shape->stride + r - shape->pad) * kernel->x_line;
     cnn_amx_product product = {
         .pixels = {dy, dy + kernel->dy_panel},
         .pixel_bytes = CNN_AMX_STEP_BYTES,
-        .pixel_step_bytes = DY_TILE_BYTES,
+        .pixel_step_bytes = kernel->steps == 1 ? kernel->dy_bytes : DY_TILE_BYTES,
         .line_bytes = (size_t)kernel->steps * DY_TILE_BYTES,
         .runs = end > first ? end - first : 0,
-        .steps = kernel->steps,
-        .weights_step_bytes = kernel->x_tile,
+        .steps = kernel->steps == 1 ? visit : kernel->steps,
+        .weights_step_bytes = kernel->steps == 1 ? kernel->x_bytes : kernel->x_tile,
         .weights_line_bytes = (size_t)shape->stride * kernel->x_line,
         .panel_bytes = kernel->x_panel,
         .sums_bytes = CNN_AMX_SUMS_BYTES,
         .tiles = kernel->k_panels - 2 * block < 2 ? 1 : 2,
+        .panels = kernel->c_panels - 2 * c < 2 ? 1 : 2,
         .add = run->first + number > 0,
     };
     for (int32_t s = 0; s < shape->s; s++) {
         const int32_t column = s - shape->pad + kernel->lead; /* from the start of copy 0 */
         const int32_t copy = column % kernel->copies, pair = column / kernel->copies;
-        const uint8_t *from = x + (size_t)(copy * kernel->c_panels) * kernel->x_panel +
-                              (size_t)(pair * kernel->images) * CNN_AMX_STEP_BYTES;
-        for (int32_t c = 0; c < kernel->c_blocks; c++) {
-            float *sums = sums_of(run, block, r, s, c);
-            product.weights = from + (size_t)(2 * c) * kernel->x_panel;
-            if (product.runs > 0)
-                product.weights += (size_t)y * kernel->x_line;
-            product.panels = kernel->c_panels - 2 * c < 2 ? 1 : 2;
-            product.sums[0] = sums;
-            product.sums[1] = sums + CNN_AMX_PIXELS * CNN_AMX_SUMS;
-            cnn_amx_multiply_bf16(&product);
-        }
+        float *sums = sums_of(run, block, r, s, c);
+        product.weights = x + (size_t)(copy * kernel->c_panels) * kernel->x_panel +
+                          (size_t)(pair * kernel->images) * CNN_AMX_STEP_BYTES;
+        product.sums[0] = sums;
+        product.sums[1] = sums + CNN_AMX_PIXELS * CNN_AMX_SUMS;
+        cnn_amx_multiply_bf16(&product);
     }
 }
 
@@ -208,10 +205,14 @@ static void multiply_task(void *context, int task, int worker)
     const task_range range = range_of(kernel, task);
     (void)worker;
     cnn_amx_begin((size_t)(kernel->images * kernel->pairs) * CNN_AMX_GROUP_BYTES);
-    for (int32_t number = 0; number < run->count; number++)
+    const int32_t visit = kernel->steps == 1 ? VISIT : 1;
+    for (int32_t number = 0; number < run->count; number += visit) {
+        const int32_t left = run->count - number, count = left < visit ? left : visit;
         for (int32_t block = range.block; block < range.block_end; block++)
-            for (int32_t r = range.r; r < range.r_end; r++)
-                multiply_line(run, number, block, r);
+            for (int32_t c = 0; c < kernel->c_blocks; c++)
+                for (int32_t r = range.r; r < range.r_end; r++)
+                    multiply_line(run, number, count, block, r, c);
+    }
     cnn_amx_end();
 }
 
