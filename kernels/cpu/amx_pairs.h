@@ -11,13 +11,17 @@
 
 #define CNN_AMX_VECTORS __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512dq")))
 
-/* {even[i], odd[i]} of 16 values, of which the first `count` are read; NULL stands for zeros. */
-CNN_AMX_VECTORS static inline __m512i cnn_amx_pairs(const uint16_t *even, const uint16_t *odd, int32_t count)
+/* The first `count` of 16 lanes. */
+static inline __mmask16 cnn_amx_lanes(int32_t count)
 {
-    const __mmask16 some = (__mmask16)(count < 16 ? (1u << count) - 1u : 0xffffu);
-    const __m256i zero = _mm256_setzero_si256();
-    const __m256i low = even ? _mm256_maskz_loadu_epi16(some, even) : zero;
-    const __m256i high = odd ? _mm256_maskz_loadu_epi16(some, odd) : zero;
+    return (__mmask16)(count < 16 ? (1u << count) - 1u : 0xffffu);
+}
+
+/* {even[i], odd[i]} of 16 values. Only those in the masks are read, others are 0. */
+CNN_AMX_VECTORS static inline __m512i cnn_amx_pairs(const uint16_t *even, __mmask16 in_even, const uint16_t *odd,
+                                                    __mmask16 in_odd)
+{
+    const __m256i low = _mm256_maskz_loadu_epi16(in_even, even), high = _mm256_maskz_loadu_epi16(in_odd, odd);
     return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
 }
 

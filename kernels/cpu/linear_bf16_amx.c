@@ -60,6 +60,13 @@ static const uint16_t *row_at(const void *data, int32_t row, int32_t rows, int32
     return row < rows ? (const uint16_t *)data + (int64_t)row * width : NULL;
 }
 
+/* Pairs of 16 columns from `column` on, of which `count` are there, of two rows. */
+CNN_AMX_VECTORS static inline __m512i pair_of(const uint16_t *even, const uint16_t *odd, int32_t column, int32_t count)
+{
+    const __mmask16 some = cnn_amx_lanes(count);
+    return cnn_amx_pairs(even ? even + column : NULL, even ? some : 0, odd ? odd + column : NULL, odd ? some : 0);
+}
+
 static int32_t smaller(int32_t a, int32_t b)
 {
     return a < b ? a : b;
@@ -150,8 +157,7 @@ CNN_AMX_VECTORS static void pack_columns(const amx_linear *kernel, const void *d
         const uint16_t *even = row_at(data, 2 * i, rows, kernel->c), *odd = row_at(data, 2 * i + 1, rows, kernel->c);
         uint8_t *to = dst + (size_t)i * CNN_AMX_STEP_BYTES;
         for (int32_t j = 0; j < columns; j += CNN_AMX_OUTPUTS, to += panel_bytes)
-            _mm512_store_si512(
-                to, cnn_amx_pairs(even ? even + first + j : NULL, odd ? odd + first + j : NULL, columns - j));
+            _mm512_store_si512(to, pair_of(even, odd, first + j, columns - j));
     }
 }
 
@@ -223,7 +229,7 @@ CNN_AMX_VECTORS static void transpose_dy_task(void *context, int panel, int work
             const int32_t n = 2 * (step * CNN_AMX_PIXELS + i);
             const uint16_t *even = row_at(run->args[CNN_ARG_SRC2], n, kernel->n, kernel->k);
             const uint16_t *odd = row_at(run->args[CNN_ARG_SRC2], n + 1, kernel->n, kernel->k);
-            row[i] = cnn_amx_pairs(even ? even + k : NULL, odd ? odd + k : NULL, kernel->k - k);
+            row[i] = pair_of(even, odd, k, kernel->k - k);
         }
         cnn_amx_transpose(row);
         for (int32_t i = 0; i < CNN_AMX_PIXELS; i++)

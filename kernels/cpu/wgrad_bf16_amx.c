@@ -62,10 +62,24 @@ typedef struct wgrad_run {
 
 /* ---- Layout ---- */
 
-/* Pixel q of a line [..][channels] that begins at `line`; NULL outside. */
-static const uint16_t *pixel_at(const uint16_t *line, int32_t q, int32_t width, int32_t channels)
+/* A pixel of a line [width][channels], where it begins; outside it is zeros, which are read nowhere. */
+typedef struct pixel {
+    const uint16_t *at;
+    __mmask16 lanes; /* none outside */
+} pixel;
+
+static inline pixel pixel_at(const uint16_t *line, int32_t q, int32_t width, int32_t channels)
 {
-    return line && q >= 0 && q < width ? line + (ptrdiff_t)q * channels : NULL;
+    const bool inside = line && q >= 0 && q < width;
+    return (pixel){inside ? line + (ptrdiff_t)q * channels : NULL, (__mmask16)(inside ? 0xffffu : 0u)};
+}
+
+/* The pair of 16 channels from `channel` on, of which `count` are there. */
+CNN_AMX_VECTORS static inline __m512i pair_of(pixel even, pixel odd, int32_t channel, int32_t count)
+{
+    const __mmask16 some = cnn_amx_lanes(count);
+    return cnn_amx_pairs(even.lanes ? even.at + channel : NULL, even.lanes & some, odd.lanes ? odd.at + channel : NULL,
+                         odd.lanes & some);
 }
 
 /* Line `y` of an image of a tensor [n,height,width,channels]; NULL beyond the last image. */
@@ -75,8 +89,7 @@ static const uint16_t *line_at(const void *data, int32_t n, int32_t image, int32
     return image < n ? (const uint16_t *)data + (((int64_t)image * height + y) * width) * channels : NULL;
 }
 
-/* The tiles of line y of x for column s of the filter: row g*pairs + j of a tile are columns 2j and 2j + 1 of image g.
- */
+/* A line of a copy of x. Row j*images + g holds pair j of image g: columns `column` + 2*stride*j and one stride on. */
 CNN_AMX_VECTORS static void lay_x_line(const wgrad_run *run, int32_t group, int32_t column, int32_t y, uint8_t *dst)
 {
     const amx_wgrad *kernel = run->kernel;
@@ -86,36 +99,40 @@ CNN_AMX_VECTORS static void lay_x_line(const wgrad_run *run, int32_t group, int3
             line_at(run->args[CNN_ARG_SRC], shape->n, group * kernel->images + g, y, shape->h, shape->w, shape->c);
         for (int32_t j = 0; j < kernel->x_pairs; j++) {
             const int32_t at = column + 2 * j * shape->stride;
-            const uint16_t *even = pixel_at(line, at, shape->w, shape->c);
-            const uint16_t *odd = pixel_at(line, at + shape->stride, shape->w, shape->c);
+            const pixel even = pixel_at(line, at, shape->w, shape->c);
+            const pixel odd = pixel_at(line, at + shape->stride, shape->w, shape->c);
             uint8_t *row = dst + (size_t)(j * kernel->images + g) * CNN_AMX_STEP_BYTES;
             for (int32_t c = 0; c < shape->c; c += CNN_AMX_OUTPUTS, row += kernel->x_panel)
-                _mm512_store_si512(row, cnn_amx_pairs(even ? even + c : NULL, odd ? odd + c : NULL, shape->c - c));
+                _mm512_store_si512(row, pair_of(even, odd, c, shape->c - c));
         }
     }
 }
 
-/* The tiles of line p of dy for 16 filters. */
-CNN_AMX_VECTORS static void lay_dy_line(const wgrad_run *run, int32_t group, int32_t panel, int32_t p, uint8_t *dst)
+/* The tiles of line p of dy, of all filters. */
+CNN_AMX_VECTORS static void lay_dy_line(const wgrad_run *run, int32_t group, int32_t p, uint8_t *dst)
 {
     const amx_wgrad *kernel = run->kernel;
     const cnn_conv_shape *shape = &kernel->shape;
-    const int32_t k = panel * CNN_AMX_PIXELS;
     for (int32_t step = 0; step < kernel->steps; step++, dst += DY_TILE_BYTES) {
-        __m512i row[MOST_PAIRS];
+        pixel even[MOST_PAIRS], odd[MOST_PAIRS];
         for (int32_t i = 0; i < MOST_PAIRS; i++) {
             const int32_t g = i % kernel->images, j = i / kernel->images, q = 2 * (step * kernel->pairs + j);
             const uint16_t *line = j < kernel->pairs
                                        ? line_at(run->args[CNN_ARG_SRC2], shape->n, group * kernel->images + g, p,
                                                  shape->p, shape->q, shape->k)
                                        : NULL;
-            const uint16_t *even = pixel_at(line, q, shape->q, shape->k);
-            const uint16_t *odd = pixel_at(line, q + 1, shape->q, shape->k);
-            row[i] = cnn_amx_pairs(even ? even + k : NULL, odd ? odd + k : NULL, shape->k - k);
+            even[i] = pixel_at(line, q, shape->q, shape->k);
+            odd[i] = pixel_at(line, q + 1, shape->q, shape->k);
         }
-        cnn_amx_transpose(row);
-        for (int32_t i = 0; i < CNN_AMX_PIXELS; i++)
-            _mm512_store_si512(dst + i * CNN_AMX_STEP_BYTES, row[i]);
+        uint8_t *tile = dst;
+        for (int32_t k = 0; k < shape->k; k += CNN_AMX_PIXELS, tile += kernel->dy_panel) {
+            __m512i row[MOST_PAIRS];
+            for (int32_t i = 0; i < MOST_PAIRS; i++)
+                row[i] = pair_of(even[i], odd[i], k, shape->k - k);
+            cnn_amx_transpose(row);
+            for (int32_t i = 0; i < CNN_AMX_PIXELS; i++)
+                _mm512_store_si512(tile + i * CNN_AMX_STEP_BYTES, row[i]);
+        }
     }
 }
 
@@ -131,9 +148,8 @@ static void lay_task(void *context, int number, int worker)
     for (int32_t copy = 0; copy < kernel->copies; copy++, x += (size_t)kernel->c_panels * kernel->x_panel)
         for (int32_t y = 0; y < shape->h; y++)
             lay_x_line(run, group, copy - kernel->lead, y, x + (size_t)y * kernel->x_line);
-    for (int32_t panel = 0; panel < kernel->k_panels; panel++)
-        for (int32_t p = 0; p < shape->p; p++, dy += (size_t)kernel->steps * DY_TILE_BYTES)
-            lay_dy_line(run, group, panel, p, dy);
+    for (int32_t p = 0; p < shape->p; p++, dy += (size_t)kernel->steps * DY_TILE_BYTES)
+        lay_dy_line(run, group, p, dy);
 }
 
 /* ---- Products ---- */
