@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { TABLES = 2, DEVICE_BYTES = 128 };
@@ -79,6 +80,22 @@ cnn_status cnn_cli_check_devices(const char *option, const char *devices, bool s
     }
 }
 
+/* What memory may still grow to is the system's to say, for all that asks: libraries, stacks of threads. */
+static cnn_status limit_memory(int64_t megabytes)
+{
+    const int64_t megabyte = 1000000;
+    struct rlimit limit;
+    if (megabytes == 0)
+        return CNN_OK;
+    if (getrlimit(RLIMIT_DATA, &limit) == 0) {
+        const rlim_t wanted = (rlim_t)(megabytes * megabyte);
+        limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || wanted < limit.rlim_max ? wanted : limit.rlim_max;
+        if (setrlimit(RLIMIT_DATA, &limit) == 0)
+            return CNN_OK;
+    }
+    return cnn_error(CNN_ERR_UNSUPPORTED, "--max-memory: this system does not limit memory: %s", strerror(errno));
+}
+
 static cnn_status check_usage(const cnn_cli *cli, const cnn_option_table *tables)
 {
     char hint[CNN_HINT_BYTES];
@@ -96,6 +113,8 @@ static cnn_status check_usage(const cnn_cli *cli, const cnn_option_table *tables
                          cli->tool->operand);
     }
     cnn_status status = cnn_cli_check_devices("--device", cli->common.device, cli->tool->device_lists);
+    if (status == CNN_OK)
+        status = limit_memory(cli->common.max_memory);
     return status == CNN_OK ? cnn_set_threads(cli->common.threads) : status;
 }
 

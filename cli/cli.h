@@ -25,8 +25,9 @@ typedef struct cnn_common {
     const char *help; /* topic, "" for the short text; NULL: not asked for */
     int completion;   /* number of a shell; -1: not asked for */
     bool version, json, quiet, verbose;
-    int threads;  /* 0: not given */
-    int64_t seed; /* 1 */
+    int threads;        /* 0: not given */
+    int64_t max_memory; /* MB; 0: not given */
+    int64_t seed;       /* 1 */
     bool tf32, autotune;
     const char *device; /* "auto" */
     const char *data;   /* NULL: not given */

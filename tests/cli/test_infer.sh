@@ -54,6 +54,28 @@ has_keys agrees=True diverges_in=None images=16 data=synth 'layers[0].unequal=0'
 succeeds "$infer" -m anywhere.cnn --compare ref --quiet
 says "random bytes"
 
+# A small file that asks for 100 MB: what may be spent on it is for the user to say.
+python3 - <<'PY'
+import struct, zlib
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+side, packer = 3500, zlib.compressobj(9)
+rows = b"".join(packer.compress(b"\0" + b"\xff" * 3 * side) for _ in range(side)) + packer.flush()
+open("bomb.png", "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) +
+                            chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+PY
+case ${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}$(nm "$infer" 2>/dev/null | grep -c -m1 "__asan_init\|__tsan_init") in
+0)
+    refuses 1 "out of memory" "$infer" -m model.cnn --max-memory 60 bomb.png
+    refuses 1 "out of memory" "$infer" -m model.cnn --max-memory 60 --sandbox bomb.png
+    files png seven seven.png
+    succeeds "$infer" -m model.cnn --max-memory 60 seven.png
+    succeeds "$infer" -m model.cnn --max-memory 500 bomb.png
+    ;;
+*) skip "--max-memory: sanitizers take memory of their own" ;;
+esac
+refuses 2 "--max-memory" "$infer" -m model.cnn --max-memory 5 seven.png
+
 # The sandbox changes no answer.
 files png seven seven.png
 for threads in 1 2; do
