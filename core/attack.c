@@ -29,6 +29,7 @@ typedef struct slot {
 } slot;
 
 typedef struct attacker {
+    const cnn_model *model;
     const cnn_attack_options *options;
     const cnn_dataset *data;
     const int32_t *index;
@@ -44,6 +45,8 @@ typedef struct attacker {
     float *gradient;    /* [batch,values] */
     float *logits;      /* [batch,classes] */
     uint8_t *bytes;     /* [batch,values] `at`, rounded */
+    uint8_t *sanitized; /* [batch,values] bytes as the model reads them; == bytes where it reads them as they are */
+    float *seen;        /* [batch,values] the same in [0,1]; == at */
     uint8_t *labels;    /* [batch] */
     bool *right;        /* [count] answers to the images as they are */
     uint8_t *found;     /* [count,values], or NULL */
@@ -107,9 +110,9 @@ static void close_oracle(oracle *opened)
 static cnn_status ask(const attacker *a, const oracle *asked)
 {
     return asked->through
-               ? cnn_session_straight_through(asked->session, asked->through, a->bytes, a->labels, a->batch, a->logits,
-                                              a->gradient)
-               : cnn_session_pixel_gradient(asked->session, a->at, a->labels, a->batch, a->logits, a->gradient);
+               ? cnn_session_straight_through(asked->session, asked->through, a->sanitized, a->labels, a->batch,
+                                              a->logits, a->gradient)
+               : cnn_session_pixel_gradient(asked->session, a->seen, a->labels, a->batch, a->logits, a->gradient);
 }
 
 /* Scores of the attacked model and gradients for what is in the slots. */
@@ -122,7 +125,7 @@ static cnn_status ask_all(attacker *a)
         return ask(a, &a->target);
     if (a->target.through) {
         CNN_TRY(ask(a, &a->source));
-        return cnn_session_infer(a->target.session, a->bytes, a->batch, a->logits);
+        return cnn_session_infer(a->target.session, a->sanitized, a->batch, a->logits);
     }
     /* The program that gives scores of pixels gives their gradients too, which are not for this attacker to see. */
     a->gradient = cnn_calloc(all, sizeof *gradient);
@@ -177,6 +180,18 @@ static void round_slots(attacker *a)
         const int low = origin - a->radius, high = origin + a->radius;
         a->bytes[i] = (uint8_t)(near < low ? low : near > high ? high : near);
     }
+}
+
+/* What the model reads of the first `count` slots. */
+static cnn_status look(attacker *a, int count)
+{
+    if (!a->options->sanitize)
+        return CNN_OK;
+    const cnn_tensor_desc shape = cnn_model_input(a->model);
+    const cnn_status status = cnn_sanitize(a->options->sanitize, &shape, a->bytes, count, a->sanitized);
+    for (size_t i = 0; status == CNN_OK && i < (size_t)count * a->values; i++)
+        a->seen[i] = (float)a->sanitized[i] / 255.0f;
+    return status;
 }
 
 /* Lets the next image that the model gets right into an empty slot; false when none is left. */
@@ -247,7 +262,10 @@ static cnn_status allocate(attacker *a)
     a->bytes = cnn_calloc(all, 1);
     a->labels = cnn_calloc(batch, 1);
     a->right = cnn_calloc((size_t)a->count, sizeof *a->right);
-    const bool whole = a->slots && a->origin && a->at && a->gradient && a->logits && a->bytes && a->labels && a->right;
+    a->sanitized = a->options->sanitize ? cnn_calloc(all, 1) : a->bytes;
+    a->seen = a->options->sanitize ? cnn_calloc(all, sizeof *a->seen) : a->at;
+    const bool whole = a->sanitized && a->seen && a->slots && a->origin && a->at && a->gradient && a->logits &&
+                       a->bytes && a->labels && a->right;
     for (int s = 0; whole && s < a->batch; s++)
         a->slots[s].image = -1;
     return whole ? CNN_OK : CNN_ERR_MEMORY;
@@ -261,7 +279,8 @@ static cnn_status answer_clean(attacker *a)
         const int many = a->count - first < a->batch ? (int)(a->count - first) : a->batch;
         for (int i = 0; i < many; i++)
             memcpy(a->bytes + (size_t)i * a->values, image_of(a, first + i), a->values);
-        CNN_TRY(cnn_session_infer(a->target.session, a->bytes, many, a->logits));
+        CNN_TRY(look(a, many));
+        CNN_TRY(cnn_session_infer(a->target.session, a->sanitized, many, a->logits));
         for (int i = 0; i < many; i++) {
             const int label = a->data->labels[number_of(a, first + i)];
             a->right[first + i] = best(a->logits + (size_t)i * (size_t)a->classes, a->classes) == label;
@@ -279,6 +298,7 @@ static cnn_status attack(attacker *a)
     cnn_status status = CNN_OK;
     for (int used; (used = fill_all(a)) > 0;) {
         round_slots(a);
+        CNN_TRY(look(a, a->batch));
         CNN_TRY(ask_all(a));
         a->result.gradients += used;
         for (int s = 0; s < a->batch; s++)
@@ -298,7 +318,7 @@ cnn_status cnn_attack(cnn_model *model, const cnn_dataset *data, const int32_t *
     cnn_status status = CNN_OK;
     const bool once = options->method == CNN_ATTACK_FGSM;
     const int batch = options->batch ? options->batch : STANDARD_BATCH;
-    attacker a = {.options = options, .data = data, .index = index, .count = count, .found = found};
+    attacker a = {.model = model, .options = options, .data = data, .index = index, .count = count, .found = found};
     CNN_TRY(check_options(options));
     if (count < 1)
         CNN_FAIL(CNN_ERR_USAGE, "there is no image to attack with");
@@ -319,6 +339,10 @@ cnn_status cnn_attack(cnn_model *model, const cnn_dataset *data, const int32_t *
     CNN_TRY(attack(&a));
     *result = a.result;
 out:
+    if (options->sanitize) {
+        free(a.sanitized);
+        free(a.seen);
+    }
     free(a.slots);
     free(a.origin);
     free(a.at);

@@ -41,6 +41,8 @@ cnn_status infer_check_attack(const infer_settings *s)
                          s->eps != 0      ? "option --eps"
                          : s->attack_from ? "option --attack-from"
                                           : "what begins with --attack-");
+    if (s->attack_sanitized && (s->attack < 0 || !s->sanitize))
+        return cnn_error(CNN_ERR_USAGE, "option --attack-sanitized needs --attack and --sanitize");
     if (detailed && !pgd)
         return cnn_error(CNN_ERR_USAGE, "steps, restarts and starts are for --attack pgd; fgsm goes one step of --eps");
     if (s->attack_start == 1 && s->attack_restarts > 1)
@@ -112,6 +114,11 @@ static cnn_status attack(infer_run *run, const cnn_dataset *data, uint8_t *found
     cnn_attack_result result;
     cnn_model *source = NULL;
     cnn_attack_options options = options_of(run);
+    cnn_sanitize_options sanitize;
+    if (run->settings->attack_sanitized) {
+        CNN_TRY(infer_parse_sanitize(run->settings->sanitize, &sanitize));
+        options.sanitize = &sanitize;
+    }
     if (run->settings->attack_from)
         CNN_TRY(cnn_cli_open_model(run->cli, run->settings->attack_from, &source));
     options.source = source;
@@ -125,7 +132,7 @@ static cnn_status attack(infer_run *run, const cnn_dataset *data, uint8_t *found
     if (status != CNN_OK)
         goto out;
     CNN_TRY(measure(run, found, data->labels, all->images, &all->attacked));
-    all->attacked.right = result.attacked; /* also of images between bytes */
+    *(options.sanitize ? &all->attacked.sanitized : &all->attacked.right) = result.attacked; /* also between bytes */
 out:
     cnn_model_free(source);
     return status;
@@ -155,6 +162,7 @@ static void print_json(const infer_run *run, const cnn_dataset *data, const meas
     if (s->attack >= 0) {
         cnn_json_string(&json, "attack", options.method == CNN_ATTACK_PGD ? "pgd" : "fgsm");
         cnn_json_number(&json, "eps", options.eps);
+        cnn_json_bool(&json, "attack_sanitized", s->attack_sanitized);
         cnn_json_number(&json, "attacked_accuracy", share(all->attacked.right, all));
         cnn_json_number(&json, "images_per_s", (double)all->images / all->seconds);
     }
@@ -185,7 +193,8 @@ static cnn_status print_table(const infer_run *run, const cnn_dataset *data, con
     cnn_table_begin(&table, run->settings->sanitize ? "<images|>as they are|>sanitized|>flagged" : "<images|>right");
     add_row(run, all, "clean", &all->clean, &table);
     if (run->settings->attack >= 0) {
-        snprintf(name, sizeof name, "%s, eps %g", options.method == CNN_ATTACK_PGD ? "pgd" : "fgsm", options.eps);
+        snprintf(name, sizeof name, "%s, eps %g%s", options.method == CNN_ATTACK_PGD ? "pgd" : "fgsm", options.eps,
+                 run->settings->attack_sanitized ? ", sanitized" : "");
         add_row(run, all, name, &all->attacked, &table);
     }
     return cnn_table_end(&table, stdout);

@@ -25,6 +25,7 @@ typedef struct infer_settings {
     int attack_steps, attack_restarts; /* 0: not given */
     int attack_start;                  /* 0: random, 1: the image; -1: not given */
     const char *attack_from;           /* a model's file, or NULL */
+    bool attack_sanitized;             /* the attack knows of `sanitize` */
     const char *sanitize;              /* "median,bits=1,centre", or NULL */
 } infer_settings;
 

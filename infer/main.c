@@ -128,6 +128,10 @@ static const cnn_option options[] = {
      .help = "with --attack: take gradients from another model, as who does not have this one would; an INT8 model has "
              "straight-through gradients of its own",
      .standard = "the model itself"},
+    {.name = "attack-sanitized",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(infer_settings, attack_sanitized),
+     .help = "with --attack and --sanitize: the attacker knows of it and looks for what fools the model all the same"},
     {.name = "sanitize",
      .argument = "HOW",
      .kind = CNN_OPTION_STRING,

@@ -17,6 +17,16 @@
 extern "C" {
 #endif
 
+/* What may undo a small change of an image before a model reads it, in this order: the median of 3x3 pixels; the
+ * nearest of 2^bits levels (0: all 256 stay); the centre of mass moved into the middle, of images with one channel,
+ * bright on dark. An answer that changes under it is a sign that somebody made the image so. It stops nobody who
+ * reckons with it. */
+typedef struct cnn_sanitize_options {
+    bool median;
+    int bits; /* 0 to 8 */
+    bool centre;
+} cnn_sanitize_options;
+
 typedef enum cnn_attack_method { CNN_ATTACK_FGSM, CNN_ATTACK_PGD, CNN_ATTACK_COUNT } cnn_attack_method;
 
 typedef struct cnn_attack_options {
@@ -34,6 +44,11 @@ typedef struct cnn_attack_options {
      * attacked one (transfer). NULL: the attacked model itself; those of an INT8 model are straight-through ones. */
     cnn_model *source;
 
+    /* The attacked model reads images that were sanitized so, and the attacker knows: gradients are those of the
+     * sanitized image, sanitizing taken for the identity (Athalye et al., "Obfuscated gradients give a false sense of
+     * security", 2018). Images are then bytes for float models, too. NULL: it reads them as they are. */
+    const cnn_sanitize_options *sanitize;
+
     /* May be NULL: images done so far. False ends the attack with CNN_ERR_CANCELLED. */
     bool (*progress)(void *context, int64_t done, int64_t all);
     void *context;
@@ -44,7 +59,7 @@ CNN_API void cnn_attack_options_init(cnn_attack_options *options);
 
 typedef struct cnn_attack_result {
     int64_t images;
-    int64_t clean;     /* right answers to the images as they are */
+    int64_t clean;     /* right answers to the images without an attack */
     int64_t attacked;  /* right answers whatever the attack tried */
     int64_t gradients; /* images that one was computed for */
 } cnn_attack_result;
@@ -55,16 +70,6 @@ typedef struct cnn_attack_result {
  * stay unchanged. Same bits with any number of threads. */
 CNN_API cnn_status cnn_attack(cnn_model *model, const cnn_dataset *data, const int32_t *index, int64_t count,
                               const cnn_attack_options *options, uint8_t *found, cnn_attack_result *result);
-
-/* What may undo a small change of an image before a model reads it, in this order: the median of 3x3 pixels; the
- * nearest of 2^bits levels (0: all 256 stay); the centre of mass moved into the middle, of images with one channel,
- * bright on dark. An answer that changes under it is a sign that somebody made the image so. It stops nobody who
- * reckons with it. */
-typedef struct cnn_sanitize_options {
-    bool median;
-    int bits; /* 0 to 8 */
-    bool centre;
-} cnn_sanitize_options;
 
 /* images, sanitized: [count,H,W,C] bytes, which do not overlap; shape: H, W and C of one image. */
 CNN_API cnn_status cnn_sanitize(const cnn_sanitize_options *options, const cnn_tensor_desc *shape,

@@ -62,11 +62,20 @@ succeeds "$infer" -m plain.cnn --sanitize --json seven.png
 has_keys "results[0].changed=False"
 succeeds "$infer" -m plain.cnn --sanitize=median,centre --show seven.png
 
+# Who knows of sanitizing gets further.
+succeeds "$infer" -m plain.cnn $attack --sanitize
+unaware=$(accuracy attacked_sanitized_accuracy)
+for model in plain int8; do
+    succeeds "$infer" -m $model.cnn $attack --sanitize --attack-sanitized
+    has_keys attack_sanitized=True
+    less "$(accuracy attacked_sanitized_accuracy)" "$unaware" "accuracy of $model under an attack that knows"
+done
+
 # What does not go together.
 for options in "--attack pgd seven.png" "--test --eps 0.1" "--test --attack-steps 3" "--test --attack fgsm --attack-steps 3" \
     "--test --attack pgd --attack-start image --attack-restarts 2" "--test --attack pgd --logits x" "--test --sanitize --logits x" \
     "--bench --sanitize" "--bench --held-out" "--test --attack pgd --eps 0" "--test --attack cw" "--test --sanitize=blur" \
-    "--test --sanitize=bits=9" "--test --images 3"; do
+    "--test --sanitize=bits=9" "--test --images 3" "--test --attack fgsm --attack-sanitized" "--test --sanitize --attack-sanitized"; do
     refuses 2 "" "$infer" -m plain.cnn $options
 done
 refuses 2 "--finetune" "$opt" plain.cnn --int8 --adversarial -o x.cnn
