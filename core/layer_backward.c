@@ -157,6 +157,36 @@ cnn_status cnn_layer_backward_add(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
+/* Where the gradient of a concat's input goes; somewhere in any case, for the op writes it. */
+static int piece_of(cnn_lowering *lowering, int input)
+{
+    const int dx = cnn_lower_gradient_begin(lowering, input);
+    return dx >= 0 ? dx : cnn_lower_channels(lowering, input, lowering->storage, lowering->model->nodes[input].out.c);
+}
+
+/* The last input's share comes off first. */
+cnn_status cnn_layer_backward_concat(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int rest = cnn_lower_gradient(lowering, index);
+    int32_t channels = node->out.c;
+    for (int i = node->input_count - 1; i > 0; i--) {
+        const int input = node->input[i], first = node->input[0];
+        channels -= lowering->model->nodes[input].out.c;
+        cnn_args args = cnn_args_none();
+        args.buffer[CNN_ARG_SRC] = rest;
+        args.buffer[CNN_ARG_DST] = rest =
+            i == 1 ? piece_of(lowering, first) : cnn_lower_channels(lowering, index, lowering->storage, channels);
+        args.buffer[CNN_ARG_DST2] = piece_of(lowering, input);
+        cnn_lower_op(lowering, CNN_OP_CONCAT_GRAD, index, &args);
+        if (lowering->needs[input])
+            cnn_lower_gradient_done(lowering, input, args.buffer[CNN_ARG_DST2]);
+        if (i == 1 && lowering->needs[first])
+            cnn_lower_gradient_done(lowering, first, rest);
+    }
+    return lowering->status;
+}
+
 cnn_status cnn_layer_backward_input(cnn_lowering *lowering, int index)
 {
     (void)index;

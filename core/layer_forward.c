@@ -292,3 +292,50 @@ cnn_status cnn_layer_forward_add(cnn_lowering *lowering, int index)
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
     return lowering->status;
 }
+
+/* The multiplier that takes an input to a concat's scale. */
+static cnn_status rescale_of(const cnn_model *model, const cnn_node *node, int input, float *scale)
+{
+    *scale = model->nodes[node->input[input]].out_scale / node->out_scale;
+    if (!isnormal(*scale))
+        return cnn_error(CNN_ERR_NUMERIC,
+                         "layer %s: the INT8 multiplier %g is not a normal number; quantize the model again with other "
+                         "calibration data",
+                         node->name, (double)*scale);
+    return CNN_OK;
+}
+
+/* Two by two: what has been put together is in the concat's own scale already, which a multiplier of 1 keeps. */
+cnn_status cnn_layer_forward_concat(cnn_lowering *lowering, int index)
+{
+    cnn_status status = CNN_OK;
+    const cnn_model *model = lowering->model;
+    const cnn_node *node = &model->nodes[index];
+    const cnn_dtype dtype = value_dtype(lowering, index);
+    int whole = cnn_lower_input(lowering, index, 0);
+    int32_t channels = model->nodes[node->input[0]].out.c;
+    float scale[2] = {0};
+    if (lowering->int8)
+        CNN_TRY(rescale_of(model, node, 0, &scale[0]));
+    for (int i = 1; i < node->input_count; i++, scale[0] = 1.0f) {
+        channels += model->nodes[node->input[i]].out.c;
+        cnn_args args = cnn_args_none();
+        args.buffer[CNN_ARG_SRC] = whole;
+        args.buffer[CNN_ARG_SRC2] = cnn_lower_input(lowering, index, i);
+        args.buffer[CNN_ARG_DST] = whole = i == node->input_count - 1
+                                               ? cnn_lower_value(lowering, index, dtype)
+                                               : cnn_lower_channels(lowering, index, dtype, channels);
+        cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_CONCAT, index, &args);
+        if (!lowering->int8)
+            continue;
+        CNN_TRY(rescale_of(model, node, i, &scale[1]));
+        op->desc.scale[0] = scale[0];
+        op->desc.scale[1] = scale[1];
+        op->desc.lo = -127.0f;
+        op->desc.hi = 127.0f;
+    }
+    cnn_lower_set_value(lowering, index, whole);
+    status = lowering->status;
+out:
+    return status;
+}

@@ -10,7 +10,7 @@
 typedef cnn_status cnn_layer_infer(cnn_node *node, const cnn_tensor_desc *in);
 cnn_layer_infer cnn_layer_infer_input, cnn_layer_infer_conv, cnn_layer_infer_linear, cnn_layer_infer_bn,
     cnn_layer_infer_same, cnn_layer_infer_maxpool, cnn_layer_infer_pool, cnn_layer_infer_globalavgpool,
-    cnn_layer_infer_add;
+    cnn_layer_infer_add, cnn_layer_infer_concat;
 int64_t cnn_layer_macs_gemm(const cnn_node *node, const cnn_tensor_desc *in);
 
 /* The stride of a pool, which is its window's side unless it says otherwise. */
@@ -20,10 +20,11 @@ int32_t cnn_layer_pool_stride(const cnn_node *node);
 
 typedef cnn_status cnn_layer_lower(cnn_lowering *lowering, int node);
 cnn_layer_lower cnn_layer_forward_input, cnn_layer_forward_gemm, cnn_layer_forward_bn, cnn_layer_forward_relu,
-    cnn_layer_forward_leaky_relu, cnn_layer_forward_maxpool, cnn_layer_forward_avgpool, cnn_layer_forward_add;
+    cnn_layer_forward_leaky_relu, cnn_layer_forward_maxpool, cnn_layer_forward_avgpool, cnn_layer_forward_add,
+    cnn_layer_forward_concat;
 cnn_layer_lower cnn_layer_backward_gemm, cnn_layer_backward_frozen_bn, cnn_layer_backward_bn, cnn_layer_backward_relu,
     cnn_layer_backward_leaky_relu, cnn_layer_backward_maxpool, cnn_layer_backward_avgpool, cnn_layer_backward_add,
-    cnn_layer_backward_input;
+    cnn_layer_backward_concat, cnn_layer_backward_input;
 
 /* CNN_OP_CONV, CNN_OP_CONV_DGRAD or CNN_OP_CONV_WGRAD, or what it is called for a convolution in groups or a linear
  * layer. */

@@ -117,6 +117,23 @@ cnn_status cnn_layer_infer_add(cnn_node *node, const cnn_tensor_desc *in)
     return CNN_OK;
 }
 
+cnn_status cnn_layer_infer_concat(cnn_node *node, const cnn_tensor_desc *in)
+{
+    int64_t channels = 0;
+    for (int i = 0; i < node->input_count; i++) {
+        if (in[i].h != in[0].h || in[i].w != in[0].w)
+            return cnn_error(CNN_ERR_SHAPE, "its inputs have %dx%d and %dx%d pixels; a concat needs as many of each",
+                             in[0].h, in[0].w, in[i].h, in[i].w);
+        channels += in[i].c;
+    }
+    if (channels > CNN_MAX_CHANNELS)
+        return cnn_error(CNN_ERR_SHAPE, "its inputs have %lld channels together; at most %d can", (long long)channels,
+                         CNN_MAX_CHANNELS);
+    node->out = in[0];
+    node->out.c = node->out.c_pad = (int32_t)channels;
+    return CNN_OK;
+}
+
 int64_t cnn_layer_macs_gemm(const cnn_node *node, const cnn_tensor_desc *in)
 {
     (void)in;

@@ -125,6 +125,17 @@ const cnn_layer_type cnn_layer_types[] = {
      NULL,
      cnn_layer_forward_leaky_relu,
      cnn_layer_backward_leaky_relu},
+    {CNN_LAYER_CONCAT,
+     "concat",
+     "channels of layers side by side",
+     2,
+     CNN_MAX_INPUTS,
+     {{0}},
+     CNN_LAYER_QUANTIZABLE,
+     cnn_layer_infer_concat,
+     NULL,
+     cnn_layer_forward_concat,
+     cnn_layer_backward_concat},
     {.name = NULL},
 };
 

@@ -64,6 +64,16 @@ int cnn_lower_value(cnn_lowering *lowering, int node, cnn_dtype dtype)
     return cnn_lower_temporary(lowering, desc, node);
 }
 
+int cnn_lower_channels(cnn_lowering *lowering, int node, cnn_dtype dtype, int32_t channels)
+{
+    cnn_tensor_desc desc = lowering->model->nodes[node].out;
+    desc.dtype = dtype;
+    desc.n = lowering->batch;
+    desc.c = channels;
+    desc.c_pad = round_up(channels, lowering->backend->channel_align(lowering->device, dtype));
+    return cnn_lower_temporary(lowering, desc, node);
+}
+
 int cnn_lower_temporary(cnn_lowering *lowering, cnn_tensor_desc desc, int node)
 {
     return add_buffer(lowering, desc, CNN_PLACE_ARENA, node, CNN_PARAM_COUNT);

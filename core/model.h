@@ -9,7 +9,7 @@
 #include "core/memory.h"
 
 enum {
-    CNN_MAX_INPUTS = 2,
+    CNN_MAX_INPUTS = 8,
     CNN_MAX_ATTRS = 8,
     CNN_NAME_BYTES = 64,
     CNN_MAX_NODES = 4096,

@@ -125,6 +125,8 @@ static inline cnn_args cnn_args_none(void)
 /* A new buffer for node's value, or one more of its shape: with the batch, channels padded as the backend wants. The
  * output node's f32 value lies in LOGITS. */
 int cnn_lower_value(cnn_lowering *lowering, int node, cnn_dtype dtype);
+/* A new buffer like that of node's value, with so many channels. */
+int cnn_lower_channels(cnn_lowering *lowering, int node, cnn_dtype dtype, int32_t channels);
 /* A fresh temporary. */
 int cnn_lower_temporary(cnn_lowering *lowering, cnn_tensor_desc desc, int node);
 /* The buffer of a parameter in a place; -1 when the node has none. */

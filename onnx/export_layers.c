@@ -157,3 +157,17 @@ cnn_status cnn_onnx_write_add(cnn_onnx_export *export, int node)
     export->made[node].flat = flat;
     return CNN_OK;
 }
+
+/* All with pixels: inputs of a layer without any become so. */
+cnn_status cnn_onnx_write_concat(cnn_onnx_export *export, int node)
+{
+    const cnn_node *concat = &export->model->nodes[node];
+    const char *from[CNN_MAX_INPUTS] = {0};
+    for (int i = 0; i < concat->input_count; i++)
+        from[i] = cnn_onnx_spatial(export, node, i);
+    cnn_onnx_node *made =
+        cnn_onnx_put_node(export, "Concat", concat->name, cnn_onnx_result(export, node), concat->input_count, from[0],
+                          from[1], from[2], from[3], from[4], from[5], from[6], from[7]);
+    cnn_onnx_put_int(export, made, "axis", 1);
+    return CNN_OK;
+}

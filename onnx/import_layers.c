@@ -98,7 +98,7 @@ cnn_status cnn_onnx_put_layer(cnn_onnx_import *import, const cnn_onnx_node *node
     cnn_status status = CNN_OK;
     char name[CNN_NAME_BYTES];
     int input[CNN_MAX_INPUTS];
-    const int count = draft->type->max_inputs;
+    const int count = draft->input_count ? draft->input_count : draft->type->max_inputs;
     CNN_TRY(name_layer(import, node, draft->type, weight, name));
     for (int i = 0; i < count; i++)
         input[i] = inputs[i]->node;

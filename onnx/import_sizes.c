@@ -73,11 +73,39 @@ out:
     return status;
 }
 
+/* Channels of layers. */
+static cnn_status concat_layers(cnn_onnx_import *import, const cnn_onnx_node *node)
+{
+    cnn_status status = CNN_OK;
+    cnn_onnx_value *values[CNN_MAX_INPUTS];
+    cnn_node draft = cnn_onnx_draft(CNN_LAYER_CONCAT);
+    int64_t axis;
+    int made;
+    CNN_TRY(cnn_onnx_get_int(node, "axis", 1, &axis));
+    if (node->n_input < 2 || node->n_input > CNN_MAX_INPUTS)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "puts %zu values together; 2 to %d are supported", node->n_input, CNN_MAX_INPUTS);
+    for (size_t i = 0; i < node->n_input; i++) {
+        CNN_TRY(cnn_onnx_layer_of(import, node, i, &values[i]));
+        const cnn_tensor_desc *out = &import->model->nodes[values[i]->node].out;
+        if (values[i]->flat != values[0]->flat || (values[i]->flat && (out->h > 1 || out->w > 1)))
+            CNN_FAIL(CNN_ERR_UNSUPPORTED, "puts flattened values together; only channels of pixels can be");
+    }
+    if (axis != 1 && axis != (values[0]->flat ? -1 : -3))
+        CNN_FAIL(CNN_ERR_UNSUPPORTED, "its axis is %lld; only 1, that of the channels, is supported", (long long)axis);
+    draft.input_count = (int)node->n_input;
+    CNN_TRY(cnn_onnx_put_layer(import, node, &draft, values, NULL, &made));
+out:
+    return status;
+}
+
 cnn_status cnn_onnx_read_concat(cnn_onnx_import *import, const cnn_onnx_node *node)
 {
     cnn_status status = CNN_OK;
     int64_t all[CNN_ONNX_MAX_RANK], sizes[CNN_ONNX_MAX_RANK];
     int all_count = 0, count;
+    const cnn_onnx_value *first = cnn_onnx_input_of(import, node, 0);
+    if (first && first->kind == CNN_ONNX_LAYER)
+        return concat_layers(import, node);
     for (size_t i = 0; i < node->n_input; i++) {
         CNN_TRY(sizes_of(import, node, i, sizes, &count));
         if (count > CNN_ONNX_MAX_RANK - all_count)

@@ -9,8 +9,8 @@ const cnn_onnx_operator cnn_onnx_operators[] = {
     {"Add", CNN_LAYER_ADD, 2, 2, cnn_onnx_read_add, cnn_onnx_write_add},
     {"AveragePool", CNN_LAYER_AVGPOOL, 1, 1, cnn_onnx_read_avgpool, cnn_onnx_write_avgpool},
     {"BatchNormalization", CNN_LAYER_BN, 5, 5, cnn_onnx_read_bn, cnn_onnx_write_bn},
-    {"Clip", CNN_ONNX_NO_LAYER, 1, 3, cnn_onnx_read_clip, NULL},            /* a ReLU with an end is written so */
-    {"Concat", CNN_ONNX_NO_LAYER, 1, SIZE_MAX, cnn_onnx_read_concat, NULL}, /* of sizes */
+    {"Clip", CNN_ONNX_NO_LAYER, 1, 3, cnn_onnx_read_clip, NULL}, /* a ReLU with an end is written so */
+    {"Concat", CNN_LAYER_CONCAT, 1, SIZE_MAX, cnn_onnx_read_concat, cnn_onnx_write_concat}, /* of sizes, too */
     {"Constant", CNN_ONNX_NO_LAYER, 0, 0, cnn_onnx_read_constant, NULL},
     {"Conv", CNN_LAYER_CONV, 2, 3, cnn_onnx_read_conv, cnn_onnx_write_conv},
     {"DequantizeLinear", CNN_ONNX_NO_LAYER, 2, 3, cnn_onnx_read_dequantize, NULL},

@@ -4,6 +4,9 @@
  * starts a group and reads another one through the last dimension of its weights [K,R,S,C]. That holds for a
  * linear layer behind a feature map as well: it reads [K,H,W,C].
  *
+ * A concat's channels are a group of their own, derived from those of its inputs: what the pieces keep, it keeps. Where
+ * such a group would have to agree with another one, behind an add, all of them stay whole.
+ *
  * A depthwise convolution keeps channels, too: it loses its filters with them. One of other groups holds the channels
  * it reads and those it makes: all of its groups would have to lose as many. */
 #include "optimize/channels.h"
@@ -85,6 +88,10 @@ static void mark_fixed(const cnn_model *model, cnn_channel_map *map)
         cnn_channel_group *own = &map->groups[map->group[i]];
         if (shares_channels(node))
             continue;
+        if (node->type->id == CNN_LAYER_CONCAT) {
+            own->derived = true;
+            continue;
+        }
         const bool groups = cnn_node_groups(node) > 1;
         if (node->type->flags & CNN_LAYER_PRUNABLE && !groups)
             own->layers++;
@@ -94,6 +101,41 @@ static void mark_fixed(const cnn_model *model, cnn_channel_map *map)
             map->groups[map->group[node->input[j]]].fixed = true;
     }
     map->groups[map->group[model->node_count - 1]].fixed = true;
+}
+
+/* Whether a concat's group has nothing but what comes of that concat. */
+static bool is_free(const cnn_model *model, const cnn_channel_map *map, int concat)
+{
+    const cnn_channel_group *own = &map->groups[map->group[concat]];
+    if (own->fixed || own->layers > 0)
+        return false;
+    for (int i = 0; i < model->node_count; i++)
+        if (i != concat && map->group[i] == map->group[concat] &&
+            (i < concat || model->nodes[i].type->id == CNN_LAYER_CONCAT))
+            return false;
+    return true;
+}
+
+/* What is put together with what cannot give way holds it. */
+static void mark_pieces(const cnn_model *model, cnn_channel_map *map)
+{
+    for (int i = model->node_count - 1; i > 0; i--) { /* a concat may be a piece of a later one */
+        const cnn_node *node = &model->nodes[i];
+        if (node->type->id != CNN_LAYER_CONCAT || is_free(model, map, i))
+            continue;
+        map->groups[map->group[i]].fixed = true;
+        for (int j = 0; j < node->input_count; j++)
+            map->groups[map->group[node->input[j]]].fixed = true;
+    }
+}
+
+bool cnn_channel_is_piece(const cnn_model *model, const cnn_channel_map *map, int group)
+{
+    for (int i = 0; i < model->node_count; i++)
+        for (int j = 0; model->nodes[i].type->id == CNN_LAYER_CONCAT && j < model->nodes[i].input_count; j++)
+            if (map->group[model->nodes[i].input[j]] == group)
+                return true;
+    return false;
 }
 
 cnn_status cnn_channel_map_make(const cnn_model *model, cnn_channel_map *map)
@@ -111,6 +153,7 @@ cnn_status cnn_channel_map_make(const cnn_model *model, cnn_channel_map *map)
     unite_all(model, parent);
     CNN_TRY(number_groups(model, parent, &made));
     mark_fixed(model, &made);
+    mark_pieces(model, &made);
     *map = made;
     memset(&made, 0, sizeof made);
 out:
@@ -227,9 +270,24 @@ out:
     return status;
 }
 
+/* A concat keeps what its inputs keep. */
+static void derive(const cnn_model *model, const cnn_channel_map *map)
+{
+    for (int i = 0; i < model->node_count; i++) {
+        const cnn_node *node = &model->nodes[i];
+        bool *keep = map->groups[map->group[i]].keep;
+        for (int j = 0; node->type->id == CNN_LAYER_CONCAT && j < node->input_count; j++) {
+            const cnn_channel_group *piece = &map->groups[map->group[node->input[j]]];
+            memcpy(keep, piece->keep, (size_t)piece->channels * sizeof *keep);
+            keep += piece->channels;
+        }
+    }
+}
+
 cnn_status cnn_channels_remove(cnn_model *model, const cnn_channel_map *map)
 {
     cnn_status status = CNN_OK;
+    derive(model, map);
     for (int i = 0; i < model->node_count; i++)
         CNN_TRY(slice_node(model, i, map));
     CNN_TRY(cnn_model_infer_shapes(model, model->name));

@@ -10,6 +10,7 @@ typedef struct cnn_channel_group {
     int32_t channels;
     int32_t original; /* how many there were before the first of several steps of pruning; else the same */
     int32_t layers;   /* convolutions and linear layers that make these channels, depthwise ones aside */
+    bool derived;     /* a concat's: which of them stay is what its inputs keep */
     bool fixed;       /* stays whole: the model's input or output, or a layer that cannot lose channels */
     bool *keep;       /* [channels], all true at first */
     double *score;    /* [channels], sum over the layers, 0 at first */
@@ -24,6 +25,9 @@ typedef struct cnn_channel_map {
 /* Finds the groups, numbered by their first node. Free with cnn_channel_map_free, which allows a zeroed map. */
 cnn_status cnn_channel_map_make(const cnn_model *model, cnn_channel_map *map);
 void cnn_channel_map_free(cnn_channel_map *map);
+
+/* Whether a node reads the group as a piece of a concat. */
+bool cnn_channel_is_piece(const cnn_model *model, const cnn_channel_map *map, int group);
 
 /* Channels of a group that are to stay. */
 int32_t cnn_channel_group_kept(const cnn_channel_group *group);

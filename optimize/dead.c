@@ -63,11 +63,36 @@ static void look_through(life *l, int index)
 {
     const int group = l->map.group[index];
     for (int i = 0; i < l->model->node_count; i++)
-        if (l->map.group[i] == group && l->model->nodes[i].input_count > 1)
+        if (l->map.group[i] == group && l->model->nodes[i].type->id == CNN_LAYER_ADD)
             return;
     for (int32_t c = 0; c < l->map.groups[group].channels; c++)
         if (!l->map.groups[group].fixed && is_silent(&l->model->nodes[index], c))
             l->made[group][c] = false;
+}
+
+/* What reads a concat reads its pieces, and what makes them makes it. */
+static void look_into_concats(life *l)
+{
+    for (int i = l->model->node_count - 1; i > 0; i--) { /* a concat may be a piece of a later one */
+        const cnn_node *node = &l->model->nodes[i];
+        int32_t first = 0;
+        for (int j = 0; node->type->id == CNN_LAYER_CONCAT && j < node->input_count; j++) {
+            const int piece = l->map.group[node->input[j]];
+            for (int32_t c = 0; c < l->map.groups[piece].channels; c++)
+                l->read[piece][c] |= l->read[l->map.group[i]][first + c];
+            first += l->map.groups[piece].channels;
+        }
+    }
+    for (int i = 0; i < l->model->node_count; i++) {
+        const cnn_node *node = &l->model->nodes[i];
+        int32_t first = 0;
+        for (int j = 0; node->type->id == CNN_LAYER_CONCAT && j < node->input_count; j++) {
+            const int piece = l->map.group[node->input[j]];
+            for (int32_t c = 0; c < l->map.groups[piece].channels; c++)
+                l->made[l->map.group[i]][first + c] |= l->made[piece][c];
+            first += l->map.groups[piece].channels;
+        }
+    }
 }
 
 static void look_around(life *l)
@@ -80,6 +105,7 @@ static void look_around(life *l)
     for (int i = 0; i < l->model->node_count; i++)
         if (cnn_node_has_weights(&l->model->nodes[i]) && !cnn_node_is_depthwise(&l->model->nodes[i]))
             look_at(l, i);
+    look_into_concats(l);
     for (int i = 0; i < l->model->node_count; i++)
         if (cnn_node_is_depthwise(&l->model->nodes[i]))
             look_through(l, i);
@@ -152,7 +178,7 @@ static int64_t count_dead(const life *l)
 {
     int64_t dead = 0;
     for (int g = 0; g < l->map.group_count; g++)
-        for (int32_t c = 0; c < l->map.groups[g].channels; c++)
+        for (int32_t c = 0; c < l->map.groups[g].channels && !l->map.groups[g].derived; c++)
             dead += !l->made[g][c] || !l->read[g][c];
     return dead;
 }
@@ -262,7 +288,7 @@ static bool constant_of(const life *l, int group, int32_t c, float *value)
             return false;
         found = true;
     }
-    return known && readers_at_end(l, group);
+    return known && readers_at_end(l, group) && !cnn_channel_is_piece(l->model, &l->map, group);
 }
 
 /* Whether every reader of a group can take a constant into its biases. */
@@ -317,7 +343,7 @@ static int64_t mark(life *l)
     for (int g = 0; g < l->map.group_count; g++) {
         cnn_channel_group *group = &l->map.groups[g];
         int32_t left = group->channels;
-        for (int32_t c = 0; c < group->channels && !group->fixed; c++) {
+        for (int32_t c = 0; c < group->channels && !group->fixed && !group->derived; c++) {
             if ((l->made[g][c] && l->read[g][c]) || left == 1 || !can_go(l, g, c))
                 continue;
             group->keep[c] = false;

@@ -48,6 +48,7 @@ static bool is_requantized(const cnn_model *model, int index)
     case CNN_LAYER_AVGPOOL:
     case CNN_LAYER_GLOBALAVGPOOL:
     case CNN_LAYER_LEAKY_RELU:
+    case CNN_LAYER_CONCAT:
         return cnn_calibration_target(model, maker) == index;
     default:
         return false;
@@ -155,13 +156,13 @@ static void multiply_inputs(cnn_node *node, const float *factor)
         w[i] *= factor[i % weight->desc.c];
 }
 
-/* Whether a factor goes through all of a group's layers: not through a ReLU with an end. */
+/* Whether a factor goes through all of a group's layers: not through a ReLU with an end, nor into a concat. */
 static bool lets_through(const equalizer *e, int group)
 {
     for (int i = 0; i < e->model->node_count; i++)
         if (e->map.group[i] == group && cnn_node_relu_max(&e->model->nodes[i]) > 0)
             return false;
-    return true;
+    return !cnn_channel_is_piece(e->model, &e->map, group);
 }
 
 static void equalize_group(equalizer *e, int group)

@@ -54,13 +54,27 @@ static cnn_status rank(narrowing *n, const cnn_scores *scores)
     return CNN_OK;
 }
 
+/* How many channels a group has as widths stand: a concat's as many as its inputs'. */
+static int32_t kept_of(const narrowing *n, int group)
+{
+    int32_t kept = 0;
+    if (!n->map.groups[group].derived || n->map.groups[group].fixed)
+        return n->kept[group];
+    for (int i = 0; i < n->model->node_count; i++) {
+        const cnn_node *node = &n->model->nodes[i];
+        for (int j = 0; n->map.group[i] == group && node->type->id == CNN_LAYER_CONCAT && j < node->input_count; j++)
+            kept += kept_of(n, n->map.group[node->input[j]]);
+    }
+    return kept;
+}
+
 /* Weights of a layer as widths stand. */
 static int64_t weights_of(const narrowing *n, int index)
 {
     const cnn_node *node = &n->model->nodes[index];
     const cnn_tensor_desc *desc = &node->param[CNN_PARAM_WEIGHT].desc;
-    const int32_t inputs = cnn_node_groups(node) > 1 ? desc->c : n->kept[n->map.group[node->input[0]]];
-    return (int64_t)n->kept[n->map.group[index]] * desc->h * desc->w * inputs;
+    const int32_t inputs = cnn_node_groups(node) > 1 ? desc->c : kept_of(n, n->map.group[node->input[0]]);
+    return (int64_t)kept_of(n, n->map.group[index]) * desc->h * desc->w * inputs;
 }
 
 static int64_t count_weights(const narrowing *n)

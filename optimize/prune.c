@@ -211,7 +211,7 @@ static cnn_status check_selection(const cnn_model *model, const cnn_channel_map 
     for (int g = 0; g < map->group_count; g++) {
         const cnn_channel_group *group = &map->groups[g];
         result->candidates += prunable(group) ? group->original : 0;
-        result->removed += group->original - cnn_channel_group_kept(group);
+        result->removed += group->derived ? 0 : group->original - cnn_channel_group_kept(group);
     }
     if (result->candidates == 0)
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "model '%s' has no layer that can lose channels: only its last layer has weights",

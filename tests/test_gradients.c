@@ -241,6 +241,29 @@ START_TEST(test_relu)
 }
 END_TEST
 
+/* The gradient of each piece is its part of the whole's. */
+START_TEST(test_concat)
+{
+    cnn_tensor_desc a = cnn_desc(CNN_F32, 2, 2, 3, 3), b = cnn_desc(CNN_F32, 2, 2, 3, 5);
+    cnn_tensor_desc whole = cnn_desc(CNN_F32, 2, 2, 3, 8);
+    double *g = random_values(cnn_desc_elements(&whole), 3), *da = new_values(&a), *db = new_values(&b);
+    cnn_op_desc forward = {.op = CNN_OP_CONCAT}, backward = {.op = CNN_OP_CONCAT_GRAD};
+    void *args[CNN_ARG_COUNT] = {[CNN_ARG_SRC] = random_values(cnn_desc_elements(&a), 1),
+                                 [CNN_ARG_SRC2] = random_values(cnn_desc_elements(&b), 2),
+                                 [CNN_ARG_DST] = new_values(&whole)};
+    forward.arg[CNN_ARG_SRC] = backward.arg[CNN_ARG_DST] = a;
+    forward.arg[CNN_ARG_SRC2] = backward.arg[CNN_ARG_DST2] = b;
+    forward.arg[CNN_ARG_DST] = backward.arg[CNN_ARG_SRC] = whole;
+    run(&backward, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = g, [CNN_ARG_DST] = da, [CNN_ARG_DST2] = db});
+    check_role("concat", &forward, args, CNN_ARG_SRC, g, da);
+    check_role("concat", &forward, args, CNN_ARG_SRC2, g, db);
+    free_args(args);
+    free(g);
+    free(da);
+    free(db);
+}
+END_TEST
+
 /* A ReLU with an end, which some outputs reach, and leaky ones. */
 START_TEST(test_activations)
 {
@@ -435,6 +458,7 @@ int main(void)
     tcase_add_test(differences, test_relu);
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 6);
+    tcase_add_test(differences, test_concat);
     tcase_add_loop_test(differences, test_activations, 0, 3);
     tcase_add_loop_test(differences, test_avgpool, 0, 5);
     tcase_add_loop_test(differences, test_grid, 0, 2);

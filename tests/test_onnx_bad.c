@@ -215,9 +215,16 @@ static void other_domain(cnn_onnx_file *file)
     rename_to(&node_of(file, "relu1")->domain, "com.microsoft");
 }
 
-static void concat_of_values(cnn_onnx_file *file)
+static void concat_of_pixels(cnn_onnx_file *file)
 {
-    rename_to(&node_of(file, "sum")->operator_, "Concat");
+    cnn_onnx_node *sum = node_of(file, "sum");
+    rename_to(&sum->operator_, "Concat");
+    sum->attribute = malloc(sizeof *sum->attribute);
+    sum->attribute[0] = malloc(sizeof **sum->attribute);
+    sum->n_attribute = 1;
+    cnn_onnx__attribute__init(sum->attribute[0]);
+    sum->attribute[0]->name = strdup("");
+    set_int(file, "sum", "axis", 2);
 }
 
 static void too_few_inputs(cnn_onnx_file *file)
@@ -376,7 +383,7 @@ static const bad_file cases[] = {
     {"LRN", local_normalization, CNN_ERR_UNSUPPORTED, {"node 'pool1' (LRN)", "not support"}},
     {"escapes", operator_with_escapes, CNN_ERR_UNSUPPORTED, {"node 'relu1' (?[31mRelu)"}},
     {"domain", other_domain, CNN_ERR_UNSUPPORTED, {"node 'relu1' (Relu)", "'com.microsoft'"}},
-    {"Concat", concat_of_values, CNN_ERR_UNSUPPORTED, {"node 'sum' (Concat)", "only on sizes"}},
+    {"Concat", concat_of_pixels, CNN_ERR_UNSUPPORTED, {"node 'sum' (Concat)", "its axis is 2"}},
     {"few inputs", too_few_inputs, CNN_ERR_FORMAT, {"node 'bn1'", "has 4 inputs"}},
     {"no output", no_output, CNN_ERR_FORMAT, {"node 'bn1'", "no output"}},
     {"output of nobody", output_that_nobody_gives, CNN_ERR_FORMAT, {"no input that its output is computed from"}},

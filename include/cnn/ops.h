@@ -31,6 +31,8 @@
  * | AVGPOOL       | SRC (float; or i8 with scale[0])                           | DST                          |
  * | AVGPOOL_GRAD  | SRC dy                                                     | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
+ * | CONCAT        | SRC [N,H,W,C], SRC2 [N,H,W,K] (float; or i8 with scale[0], scale[1]) | DST [N,H,W,C+K]    |
+ * | CONCAT_GRAD   | SRC dy [N,H,W,C+K]                                         | DST [N,H,W,C], DST2 [N,H,W,K] |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
  * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE, opt. SRC2 f32 [M,1,1,K] | opt. DST dlogits, DST2 f32 [2] |
  * | GRID          | SRC f32 [K,R,S,C], SRC2 f32 [1]                            | DST [K,R,S,C]                |
@@ -93,6 +95,8 @@
  * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
  * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
+ * CONCAT   the channels of SRC, then those of SRC2; CONCAT_GRAD takes them apart.
+ *          i8: q = rint(clamp(float(x)*scale[i], lo, hi)), ties to even, i = 0 for SRC and 1 for SRC2.
  * MASK     DST = SRC ? DST : 0, whatever DST held: gradients of pruned weights.
  * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
  *          With SRC2 BN_UPDATE then does for SRC2 and DST2 what it says below.
@@ -160,6 +164,8 @@ typedef enum cnn_op {
     CNN_OP_CLIP_GRAD,
     CNN_OP_LEAKY_RELU,
     CNN_OP_LEAKY_RELU_GRAD,
+    CNN_OP_CONCAT,
+    CNN_OP_CONCAT_GRAD,
     CNN_OP_COUNT
 } cnn_op;
 
@@ -211,8 +217,8 @@ typedef struct cnn_op_desc {
     int32_t kernel;                     /* MAXPOOL*, AVGPOOL*: square window; its stride is `stride` */
     int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
     float eps, momentum;                /* BN */
-    float lo, hi;                       /* REQUANTIZE, i8 ADD, AVGPOOL and LEAKY_RELU; CLIP: hi */
-    float scale[2];                     /* i8 ADD and LEAKY_RELU; i8 AVGPOOL: the first */
+    float lo, hi;                       /* REQUANTIZE, i8 ADD, CONCAT, AVGPOOL and LEAKY_RELU; CLIP: hi */
+    float scale[2];                     /* i8 ADD, CONCAT and LEAKY_RELU; i8 AVGPOOL: the first */
     float slope;                        /* LEAKY_RELU, LEAKY_RELU_GRAD */
     float smoothing;                    /* LOSS, in [0, 1) */
     float mix, temperature;             /* LOSS with SRC2: in (0, 1]; positive */

@@ -44,6 +44,9 @@ CNN_API float cnn_quant_leak(float slope, float s_in, float s_out);
 /* rint(clamp(x * (x > 0 ? scale_above : scale_below), lo, hi)): the leaky ReLU. */
 CNN_API int8_t cnn_quant_leaky_relu(int8_t x, float scale_above, float scale_below, float lo, float hi);
 
+/* rint(clamp(x * scale, lo, hi)), scale = s_in / s_out: a value that a concat takes to its output's scale. */
+CNN_API int8_t cnn_quant_rescale(int8_t x, float scale, float lo, float hi);
+
 /* (s_in / s_out) / count: what the sum of `count` pixels is multiplied by in an average pool, whose result is then
  * cnn_quant_requantize(sum, multiplier, -127, 127). The caller refuses a multiplier that is not normal and finite. */
 CNN_API float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count);

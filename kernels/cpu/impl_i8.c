@@ -27,6 +27,8 @@ const cnn_cpu_impl cnn_cpu_i8_impls[] = {
     {CNN_OP_RELU, "cnn_cpu_relu_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_relu_i8_make},
     {CNN_OP_CLIP, "cnn_cpu_clip_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_relu_i8_make},
     {CNN_OP_LEAKY_RELU, "cnn_cpu_leaky_relu_i8", CNN_CPU_PORTABLE, cnn_cpu_i8_suits, cnn_cpu_leaky_relu_i8_make},
+    {CNN_OP_CONCAT, "cnn_cpu_concat", CNN_CPU_PORTABLE, NULL, cnn_cpu_concat_make},
+    {CNN_OP_CONCAT_GRAD, "cnn_cpu_concat_grad", CNN_CPU_PORTABLE, NULL, cnn_cpu_concat_make},
     {CNN_OP_INPUT, "cnn_cpu_input", CNN_CPU_PORTABLE, cnn_cpu_input_suits, cnn_cpu_input_make},
     {CNN_OP_REQUANTIZE, "cnn_cpu_requantize", CNN_CPU_PORTABLE, NULL, cnn_cpu_requantize_make},
     {CNN_OP_DEQUANTIZE, "cnn_cpu_dequantize", CNN_CPU_PORTABLE, NULL, cnn_cpu_requantize_make},

@@ -390,6 +390,28 @@ static bool check_add(const cnn_op_desc *desc, char *why)
            check_like(desc, CNN_ARG_DST, src->dtype, src, why) && (!is_i8 || check_range(desc, why));
 }
 
+/* The pieces have the whole's pixels, and its channels together. */
+static bool check_pieces(const cnn_op_desc *desc, cnn_arg whole_role, cnn_arg a_role, cnn_arg b_role, char *why)
+{
+    const cnn_tensor_desc *whole = &desc->arg[whole_role], *a = &desc->arg[a_role], *b = &desc->arg[b_role];
+    const int32_t first[4] = {whole->n, whole->h, whole->w, a->c}, second[4] = {whole->n, whole->h, whole->w, b->c};
+    REQUIRE(is_float(whole->dtype) || (whole->dtype == CNN_I8 && desc->op == CNN_OP_CONCAT),
+            "%s is %s and must be a float or i8", cnn_arg_name(whole_role), cnn_dtype_name(whole->dtype));
+    REQUIRE((int64_t)a->c + b->c == whole->c, "%d channels and %d are not %d", a->c, b->c, whole->c);
+    return check_is(desc, a_role, whole->dtype, first, why) && check_is(desc, b_role, whole->dtype, second, why);
+}
+
+static bool check_concat(const cnn_op_desc *desc, char *why)
+{
+    return check_pieces(desc, CNN_ARG_DST, CNN_ARG_SRC, CNN_ARG_SRC2, why) &&
+           (desc->arg[CNN_ARG_DST].dtype != CNN_I8 || check_range(desc, why));
+}
+
+static bool check_concat_grad(const cnn_op_desc *desc, char *why)
+{
+    return check_pieces(desc, CNN_ARG_SRC, CNN_ARG_DST, CNN_ARG_DST2, why);
+}
+
 /* What a window of averages is: square, or with kernel 0 the whole image. */
 static bool check_average(const cnn_op_desc *desc, cnn_arg big_role, cnn_arg small_role, char *why)
 {
@@ -628,6 +650,8 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_AVGPOOL] = check_avgpool,
         [CNN_OP_AVGPOOL_GRAD] = check_avgpool_grad,
         [CNN_OP_ADD] = check_add,
+        [CNN_OP_CONCAT] = check_concat,
+        [CNN_OP_CONCAT_GRAD] = check_concat_grad,
         [CNN_OP_INPUT] = check_input,
         [CNN_OP_LOSS] = check_loss,
         [CNN_OP_REQUANTIZE] = check_requantize,

@@ -23,6 +23,12 @@
 #define cnn_ref_bn_grad cnn_ref64_bn_grad
 #define cnn_ref_relu cnn_ref64_relu
 #define cnn_ref_relu_grad cnn_ref64_relu_grad
+#define cnn_ref_clip cnn_ref64_clip
+#define cnn_ref_clip_grad cnn_ref64_clip_grad
+#define cnn_ref_leaky_relu cnn_ref64_leaky_relu
+#define cnn_ref_leaky_relu_grad cnn_ref64_leaky_relu_grad
+#define cnn_ref_concat cnn_ref64_concat
+#define cnn_ref_concat_grad cnn_ref64_concat_grad
 #define cnn_ref_maxpool cnn_ref64_maxpool
 #define cnn_ref_pool_gradient cnn_ref64_pool_gradient
 #define cnn_ref_maxpool_grad cnn_ref64_maxpool_grad

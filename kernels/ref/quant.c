@@ -77,6 +77,12 @@ int8_t cnn_quant_leaky_relu(int8_t x, float scale_above, float scale_below, floa
     return (int8_t)rintf(clamp(scaled, lo, hi));
 }
 
+int8_t cnn_quant_rescale(int8_t x, float scale, float lo, float hi)
+{
+    float scaled = (float)x * scale;
+    return (int8_t)rintf(clamp(scaled, lo, hi));
+}
+
 float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count)
 {
     float ratio = s_in / s_out;

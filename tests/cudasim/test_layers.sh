@@ -14,7 +14,9 @@ bnw2 = bn(wide2)
 reluw2 = relu(bnw2)
 two = conv(reluw2, out=32, kernel=3, groups=2)
 relu3 = leaky_relu(two, slope=0.1)
-pool = globalavgpool(relu3)
+side = maxpool(reluw2, kernel=3, stride=1)
+cat = concat(relu3, side)
+pool = globalavgpool(cat)
 fc = linear(pool, out=10)
 CFG
 for device in cpu cudasim; do

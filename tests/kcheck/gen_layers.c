@@ -1,4 +1,4 @@
-/* Cases of batch normalization, ReLU, addition, pooling, input, requantizing and dequantizing. */
+/* Cases of batch normalization, ReLU, addition, concatenation, pooling, input, requantizing and dequantizing. */
 #include "kernels/augment/params.h"
 #include "tests/kcheck/kcheck.h"
 
@@ -177,6 +177,34 @@ void kc_make_element(kc_case *test, cnn_op op, int number, kc_random *random)
         make_add_i8(test, random);
     if (one && number % 6 == 5)
         make_one_i8(test, random);
+    set_padding(test, activations, LENGTH(activations));
+}
+
+/* ---- Channels side by side ---- */
+
+_Static_assert(LENGTH(shapes) * 4 == KC_CONCAT_FIXED, "count the cases in kcheck.h");
+
+void kc_make_concat(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_dtype dtypes[] = {CNN_F32, CNN_F16, CNN_BF16, CNN_I8};
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2, CNN_ARG_DST, CNN_ARG_DST2};
+    const bool grad = op == CNN_OP_CONCAT_GRAD;
+    const shape s = pick_shape(number, 4, random);
+    const cnn_dtype dtype = grad && number % 4 == 3 ? CNN_F32 : dtypes[number % 4];
+    const int32_t more = 1 + (number * 11 + 3) % 40;
+    cnn_op_desc *desc = &test->desc;
+    desc->arg[grad ? CNN_ARG_DST : CNN_ARG_SRC] = cnn_desc(dtype, s.n, s.h, s.w, s.c);
+    desc->arg[grad ? CNN_ARG_DST2 : CNN_ARG_SRC2] = cnn_desc(dtype, s.n, s.h, s.w, more);
+    desc->arg[grad ? CNN_ARG_SRC : CNN_ARG_DST] = cnn_desc(dtype, s.n, s.h, s.w, s.c + more);
+    test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = (kc_fill){KC_SPECIAL, -1, 1, 1};
+    if (dtype == CNN_I8) {
+        test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = kc_ints(-127, 127);
+        desc->scale[0] = number % 8 < 4 ? 1.0f : (float)kc_uniform(random, 0.1, 1.5);
+        desc->scale[1] = number % 8 < 4 ? 0.5f : (float)kc_uniform(random, 0.1, 1.5);
+        desc->lo = number % 5 == 0 ? -20 : -127;
+        desc->hi = 127;
+    }
+    test->agreement = KC_EXACT;
     set_padding(test, activations, LENGTH(activations));
 }
 
