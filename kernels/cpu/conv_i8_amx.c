@@ -1,4 +1,7 @@
-/* CONV in INT8 with AMX, by lines of the filter (amx_lines.h). Sums are exact, so that no cut changes a result. */
+/* CONV in INT8 with AMX, by lines of the filter (amx_lines.h). Sums are exact, so that no cut changes a result.
+ *
+ * Weights that are zero in whole blocks (CNN_BLOCK_16X4) are multiplied all the same, unless so few are left that
+ * conv_i8_direct.c, which leaves them out but has no tiles, is faster: packing decides. */
 #include "kernels/cpu/conv_i8.h"
 
 #if defined(CNN_CPU_AMX_BUILT)
@@ -9,8 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { BLOCK_OUTPUTS = 16, BLOCK_CHANNELS = 4, DENSE_SHARE = 6 }; /* one block in so many is too few for tiles */
+
 typedef struct amx_i8 {
     cnn_cpu_kernel base;
+    cnn_kernel *sparse; /* of weights with zero blocks: the kernel that leaves them out, else NULL */
+    bool by_blocks;     /* it is the one that runs */
+    const char *dense_name;
     cnn_amx_lines lines;
     const cnn_cpu_gemm_i8 *gemm; /* for the formulas */
     size_t pooled_bytes;         /* of a lane: [windows_w][CNN_I8_SUMS] int32 */
@@ -62,10 +70,41 @@ static void pack_into(const amx_i8 *kernel, const void *weights, void *packed)
     kernel->base.device->host->parallel(kernel->lines.panels, pack_task, &job);
 }
 
+/* Whether 4 channels of 16 outputs are all 0. */
+static bool block_is_zero(const cnn_tensor_desc *weight, const int8_t *values, int32_t first, int64_t at)
+{
+    const int64_t output = (int64_t)weight->h * weight->w * weight->c;
+    for (int32_t k = first; k < first + BLOCK_OUTPUTS && k < weight->n; k++)
+        for (int32_t c = 0; c < BLOCK_CHANNELS && at % weight->c + c < weight->c; c++)
+            if (values[k * output + at + c] != 0)
+                return false;
+    return true;
+}
+
+/* Blocks that are left, and how many there are in all. */
+static int64_t count_blocks(const cnn_tensor_desc *weight, const int8_t *values, int64_t *all)
+{
+    int64_t left = 0;
+    *all = 0;
+    for (int32_t k = 0; k < weight->n; k += BLOCK_OUTPUTS)
+        for (int64_t tap = 0; tap < (int64_t)weight->h * weight->w; tap++)
+            for (int32_t c = 0; c < weight->c; c += BLOCK_CHANNELS, (*all)++)
+                left += !block_is_zero(weight, values, k, tap * weight->c + c);
+    return left;
+}
+
 static cnn_status pack(cnn_kernel *base, const void *weights)
 {
     amx_i8 *kernel = (amx_i8 *)base;
     const cnn_host *host = kernel->base.device->host;
+    if (kernel->sparse) {
+        int64_t all;
+        kernel->by_blocks = count_blocks(&base->desc.arg[CNN_ARG_WEIGHT], weights, &all) * DENSE_SHARE < all;
+        base->name = kernel->by_blocks ? kernel->sparse->name : kernel->dense_name;
+        kernel->sparse->spent = base->spent;
+        if (kernel->by_blocks)
+            return kernel->sparse->pack(kernel->sparse, weights);
+    }
     if (!kernel->base.packed)
         kernel->base.packed = host->alloc(kernel->lines.packed_bytes);
     if (!kernel->base.packed)
@@ -115,6 +154,8 @@ static size_t lanes_bytes(const amx_i8 *kernel)
 static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const amx_i8 *kernel = (const amx_i8 *)base;
+    if (kernel->by_blocks)
+        return kernel->sparse->run(kernel->sparse, args, workspace);
     end_job end = {kernel, args};
     cnn_amx_job job = {
         .lines = &kernel->lines,
@@ -141,12 +182,29 @@ bool cnn_cpu_conv_i8_amx_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
     if (!cnn_cpu_conv_i8_suits(desc, isa, why))
         return false;
-    if (weight->structure == CNN_BLOCK_16X4)
-        return cnn_refuse(why, "whole blocks of its weights are zero");
     if (src->c_pad != src->c || weight->c_pad != weight->c)
         return cnn_refuse(why, "lines of the filter with padding channels");
     const cnn_amx_shape shape = shape_of(desc);
     return cnn_amx_lines_suit(&shape, why);
+}
+
+static void destroy(cnn_kernel *base)
+{
+    amx_i8 *kernel = (amx_i8 *)base;
+    if (kernel && kernel->sparse)
+        kernel->sparse->destroy(kernel->sparse);
+    cnn_cpu_kernel_destroy(base);
+}
+
+/* The kernel that leaves out zero blocks, where there is one. */
+static cnn_status make_sparse(amx_i8 *kernel)
+{
+    const cnn_op_desc *desc = &kernel->base.base.desc;
+    cnn_device *device = kernel->base.device;
+    char why[CNN_REASON_BYTES];
+    if (desc->arg[CNN_ARG_WEIGHT].structure != CNN_BLOCK_16X4 || !cnn_cpu_conv_i8_direct_suits(desc, device->isa, why))
+        return CNN_OK;
+    return cnn_cpu_conv_i8_direct_make(device, desc, &kernel->sparse);
 }
 
 cnn_status cnn_cpu_conv_i8_amx_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
@@ -163,6 +221,15 @@ cnn_status cnn_cpu_conv_i8_amx_make(cnn_device *device, const cnn_op_desc *desc,
     kernel->base.base.workspace_bytes = lanes_bytes(kernel) + (desc->constant_weights ? 0 : kernel->lines.packed_bytes);
     kernel->base.base.pack = desc->constant_weights ? pack : NULL;
     kernel->base.base.run = run;
+    kernel->base.base.destroy = destroy;
+    kernel->base.base.name = kernel->dense_name = "cnn_cpu_conv_i8_direct_amx";
+    status = make_sparse(kernel);
+    if (status != CNN_OK) {
+        destroy(&kernel->base.base);
+        return status;
+    }
+    if (kernel->sparse && kernel->sparse->workspace_bytes > kernel->base.base.workspace_bytes)
+        kernel->base.base.workspace_bytes = kernel->sparse->workspace_bytes;
     *made = &kernel->base.base;
     return CNN_OK;
 }
