@@ -15,10 +15,11 @@ enum { IMAGES = 60, BATCH = 16, PIXELS = 28 * 28, CLASSES = 10 };
 static const char every_layer[] = "image = input(height=28, width=28, channels=1)\n"
                                   "conv1 = conv(image, out=6, kernel=5, stride=2, bias=0)\n"
                                   "bn1 = bn(conv1)\n"
-                                  "relu1 = relu(bn1)\n"
+                                  "relu1 = relu(bn1, max=6)\n"
                                   "conv2 = conv(relu1, out=6, kernel=3, pad=1)\n"
                                   "sum = add(relu1, conv2)\n"
-                                  "conv3 = conv(sum, out=6, kernel=3, pad=1, groups=6)\n"
+                                  "leaky = leaky_relu(sum)\n"
+                                  "conv3 = conv(leaky, out=6, kernel=3, pad=1, groups=6)\n"
                                   "pool3 = maxpool(conv3, kernel=2)\n"
                                   "pool4 = avgpool(pool3, kernel=3)\n"
                                   "fc1 = linear(pool4, out=10)\n";

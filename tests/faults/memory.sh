@@ -8,6 +8,7 @@ case $tool in
 cnn-train)
     short="--model net.cfg --data synth --epochs 0.03 --threads 1 --quiet"
     survives --output model.cnn --output model.cnn.ckpt -- $short
+    survives --output model.cnn --output model.cnn.ckpt -- $short --adversarial --adversarial-steps 1
     survives --output old --output old.ckpt --output run.jsonl -- $short --amp --schedule one-cycle --augment 1 --json \
         --label-smoothing 0.1 --nesterov --clip-norm 1 --ema 0.9 --log run.jsonl -o old
     survives --output model.cnn --output model.cnn.ckpt -- --model net.cfg --data mnist --data-dir data --epochs 0.5 \
@@ -43,6 +44,9 @@ cnn-infer)
     survives -- -m model.cnn --threads 1 --topk 4 --json seven.png
     survives --output old -- -m model.cnn --threads 1 --test --logits link
     survives -- -m model.cnn --threads 2 --test --data mnist --data-dir data --device ref --batch 7
+    survives -- -m model.cnn --threads 1 --test --images 9 --attack pgd --attack-steps 2 --sanitize --attack-sanitized --batch 4
+    "$opt" model.cnn --int8 --data synth --quiet -o int8.cnn >"$logs/out"
+    survives -- -m int8.cnn --threads 1 --test --images 9 --attack fgsm --attack-from model.cnn --batch 4
     survives -- -m model.cnn --threads 1 --compare ref
     survives -- -m model.cnn --threads 1 --dump-program
     survives -- -m model.cnn --threads 1 --bench --device cpu,ref --quiet
