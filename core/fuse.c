@@ -44,11 +44,13 @@ static void remove_instruction(cnn_program *program, int i)
     program->instruction_count--;
 }
 
-/* `buffer` is not made any more: when it is the node's value, that has none. */
+/* `buffer` is not made any more: when it is the value of a node, or of those behind it that hand it on, they have none.
+ */
 static void forget_value(cnn_program *program, int node, int buffer)
 {
-    if (program->value[node] == buffer)
-        program->value[node] = -1;
+    for (; node < program->node_count; node++)
+        if (program->value[node] == buffer)
+            program->value[node] = -1;
 }
 
 /* ---- Behind convolutions, linear ops, batch norms of inference ---- */

@@ -187,6 +187,21 @@ cnn_status cnn_layer_backward_concat(cnn_lowering *lowering, int index)
     return lowering->status;
 }
 
+cnn_status cnn_layer_backward_dropout(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int dx = cnn_lower_gradient(lowering, index);
+    if (!lowering->needs[node->input[0]])
+        return lowering->status;
+    if (cnn_layer_drops(lowering, node)) {
+        const int dy = dx;
+        dx = cnn_lower_gradient_begin(lowering, node->input[0]);
+        cnn_layer_put_dropout(lowering, index, dy, dx);
+    }
+    cnn_lower_gradient_done(lowering, node->input[0], dx);
+    return lowering->status;
+}
+
 cnn_status cnn_layer_backward_input(cnn_lowering *lowering, int index)
 {
     (void)index;

@@ -7,6 +7,7 @@
 
 #include "cnn/quant.h"
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/quantized.h"
 
 #include <math.h>
@@ -338,4 +339,35 @@ cnn_status cnn_layer_forward_concat(cnn_lowering *lowering, int index)
     status = lowering->status;
 out:
     return status;
+}
+
+bool cnn_layer_drops(const cnn_lowering *lowering, const cnn_node *node)
+{
+    return lowering->goal == CNN_GOAL_TRAIN && lowering->step.dropout && (float)cnn_node_attr(node, "rate") > 0;
+}
+
+void cnn_layer_put_dropout(cnn_lowering *lowering, int node, int src, int dst)
+{
+    cnn_args args = cnn_args_none();
+    args.buffer[CNN_ARG_SRC] = src;
+    args.buffer[CNN_ARG_INDEX] = cnn_lower_index(lowering);
+    args.buffer[CNN_ARG_STATE] = cnn_lower_state(lowering);
+    args.buffer[CNN_ARG_DST] = dst;
+    cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_DROPOUT, node, &args);
+    op->desc.rate = (float)cnn_node_attr(&lowering->model->nodes[node], "rate");
+    op->desc.seed = cnn_hash(lowering->step.seed, CNN_PURPOSE_DROPOUT, (uint64_t)node, 0);
+}
+
+/* Elsewhere its value is its input's. */
+cnn_status cnn_layer_forward_dropout(cnn_lowering *lowering, int index)
+{
+    const cnn_node *node = &lowering->model->nodes[index];
+    int value = cnn_lower_input(lowering, index, 0);
+    if (cnn_layer_drops(lowering, node)) {
+        const int src = value;
+        value = cnn_lower_value(lowering, index, lowering->storage);
+        cnn_layer_put_dropout(lowering, index, src, value);
+    }
+    cnn_lower_set_value(lowering, index, value);
+    return lowering->status;
 }

@@ -21,10 +21,10 @@ int32_t cnn_layer_pool_stride(const cnn_node *node);
 typedef cnn_status cnn_layer_lower(cnn_lowering *lowering, int node);
 cnn_layer_lower cnn_layer_forward_input, cnn_layer_forward_gemm, cnn_layer_forward_bn, cnn_layer_forward_relu,
     cnn_layer_forward_leaky_relu, cnn_layer_forward_maxpool, cnn_layer_forward_avgpool, cnn_layer_forward_add,
-    cnn_layer_forward_concat;
+    cnn_layer_forward_concat, cnn_layer_forward_dropout;
 cnn_layer_lower cnn_layer_backward_gemm, cnn_layer_backward_frozen_bn, cnn_layer_backward_bn, cnn_layer_backward_relu,
     cnn_layer_backward_leaky_relu, cnn_layer_backward_maxpool, cnn_layer_backward_avgpool, cnn_layer_backward_add,
-    cnn_layer_backward_concat, cnn_layer_backward_input;
+    cnn_layer_backward_concat, cnn_layer_backward_dropout, cnn_layer_backward_input;
 
 /* CNN_OP_CONV, CNN_OP_CONV_DGRAD or CNN_OP_CONV_WGRAD, or what it is called for a convolution in groups or a linear
  * layer. */
@@ -34,6 +34,9 @@ void cnn_layer_set_window(cnn_instruction *op, const cnn_node *node);
 /* Whether the weights train on a grid, and that grid. */
 bool cnn_layer_on_grid(const cnn_node *node);
 void cnn_layer_set_grid(cnn_instruction *op, const cnn_node *node);
+/* Whether a dropout layer does anything, and the op by which it drops the same of `src` each time. */
+bool cnn_layer_drops(const cnn_lowering *lowering, const cnn_node *node);
+void cnn_layer_put_dropout(cnn_lowering *lowering, int node, int src, int dst);
 /* The window of a max-pool. */
 void cnn_layer_set_maxima(cnn_instruction *op, const cnn_node *node);
 /* That of an average pool: kernel 0 stands for the whole image. */

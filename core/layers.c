@@ -136,6 +136,17 @@ const cnn_layer_type cnn_layer_types[] = {
      NULL,
      cnn_layer_forward_concat,
      cnn_layer_backward_concat},
+    {CNN_LAYER_DROPOUT,
+     "dropout",
+     "in training drops values at random and scales up the others",
+     1,
+     1,
+     {{"rate", CNN_ATTR_FLOAT, true, 0, 0, 0.99}},
+     CNN_LAYER_KEEPS_CHANNELS | CNN_LAYER_KEEPS_SCALE | CNN_LAYER_QUANTIZABLE,
+     cnn_layer_infer_same,
+     NULL,
+     cnn_layer_forward_dropout,
+     cnn_layer_backward_dropout},
     {.name = NULL},
 };
 

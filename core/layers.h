@@ -43,7 +43,8 @@ enum {                        /* ids in .cnn files */
        CNN_LAYER_AVGPOOL = 7, /* kernel, stride = 0 (as kernel) */
        CNN_LAYER_GLOBALAVGPOOL = 8,
        CNN_LAYER_LEAKY_RELU = 9, /* slope = 0.01 */
-       CNN_LAYER_CONCAT = 10     /* two to eight inputs */
+       CNN_LAYER_CONCAT = 10,    /* two to eight inputs */
+       CNN_LAYER_DROPOUT = 11    /* rate */
 };
 
 /* All types, NULL name after the last. */

@@ -466,6 +466,7 @@ cnn_status cnn_program_lower(const cnn_model *model, const cnn_lower_options *op
     lowering.program->goal = options->goal;
     lowering.program->batch = options->batch;
     lowering.program->value = value;
+    lowering.program->node_count = model->node_count;
     lowering.program->pixel_gradient = -1;
     for (size_t i = 0; i < nodes; i++)
         value[i] = lowering.gradient[i] = -1;

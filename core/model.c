@@ -326,6 +326,9 @@ static cnn_status check_output(const cnn_model *model, const char *source)
     if (last->type->id == CNN_LAYER_INPUT)
         return cnn_error(CNN_ERR_SHAPE, "%s: there is no layer after the input; end with linear(..., out=CLASSES)",
                          source);
+    if (last->type->id == CNN_LAYER_DROPOUT)
+        return at_node(cnn_error(CNN_ERR_SHAPE, "the last layer gives the scores; a dropout goes before it"), source,
+                       last);
     if (last->out.n != 1 || last->out.h != 1 || last->out.w != 1)
         return at_node(cnn_error(CNN_ERR_SHAPE,
                                  "the last layer gives [1,%d,%d,%d], but the output must be [1,1,1,classes]; end with "

@@ -81,6 +81,7 @@ typedef struct cnn_program {
     bool ran;                 /* once, so that libraries have loaded what they need */
     cnn_recording *recording; /* of all its instructions; NULL: none yet */
     size_t arena_bytes, workspace_bytes;
+    int node_count;     /* of the model */
     int *value;         /* [node_count] buffer of each node's value, -1 where fused away */
     int pixel_gradient; /* buffer of that of the pixels (CNN_GOAL_GRADIENT); else -1 */
 } cnn_program;

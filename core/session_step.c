@@ -41,6 +41,15 @@ static cnn_status set_cursor(cnn_session *session, int32_t cursor)
     return cnn_session_upload(session, state + offsetof(cnn_train_state, cursor), &cursor, sizeof cursor);
 }
 
+cnn_status cnn_session_set_epoch(cnn_session *session, int32_t epoch)
+{
+    cnn_status status = check_ready(session);
+    if (status != CNN_OK)
+        return status;
+    uint8_t *state = session->memory[CNN_PLACE_STATE];
+    return cnn_session_upload(session, state + offsetof(cnn_train_state, epoch), &epoch, sizeof epoch);
+}
+
 cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first)
 {
     cnn_status status = CNN_OK;

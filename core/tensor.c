@@ -95,6 +95,9 @@ static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_CONCAT_GRAD] = {CNN_OP_CONCAT_GRAD,
                             "concat_grad",
                             {[CNN_ARG_SRC] = R, [CNN_ARG_DST] = W, [CNN_ARG_DST2] = W}},
+    [CNN_OP_DROPOUT] = {CNN_OP_DROPOUT,
+                        "dropout",
+                        {[CNN_ARG_SRC] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_STATE] = R, [CNN_ARG_DST] = W}},
     [CNN_OP_INPUT] = {CNN_OP_INPUT,
                       "input",
                       {[CNN_ARG_SRC] = R,
@@ -212,6 +215,8 @@ char *cnn_op_desc_print(const cnn_op_desc *desc, char *text, size_t text_bytes)
         append(text, text_bytes, &length, " range=[%g,%g]", (double)desc->lo, (double)desc->hi);
     if (desc->slope != 0)
         append(text, text_bytes, &length, " slope=%g", (double)desc->slope);
+    if (desc->rate != 0)
+        append(text, text_bytes, &length, " rate=%g seed=%llu", (double)desc->rate, (unsigned long long)desc->seed);
     if (desc->smoothing != 0)
         append(text, text_bytes, &length, " smoothing=%g", (double)desc->smoothing);
     if (desc->mirror)

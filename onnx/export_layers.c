@@ -171,3 +171,10 @@ cnn_status cnn_onnx_write_concat(cnn_onnx_export *export, int node)
     cnn_onnx_put_int(export, made, "axis", 1);
     return CNN_OK;
 }
+
+/* Nothing: files are for inference. */
+cnn_status cnn_onnx_write_dropout(cnn_onnx_export *export, int node)
+{
+    export->made[node] = export->made[export->model->nodes[node].input[0]];
+    return CNN_OK;
+}

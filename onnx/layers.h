@@ -15,6 +15,7 @@ cnn_status cnn_onnx_write_bn(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_relu(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_leaky_relu(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_concat(cnn_onnx_export *export, int node);
+cnn_status cnn_onnx_write_dropout(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_avgpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node);

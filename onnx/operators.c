@@ -15,7 +15,7 @@ const cnn_onnx_operator cnn_onnx_operators[] = {
     {"Conv", CNN_LAYER_CONV, 2, 3, cnn_onnx_read_conv, cnn_onnx_write_conv},
     {"DequantizeLinear", CNN_ONNX_NO_LAYER, 2, 3, cnn_onnx_read_dequantize, NULL},
     {"Div", CNN_ONNX_NO_LAYER, 2, 2, cnn_onnx_read_div, NULL},
-    {"Dropout", CNN_ONNX_NO_LAYER, 1, 3, cnn_onnx_read_dropout, NULL},
+    {"Dropout", CNN_LAYER_DROPOUT, 1, 3, cnn_onnx_read_dropout, cnn_onnx_write_dropout},
     {"Flatten", CNN_ONNX_NO_LAYER, 1, 1, cnn_onnx_read_flatten, NULL},
     {"Gather", CNN_ONNX_NO_LAYER, 2, 2, cnn_onnx_read_gather, NULL}, /* of sizes */
     {"Gemm", CNN_LAYER_LINEAR, 2, 3, cnn_onnx_read_gemm, cnn_onnx_write_linear},

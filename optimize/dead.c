@@ -219,6 +219,7 @@ static bool pass_on(const cnn_node *node, float *value)
     case CNN_LAYER_MAXPOOL:
     case CNN_LAYER_AVGPOOL:
     case CNN_LAYER_GLOBALAVGPOOL:
+    case CNN_LAYER_DROPOUT:
         return true;
     default:
         return false;

@@ -241,6 +241,27 @@ START_TEST(test_relu)
 }
 END_TEST
 
+/* Dropout is linear: its gradient is the same op. */
+START_TEST(test_dropout)
+{
+    cnn_tensor_desc x = cnn_desc(CNN_F32, 2, 3, 3, 4);
+    int64_t count = cnn_desc_elements(&x);
+    double *g = random_values(count, 3), *dx = new_values(&x);
+    cnn_train_state *state = calloc(1, sizeof *state);
+    cnn_op_desc forward = {.op = CNN_OP_DROPOUT, .rate = 0.4f, .seed = 11};
+    state->epoch = 3;
+    void *args[CNN_ARG_COUNT] = {
+        [CNN_ARG_SRC] = random_values(count, 1), [CNN_ARG_STATE] = state, [CNN_ARG_DST] = new_values(&x)};
+    forward.arg[CNN_ARG_SRC] = forward.arg[CNN_ARG_DST] = x;
+    forward.arg[CNN_ARG_STATE] = cnn_desc_vector(CNN_U8, (int32_t)sizeof *state);
+    run(&forward, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = g, [CNN_ARG_STATE] = state, [CNN_ARG_DST] = dx});
+    check_role("dropout", &forward, args, CNN_ARG_SRC, g, dx);
+    free_args(args);
+    free(g);
+    free(dx);
+}
+END_TEST
+
 /* The gradient of each piece is its part of the whole's. */
 START_TEST(test_concat)
 {
@@ -459,6 +480,7 @@ int main(void)
     tcase_add_test(differences, test_add);
     tcase_add_loop_test(differences, test_maxpool, 0, 6);
     tcase_add_test(differences, test_concat);
+    tcase_add_test(differences, test_dropout);
     tcase_add_loop_test(differences, test_activations, 0, 3);
     tcase_add_loop_test(differences, test_avgpool, 0, 5);
     tcase_add_loop_test(differences, test_grid, 0, 2);

@@ -215,6 +215,8 @@ static cnn_status dump_program(train_run *run)
                                           .autotune = options->autotune,
                                           .step = {.optimizer = options->optimizer,
                                                    .label_smoothing = options->label_smoothing,
+                                                   .dropout = true,
+                                                   .seed = options->seed,
                                                    .ema = options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(run->model, &training, &session));
     CNN_TRY(cnn_session_set_data(session, run->data));

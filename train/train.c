@@ -203,6 +203,8 @@ static cnn_status prepare(trainer *t)
                                                   .temperature = t->options->temperature,
                                                   .augment = augments(t),
                                                   .mirror = t->recipe.mirror,
+                                                  .dropout = true,
+                                                  .seed = t->options->seed,
                                                   .ema = t->options->ema_decay > 0.0}};
     CNN_TRY(cnn_session_open(t->model, &session, &t->session));
     if (t->options->adversarial > 0.0)
@@ -379,6 +381,7 @@ static cnn_status train_epoch(trainer *t)
     }
     cnn_order_epoch(t->options->seed, t->progress.epoch, t->split.train, t->split.train_count, t->keys, t->order);
     CNN_TRY(cnn_session_set_order(t->session, t->order, images, first));
+    CNN_TRY(cnn_session_set_epoch(t->session, t->progress.epoch));
     while (first < images) {
         const int count = images - first < t->run.batch ? images - first : t->run.batch;
         CNN_TRY(edit_model(t));

@@ -7,7 +7,7 @@ import struct
 import numpy
 
 TYPES = ["input", "conv", "linear", "bn", "relu", "maxpool", "add", "avgpool", "globalavgpool",
-         "leaky_relu", "concat"]
+         "leaky_relu", "concat", "dropout"]
 ATTRIBUTES = {  # (name, default; None: always stored)
     "input": [("height", None), ("width", None), ("channels", None)],
     "conv": [("out", None), ("kernel", None), ("stride", 1), ("pad", 0), ("bias", 1), ("groups", 1)],

@@ -33,6 +33,7 @@
  * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
  * | CONCAT        | SRC [N,H,W,C], SRC2 [N,H,W,K] (float; or i8 with scale[0], scale[1]) | DST [N,H,W,C+K]    |
  * | CONCAT_GRAD   | SRC dy [N,H,W,C+K]                                         | DST [N,H,W,C], DST2 [N,H,W,K] |
+ * | DROPOUT       | SRC, STATE, opt. INDEX i32 [L]                             | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
  * | LOSS          | SRC logits f32 [N,1,1,K], LABELS u8 [M], opt. INDEX i32 [L], opt. STATE, opt. SRC2 f32 [M,1,1,K] | opt. DST dlogits, DST2 f32 [2] |
  * | GRID          | SRC f32 [K,R,S,C], SRC2 f32 [1]                            | DST [K,R,S,C]                |
@@ -97,6 +98,9 @@
  * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
  * CONCAT   the channels of SRC, then those of SRC2; CONCAT_GRAD takes them apart.
  *          i8: q = rint(clamp(float(x)*scale[i], lo, hi)), ties to even, i = 0 for SRC and 1 for SRC2.
+ * DROPOUT  value i of image n, counted through [H,W,C], is SRC/(1 - rate) where cnn_dropout_keeps(cnn_dropout_key(seed,
+ *          STATE.epoch, image(n)), i, rate), else 0; image(n) as INPUT's. 1/(1 - rate) is rounded to f32, and so is the
+ *          product. Its gradient is the same op on dy.
  * MASK     DST = SRC ? DST : 0, whatever DST held: gradients of pruned weights.
  * GRAD_STATS  DST[t] = 1 when segment t holds an inf or NaN; STATE.found_nonfinite = any; STATE.grad_sumsq = sum g^2.
  *          With SRC2 BN_UPDATE then does for SRC2 and DST2 what it says below.
@@ -166,6 +170,7 @@ typedef enum cnn_op {
     CNN_OP_LEAKY_RELU_GRAD,
     CNN_OP_CONCAT,
     CNN_OP_CONCAT_GRAD,
+    CNN_OP_DROPOUT,
     CNN_OP_COUNT
 } cnn_op;
 
@@ -220,6 +225,8 @@ typedef struct cnn_op_desc {
     float lo, hi;                       /* REQUANTIZE, i8 ADD, CONCAT, AVGPOOL and LEAKY_RELU; CLIP: hi */
     float scale[2];                     /* i8 ADD, CONCAT and LEAKY_RELU; i8 AVGPOOL: the first */
     float slope;                        /* LEAKY_RELU, LEAKY_RELU_GRAD */
+    float rate;                         /* DROPOUT, in [0, 1) */
+    uint64_t seed;                      /* DROPOUT: of the run and the layer */
     float smoothing;                    /* LOSS, in [0, 1) */
     float mix, temperature;             /* LOSS with SRC2: in (0, 1]; positive */
     int32_t levels;                     /* GRID, GRID_GRAD */
@@ -258,7 +265,7 @@ typedef struct cnn_train_state {
     int32_t clean_steps, overflows_in_row, skipped;
     int32_t first_overflow, last_overflow; /* segment numbers; -1: none yet */
     float scale_min, scale_max;
-    int32_t unused;    /* 0: no byte is without a name, so all are copied */
+    int32_t epoch;     /* from 1; what is drawn anew in each epoch follows from it */
     double grad_sumsq; /* of the scaled gradients */
 } cnn_train_state;
 
@@ -311,6 +318,26 @@ CNN_HOST_DEVICE double cnn_power(double base, int32_t exponent)
         if (exponent % 2)
             power *= base;
     return power;
+}
+
+/* What a layer drops of an image in an epoch follows from this number, the same on every device. */
+CNN_HOST_DEVICE uint64_t cnn_dropout_mix(uint64_t x)
+{
+    x += 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+CNN_HOST_DEVICE uint64_t cnn_dropout_key(uint64_t seed, int32_t epoch, int32_t image)
+{
+    return cnn_dropout_mix(cnn_dropout_mix(seed ^ (uint32_t)epoch) ^ (uint32_t)image);
+}
+
+/* Of 2^24 numbers that a value can draw those below rate * 2^24 drop it. */
+CNN_HOST_DEVICE bool cnn_dropout_keeps(uint64_t key, int64_t i, float rate)
+{
+    return (float)(cnn_dropout_mix(key + (uint64_t)i) >> 40) >= rate * 16777216.0f;
 }
 
 static inline bool cnn_op_has_epilogue(const cnn_op_desc *desc, cnn_epilogue_kind kind)

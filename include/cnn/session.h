@@ -36,8 +36,10 @@ typedef struct cnn_step_options {
     float temperature;     /* ... at which it does; formulas: op LOSS in cnn/ops.h */
     bool augment;          /* images are augmented, as cnn_train does */
     bool mirror;           /* what augmentation moves in from outside an image is its mirror image */
-    bool ema;              /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
-                              and cnn_session_pull give them, training goes on with the values themselves */
+    bool dropout;          /* dropout layers drop values, by the seed; else they pass them on */
+    uint64_t seed;
+    bool ema; /* keep averages of parameters and BN statistics, with ema_decay of the state: evaluation
+                 and cnn_session_pull give them, training goes on with the values themselves */
 } cnn_step_options;
 
 typedef struct cnn_session_options {
@@ -129,6 +131,8 @@ CNN_API cnn_status cnn_session_step(cnn_session *session, const int32_t *index, 
  * else several, so that the host stays ahead of the device. All that reads or changes the session otherwise is for when
  * none is left. */
 CNN_API cnn_status cnn_session_set_order(cnn_session *session, const int32_t *index, int32_t count, int32_t first);
+/* Numbers the epoch that the following steps are of, from 1: dropout draws anew in each. */
+CNN_API cnn_status cnn_session_set_epoch(cnn_session *session, int32_t epoch);
 CNN_API cnn_status cnn_session_submit(cnn_session *session, int count);
 CNN_API cnn_status cnn_session_report(cnn_session *session, cnn_step_report *report);
 CNN_API int cnn_session_depth(const cnn_session *session);

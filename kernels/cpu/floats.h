@@ -43,6 +43,7 @@ cnn_cpu_suits_fn cnn_cpu_bn_pool_suits; /* bn_pool.c: the same with max-pooling 
 cnn_cpu_make_fn cnn_cpu_bn_pool_make;
 cnn_cpu_suits_fn cnn_cpu_flat_suits; /* elementwise.c: RELU, CLIP, LEAKY_RELU, their gradients, ADD */
 cnn_cpu_make_fn cnn_cpu_flat_make;
+cnn_cpu_make_fn cnn_cpu_dropout_make;         /* dropout.c; suits as flat */
 cnn_cpu_suits_fn cnn_cpu_maxpool_float_suits; /* maxpool.c: MAXPOOL, MAXPOOL_GRAD */
 cnn_cpu_make_fn cnn_cpu_maxpool_float_make;
 cnn_cpu_suits_fn cnn_cpu_avgpool_float_suits; /* avgpool.c: AVGPOOL, AVGPOOL_GRAD */

@@ -55,6 +55,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(CLIP_GRAD, "clip_grad_float", flat),
     ROW(LEAKY_RELU, "leaky_relu_float", flat),
     ROW(LEAKY_RELU_GRAD, "leaky_relu_grad_float", flat),
+    {CNN_OP_DROPOUT, "cnn_cpu_dropout", CNN_CPU_PORTABLE, cnn_cpu_flat_suits, cnn_cpu_dropout_make},
     ROW(MAXPOOL, "maxpool_float", maxpool_float),
     ROW(MAXPOOL_GRAD, "maxpool_grad_float", maxpool_float),
     ROW(AVGPOOL, "avgpool_float", avgpool_float),

@@ -115,6 +115,8 @@ typedef struct cnn_cpu_loops {
     void (*leaky_relu_grad)(const float *y, const float *dy, float *dx, int64_t count, float slope);
     /* LEAKY_RELU of int8, as cnn/ops.h has it: y = nearest(clamp(x * (x > 0 ? scale[0] : scale[1]), lo, hi)) */
     void (*leaky_relu_i8)(const int8_t *x, int8_t *y, int64_t count, const float scale[2], float lo, float hi);
+    /* y[i] = cnn_dropout_keeps(key, i, rate) ? x[i]*scale : 0 */
+    void (*dropout)(const float *x, float *y, int64_t count, uint64_t key, float rate, float scale);
     void (*add)(const float *a, const float *b, float *sum, int64_t count);
     /* ADD of int8, as cnn/ops.h has it: y = nearest(clamp(a*scale[0] + b*scale[1], lo, hi)) */
     void (*add_i8)(const int8_t *a, const int8_t *b, int8_t *y, int64_t count, const float scale[2], float lo,

@@ -1,5 +1,5 @@
-/* Loops of what stands in a ReLU's place: cut off at both ends, or leaky. Included once by each loops_<isa>.c, before
- * loops_rows.h. */
+/* Loops of what stands in a ReLU's place, cut off at both ends or leaky, and of dropout. Included once by each
+ * loops_<isa>.c, before loops_rows.h. */
 #include "kernels/cpu/gemm_i8.h"
 
 static void clip(const float *x, float *y, int64_t count, float hi)
@@ -42,5 +42,13 @@ static void leaky_relu_i8(const int8_t *x, int8_t *restrict y, int64_t count, co
         scaled = scaled > lo ? scaled : lo;
         scaled = scaled < hi ? scaled : hi;
         y[i] = (int8_t)(int32_t)cnn_i8_nearest(scaled);
+    }
+}
+
+static void dropout(const float *x, float *y, int64_t count, uint64_t key, float rate, float scale)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float kept = x[i] * scale;
+        y[i] = cnn_dropout_keeps(key, i, rate) ? kept : 0.0f;
     }
 }

@@ -491,6 +491,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .leaky_relu = leaky_relu,
     .leaky_relu_grad = leaky_relu_grad,
     .leaky_relu_i8 = leaky_relu_i8,
+    .dropout = dropout,
     .add = add,
     .add_i8 = add_i8,
     .divide = divide,

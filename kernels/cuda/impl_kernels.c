@@ -50,6 +50,7 @@ static bool average_suits(const cnn_op_desc *desc, const cnn_device *device, cha
     return pool_suits(desc, device, why);
 }
 
+/* Of dropout, too. */
 static bool concat_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     (void)device;
@@ -176,6 +177,7 @@ const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_AVGPOOL_GRAD, "cnn_cuda_avgpool_grad", average_suits, NULL, cnn_cuda_avgpool_grad, NULL},
     {CNN_OP_CONCAT, "cnn_cuda_concat", concat_suits, NULL, cnn_cuda_concat, NULL},
     {CNN_OP_CONCAT_GRAD, "cnn_cuda_concat_grad", concat_suits, NULL, cnn_cuda_concat_grad, NULL},
+    {CNN_OP_DROPOUT, "cnn_cuda_dropout", concat_suits, NULL, cnn_cuda_dropout, NULL},
     {CNN_OP_INPUT, "cnn_cuda_input", input_suits, NULL, cnn_cuda_input, NULL},
     {CNN_OP_LOSS, "cnn_cuda_loss", unpadded_suits, cnn_cuda_loss_workspace, cnn_cuda_loss, NULL},
     {CNN_OP_REQUANTIZE, "cnn_cuda_requantize", requantize_suits, NULL, requantize, NULL},

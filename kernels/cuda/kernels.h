@@ -93,6 +93,7 @@ cnn_cuda_launch cnn_cuda_clip, cnn_cuda_clip_grad, cnn_cuda_leaky_relu, cnn_cuda
 cnn_cuda_launch cnn_cuda_bn;                                                   /* bn.cu: its three ops */
 cnn_cuda_launch cnn_cuda_maxpool, cnn_cuda_maxpool_grad;                       /* maxpool.cu */
 cnn_cuda_launch cnn_cuda_avgpool, cnn_cuda_avgpool_grad;                       /* avgpool.cu */
+cnn_cuda_launch cnn_cuda_dropout;                                              /* dropout.cu */
 cnn_cuda_launch cnn_cuda_concat, cnn_cuda_concat_grad;                         /* concat.cu */
 cnn_cuda_launch cnn_cuda_input;                                                /* input.cu */
 cnn_cuda_launch cnn_cuda_input_augmented;                                      /* augment.cu */

@@ -45,6 +45,7 @@ static const ref_row rows[CNN_OP_COUNT] = {
     [CNN_OP_ADD] = {"cnn_ref_add", cnn_ref_add, NULL},
     [CNN_OP_CONCAT] = {"cnn_ref_concat", cnn_ref_concat, NULL},
     [CNN_OP_CONCAT_GRAD] = {"cnn_ref_concat_grad", cnn_ref_concat_grad, NULL},
+    [CNN_OP_DROPOUT] = {"cnn_ref_dropout", cnn_ref_dropout, NULL},
     [CNN_OP_INPUT] = {"cnn_ref_input", cnn_ref_input, cnn_ref_input_workspace},
     [CNN_OP_LOSS] = {"cnn_ref_loss", cnn_ref_loss, NULL},
     [CNN_OP_REQUANTIZE] = {"cnn_ref_requantize", cnn_ref_requantize, NULL},

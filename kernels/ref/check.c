@@ -412,6 +412,15 @@ static bool check_concat_grad(const cnn_op_desc *desc, char *why)
     return check_pieces(desc, CNN_ARG_SRC, CNN_ARG_DST, CNN_ARG_DST2, why);
 }
 
+static bool check_dropout(const cnn_op_desc *desc, char *why)
+{
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC];
+    REQUIRE(desc->rate >= 0 && desc->rate < 1, "a rate of %g must be in [0,1)", (double)desc->rate);
+    REQUIRE(present(desc, CNN_ARG_STATE), "tensor state is missing");
+    return check_float_src(desc, why) && check_like(desc, CNN_ARG_DST, src->dtype, src, why) &&
+           check_gather(desc, src->n, why);
+}
+
 /* What a window of averages is: square, or with kernel 0 the whole image. */
 static bool check_average(const cnn_op_desc *desc, cnn_arg big_role, cnn_arg small_role, char *why)
 {
@@ -652,6 +661,7 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why)
         [CNN_OP_ADD] = check_add,
         [CNN_OP_CONCAT] = check_concat,
         [CNN_OP_CONCAT_GRAD] = check_concat_grad,
+        [CNN_OP_DROPOUT] = check_dropout,
         [CNN_OP_INPUT] = check_input,
         [CNN_OP_LOSS] = check_loss,
         [CNN_OP_REQUANTIZE] = check_requantize,

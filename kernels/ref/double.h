@@ -27,6 +27,7 @@
 #define cnn_ref_clip_grad cnn_ref64_clip_grad
 #define cnn_ref_leaky_relu cnn_ref64_leaky_relu
 #define cnn_ref_leaky_relu_grad cnn_ref64_leaky_relu_grad
+#define cnn_ref_dropout cnn_ref64_dropout
 #define cnn_ref_concat cnn_ref64_concat
 #define cnn_ref_concat_grad cnn_ref64_concat_grad
 #define cnn_ref_maxpool cnn_ref64_maxpool

@@ -74,6 +74,7 @@ cnn_ref_op cnn_ref_conv, cnn_ref_conv_dgrad, cnn_ref_conv_wgrad;
 cnn_ref_op cnn_ref_bn_train, cnn_ref_bn_infer, cnn_ref_bn_grad;
 cnn_ref_op cnn_ref_relu, cnn_ref_relu_grad, cnn_ref_maxpool, cnn_ref_maxpool_grad, cnn_ref_add;
 cnn_ref_op cnn_ref_clip, cnn_ref_clip_grad, cnn_ref_leaky_relu, cnn_ref_leaky_relu_grad;
+cnn_ref_op cnn_ref_dropout;
 cnn_ref_op cnn_ref_concat, cnn_ref_concat_grad;
 cnn_ref_op cnn_ref_avgpool, cnn_ref_avgpool_grad;
 cnn_ref_op cnn_ref_input, cnn_ref_loss, cnn_ref_requantize, cnn_ref_dequantize;

@@ -17,7 +17,8 @@ relu3 = leaky_relu(two, slope=0.1)
 side = maxpool(reluw2, kernel=3, stride=1)
 cat = concat(relu3, side)
 pool = globalavgpool(cat)
-fc = linear(pool, out=10)
+drop = dropout(pool, rate=0.2)
+fc = linear(drop, out=10)
 CFG
 for device in cpu cudasim; do
     succeeds "$train" --model layers.cfg --data mnist --data-dir data --batch 16 --epochs 0.6 --amp --device $device --quiet \

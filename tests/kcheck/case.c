@@ -34,6 +34,7 @@
     ROW(ADD, KC_ELEMENT_FIXED, kc_make_element, NULL)                         \
     ROW(CONCAT, KC_CONCAT_FIXED, kc_make_concat, NULL)                        \
     ROW(CONCAT_GRAD, KC_CONCAT_FIXED, kc_make_concat, NULL)                   \
+    ROW(DROPOUT, KC_DROPOUT_FIXED, kc_make_dropout, NULL)                     \
     ROW(INPUT, KC_INPUT_FIXED, kc_make_input, NULL)                           \
     ROW(LOSS, KC_LOSS_FIXED, kc_make_loss, kc_bound_loss)                     \
     ROW(REQUANTIZE, KC_REQUANTIZE_FIXED, kc_make_requantize, NULL)            \

@@ -208,6 +208,31 @@ void kc_make_concat(kc_case *test, cnn_op op, int number, kc_random *random)
     set_padding(test, activations, LENGTH(activations));
 }
 
+/* ---- Dropout ---- */
+
+_Static_assert(LENGTH(shapes) * 4 == KC_DROPOUT_FIXED, "count the cases in kcheck.h");
+
+void kc_make_dropout(kc_case *test, cnn_op op, int number, kc_random *random)
+{
+    static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_DST};
+    static const float rates[] = {0.5f, 0.1f, 0.0f, 0.9f};
+    const shape s = pick_shape(number, 4, random);
+    cnn_op_desc *desc = &test->desc;
+    (void)op;
+    desc->arg[CNN_ARG_SRC] = desc->arg[CNN_ARG_DST] = cnn_desc(floats[number % 3], s.n, s.h, s.w, s.c);
+    desc->arg[CNN_ARG_STATE] = cnn_desc_vector(CNN_U8, (int32_t)sizeof(cnn_train_state));
+    desc->rate = rates[number % 4];
+    desc->seed = kc_next(random);
+    test->state.epoch = kc_int(random, 1, 1000);
+    test->state.cursor = number % 5;
+    if (number % 3)
+        desc->arg[CNN_ARG_INDEX] = cnn_desc_vector(CNN_I32, s.n + test->state.cursor + number % 2);
+    test->fill[CNN_ARG_INDEX] = kc_ints(0, 1 << 20);
+    test->fill[CNN_ARG_SRC] = (kc_fill){number % 2 ? KC_REAL : KC_SPECIAL, -1, 1, 1};
+    test->agreement = KC_EXACT;
+    set_padding(test, activations, LENGTH(activations));
+}
+
 /* ---- Max-pooling ---- */
 
 typedef struct pool_shape {

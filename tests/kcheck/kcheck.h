@@ -132,13 +132,13 @@ enum { KC_CONV_FIXED = 1056, KC_LINEAR_FIXED = 440, KC_GRAD_FIXED = 384, KC_LINE
 enum { KC_GROUP_FIXED = 528, KC_GROUP_GRAD_FIXED = 192 };
 enum { KC_BN_FIXED = 88, KC_ELEMENT_FIXED = 66, KC_POOL_FIXED = 144, KC_INPUT_FIXED = 32, KC_REQUANTIZE_FIXED = 44 };
 enum { KC_LOSS_FIXED = 96, KC_STATS_FIXED = 24, KC_SGD_FIXED = 36, KC_UPDATE_FIXED = 16, KC_SCALER_FIXED = 24 };
-enum { KC_MASK_FIXED = 18, KC_GRID_FIXED = 56, KC_AVERAGE_FIXED = 120, KC_CONCAT_FIXED = 44 };
+enum { KC_MASK_FIXED = 18, KC_GRID_FIXED = 56, KC_AVERAGE_FIXED = 120, KC_CONCAT_FIXED = 44, KC_DROPOUT_FIXED = 44 };
 typedef void kc_make(kc_case *test, cnn_op op, int number, kc_random *random);
 kc_make kc_make_conv, kc_make_linear, kc_make_conv_grad, kc_make_linear_grad;
 kc_make kc_make_group_conv, kc_make_group_conv_grad;
 kc_make kc_make_bn, kc_make_element, kc_make_pool, kc_make_input, kc_make_requantize;
 kc_make kc_make_loss, kc_make_stats, kc_make_sgd, kc_make_adam, kc_make_update, kc_make_scaler, kc_make_mask;
-kc_make kc_make_concat;
+kc_make kc_make_concat, kc_make_dropout;
 kc_make kc_make_grid, kc_make_average;
 void kc_bound_grid(kc_case *test);
 void kc_bound_grid_grad(kc_case *test);
