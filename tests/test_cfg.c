@@ -155,7 +155,7 @@ START_TEST(test_files)
     model = NULL;
     unlink(path);
     CHECK_FAILS(cnn_model_create(path, &model), CNN_ERR_IO, path,
-                "convnet, lenet5, lenet5-caffe, lenet300, resnet20, resnet56, vgg16");
+                "convnet, lenet5, lenet5-caffe, lenet300, resnet20, resnet56, vgg16, mobilenet-small");
     CHECK_FAILS(cnn_model_create("/", &model), CNN_ERR_IO, "folder");
     CHECK_FAILS(cnn_model_create("/dev/null", &model), CNN_ERR_IO, "/dev/null: is a device");
     ck_assert_ptr_null(model);

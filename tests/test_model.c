@@ -49,6 +49,8 @@ START_TEST(test_builtin_sizes)
     check_builtin("resnet20", 272474 + 1568, resnet_macs(3));
     check_builtin("resnet56", 855770 + 4256, resnet_macs(9));
     check_builtin("vgg16", 14728266 + 8448, 313196544 + 5120);
+    /* First convolution, six blocks of a depthwise and a 1x1 convolution, linear layer; batch norms. */
+    check_builtin("mobilenet-small", 864 + 10 * (1 + 512) + 7776 + 256000 + 4 * 2240, 18662400);
 }
 END_TEST
 
@@ -59,7 +61,7 @@ START_TEST(test_builtin_names)
     int count = 0;
     while (names[count])
         count++;
-    ck_assert_int_eq(count, 7);
+    ck_assert_int_eq(count, 8);
 }
 END_TEST
 

@@ -90,6 +90,16 @@ run "$@" --data-dir data --augment 1 --augmentation serif
 [ "$code" = 2 ] || fail "serifs on photographs: exit code $code"
 says "handwritten 1s and 7s"
 
+# Depthwise convolutions and ReLU6: trained in mixed precision, pruned, quantized, to ONNX and back.
+succeeds "$train" --data cifar10 --data-dir data --model mobilenet-small --amp --epochs 1 --batch 32 --quiet -o mobile.cnn
+succeeds "$opt" mobile.cnn --prune 0.5 --int8 --data-dir data --finetune 1 --quiet --json -o mobile8.cnn
+has_keys after.accuracy before.weights=278730
+succeeds "$opt" mobile8.cnn -o mobile8.onnx --quiet
+for model in mobile8.cnn mobile8.onnx; do
+    succeeds "$infer" -m $model --test --data cifar10 --data-dir data --logits $model.logits --quiet
+done
+same mobile8.cnn.logits mobile8.onnx.logits
+
 # What does not suit.
 sed 's/channels=3/channels=1/' tiny.cfg >gray.cfg
 run "$train" --data cifar10 --data-dir data --model gray.cfg

@@ -219,6 +219,9 @@ void collect_others(plan_graphs *graphs)
         {conv(CNN_F16, 2, 512, 512, 3, 1), "vgg16's last stage"},
         {dgrad(conv(CNN_F16, 2, 512, 512, 3, 1)), "vgg16's last stage"},
         {wgrad(conv(CNN_F16, 2, 512, 512, 3, 1)), "vgg16's last stage"},
+        {conv(CNN_F16, 8, 256, 256, 1, 1), "mobilenet-small's fifth block"},
+        {dgrad(conv(CNN_F16, 8, 256, 256, 1, 1)), "mobilenet-small's fifth block"},
+        {wgrad(conv(CNN_F16, 8, 256, 256, 1, 1)), "mobilenet-small's fifth block"},
         {batch_norm(CNN_OP_BN_TRAIN, CNN_F16, 256), "batch norm"},
         {batch_norm(CNN_OP_BN_GRAD, CNN_F16, 256), "batch norm"},
     };
