@@ -111,6 +111,26 @@ START_TEST(test_it_trains)
 }
 END_TEST
 
+/* With weights that stay, each image gives the same loss in both epochs, unless other values are dropped. */
+START_TEST(test_training_numbers_epochs)
+{
+    static const char still[] = "image = input(height=28, width=28, channels=1)\n"
+                                "fc1 = linear(image, out=32)\n"
+                                "relu1 = relu(fc1)\n"
+                                "drop1 = dropout(relu1, rate=0.5)\n"
+                                "fc2 = linear(drop1, out=10)\n";
+    record r;
+    cnn_model *model = make_model(still, 1);
+    cnn_train_options options = case_options(&r);
+    options.epochs = 2;
+    options.learning_rate = 1e-12f;
+    case_check(cnn_train(model, case_synth, &options, NULL));
+    ck_assert_double_gt(fabs(r.loss[0] - r.loss[1]), 1e-5 * r.loss[0]);
+    ck_assert_double_lt(fabs(r.loss[0] - r.loss[1]), 0.1 * r.loss[0]);
+    cnn_model_free(model);
+}
+END_TEST
+
 /* Two epochs on the same order of images give other losses, and the first again gives the same. */
 START_TEST(test_epochs_differ)
 {
@@ -201,6 +221,7 @@ int main(void)
     tcase_add_test(tests, test_shares);
     tcase_add_test(tests, test_programs);
     tcase_add_loop_test(tests, test_it_trains, 0, 3);
+    tcase_add_test(tests, test_training_numbers_epochs);
     tcase_add_test(tests, test_epochs_differ);
     tcase_add_test(tests, test_inference);
     tcase_add_test(tests, test_file);
