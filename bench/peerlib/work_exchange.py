@@ -3,6 +3,7 @@ come in. One JSON object with the task on standard input, one with the result on
 
   {"task": "run", "model": FILE.onnx, "images": FILE, "logits": FILE}   checks the file in full mode, runs it on the images
       (bytes [N,C,H,W] of a shape "shape") divided by 255, compares with raw float32 logits
+  {"task": "openvino", "model": FILE.onnx, "images": FILE, "logits": FILE}   the same by OpenVINO, in f32
   {"task": "export", "folder": DIR}        writes NET-EXPORTER-OPSET.onnx for each net, exporter and opset
   {"task": "vision", "name": NET, "exporter": E, "opset": N, "file": FILE.onnx, "picture": FILE.png}    writes one of
       torchvision's networks for ImageNet and a picture of noise; the logarithms of its probabilities by ONNX Runtime
@@ -46,6 +47,17 @@ def run(task):
     step = fixed if isinstance(fixed, int) else 256
     for first in range(0, len(images), step):
         results.append(session.run(None, {name: images[first:first + step]})[0])
+    theirs = numpy.concatenate(results)
+    return compare(numpy.fromfile(task["logits"], "<f4").reshape(theirs.shape), theirs)
+
+
+def run_openvino(task):
+    import openvino
+    core = openvino.Core()
+    compiled = core.compile_model(task["model"], "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    images, results = images_of(task), []
+    for first in range(0, len(images), 250):
+        results.append(compiled(images[first:first + 250])[0].copy())
     theirs = numpy.concatenate(results)
     return compare(numpy.fromfile(task["logits"], "<f4").reshape(theirs.shape), theirs)
 
@@ -235,7 +247,9 @@ def beside(task):
 
 def main():
     task = json.load(sys.stdin)
-    answer = {"run": run, "export": export, "vision": vision, "torch": torch_weights, "equal": equal, "beside": beside}[task["task"]](task)
+    tasks = {"run": run, "openvino": run_openvino, "export": export, "vision": vision, "torch": torch_weights, "equal": equal,
+             "beside": beside}
+    answer = tasks[task["task"]](task)
     print(json.dumps(answer))
 
 
