@@ -24,7 +24,8 @@ static const cnn_option table[] = {
      .offset = offsetof(train_settings, model),
      .basic = true,
      .complete = CNN_COMPLETE_NETWORK,
-     .help = "convnet, lenet5, lenet5-caffe, lenet300, resnet20, resnet56, vgg16, mobilenet-small, or the path of a description",
+     .help = "convnet, lenet5, lenet5-caffe, lenet300, resnet20, resnet56, vgg16, mobilenet-small, or the path of a "
+             "description",
      .standard = "convnet; with --init its network"},
     {.name = "init",
      .argument = "FILE",

@@ -13,8 +13,8 @@ extern "C" {
 
 typedef struct cnn_model cnn_model;
 
-/* A built-in name ("convnet", "lenet5", "lenet5-caffe", "lenet300", "resnet20", "resnet56", "vgg16", "mobilenet-small") or the path of a
- * .cfg file. Parameters are allocated and zero; see cnn_model_init. */
+/* A built-in name ("convnet", "lenet5", "lenet5-caffe", "lenet300", "resnet20", "resnet56", "vgg16", "mobilenet-small")
+ * or the path of a .cfg file. Parameters are allocated and zero; see cnn_model_init. */
 CNN_API cnn_status cnn_model_create(const char *name_or_path, cnn_model **model);
 
 /* The same from text; `source` names it in errors. */

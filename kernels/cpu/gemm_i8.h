@@ -31,8 +31,8 @@ typedef struct cnn_i8_convert {
     void *rows;
 } cnn_i8_convert;
 
-/* One call multiplies some pixels with one or two panels. Rows and sums have room for whole tiles of pixels, of which it
- * may read and write more than are there. */
+/* One call multiplies some pixels with one or two panels. Rows and sums have room for whole tiles of pixels, of which
+ * it may read and write more than are there. */
 typedef struct cnn_i8_product {
     const void *rows;      /* converted */
     const int8_t *weights; /* the first panel; the second one follows at panel_bytes */

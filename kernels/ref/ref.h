@@ -44,8 +44,8 @@ bool cnn_ref_check(const cnn_op_desc *desc, char *why);
 
 /* ---- Convolutions: conv.c ---- */
 
-/* x [N,H,W,C], w [K,R,S,inputs], y [N,P,Q,K], whatever their roles; P and Q before an epilogue's pooling. `inputs` is C,
- * or with groups the channels of one, which makes group_outputs of K. */
+/* x [N,H,W,C], w [K,R,S,inputs], y [N,P,Q,K], whatever their roles; P and Q before an epilogue's pooling. `inputs` is
+ * C, or with groups the channels of one, which makes group_outputs of K. */
 typedef struct cnn_ref_shape {
     int32_t n, h, w, c, k, r, s, p, q, stride, pad;
     int32_t inputs, group_outputs;
