@@ -438,6 +438,27 @@ static cnn_status check_conversion(const opt_settings *settings)
     return CNN_OK;
 }
 
+/* What only fine-tuning reads. */
+static cnn_status check_finetuning(const opt_settings *settings)
+{
+    cnn_status status = CNN_OK;
+    if (settings->augment > 0 && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
+    if (settings->adversarial > 0 && (!opt_fine_tunes(settings) || settings->augment > 0))
+        CNN_FAIL(CNN_ERR_USAGE, settings->augment > 0
+                                    ? "--adversarial looks for changes of the images as they are: leave out --augment"
+                                    : "--adversarial is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->optimizer != CNN_OPTIMIZER_SGD && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->distill > 0 && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->temperature > 0 && !(settings->distill > 0))
+        CNN_FAIL(CNN_ERR_USAGE, "--temperature is that of --distill: give --distill with it");
+out:
+    return status;
+}
+
 /* What single options cannot tell. */
 static cnn_status check(const opt_settings *settings)
 {
@@ -482,19 +503,7 @@ static cnn_status check(const opt_settings *settings)
     if (settings->schedule > OPT_SCHEDULE_ONE_SHOT && settings->finetune == 0.0)
         CNN_FAIL(CNN_ERR_USAGE, "--prune-schedule %s fine-tunes between its steps: leave out --finetune 0",
                  schedules[settings->schedule]);
-    if (settings->augment > 0 && !opt_fine_tunes(settings))
-        CNN_FAIL(CNN_ERR_USAGE,
-                 "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
-    if (settings->adversarial > 0 && (!opt_fine_tunes(settings) || settings->augment > 0))
-        CNN_FAIL(CNN_ERR_USAGE, settings->augment > 0
-                                    ? "--adversarial looks for changes of the images as they are: leave out --augment"
-                                    : "--adversarial is for fine-tuning, and there is none: give --finetune N with it");
-    if (settings->optimizer != CNN_OPTIMIZER_SGD && !opt_fine_tunes(settings))
-        CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
-    if (settings->distill > 0 && !opt_fine_tunes(settings))
-        CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
-    if (settings->temperature > 0 && !(settings->distill > 0))
-        CNN_FAIL(CNN_ERR_USAGE, "--temperature is that of --distill: give --distill with it");
+    CNN_TRY(check_finetuning(settings));
     if (settings->structure > OPT_STRUCTURE_CHANNEL && settings->criterion == CNN_CRITERION_BN)
         CNN_FAIL(CNN_ERR_USAGE, "--criterion bn scores whole channels; with --structure %s take l1, taylor or random",
                  structures[settings->structure]);

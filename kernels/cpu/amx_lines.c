@@ -11,7 +11,6 @@ enum {
     MOST_GROUP = 800 << 10, /* bytes of the images of an item, which share weights that come from L2 */
     MOST_FLAT = 512,        /* pixels of sums: 64 KiB */
     LEAST_RUN = 40,         /* bytes: shorter ones leave too much of their steps empty */
-    MOST_SPARE = 4,         /* one part in so many of the steps may be spent on coming out even */
     BAND_ROWS = 2,          /* of outputs without pooling: two tiles share what is loaded of weights */
     ITEMS_PER_LANE = 4
 };
@@ -28,17 +27,11 @@ static size_t run_bytes(const cnn_amx_shape *shape)
     return (size_t)shape->s * (size_t)shape->c * (size_t)shape->value_bytes;
 }
 
-/* Steps of a run: as few as possible, or for floats a few more that come out even; 0 when there are none. */
+/* Steps of a run; 0 when there are none. */
 static int32_t steps_of(const cnn_amx_shape *shape)
 {
     const size_t run = run_bytes(shape);
-    const int32_t least = divide_up((int64_t)run, CNN_AMX_STEP_BYTES);
-    if (shape->value_bytes == 1)
-        return least;
-    for (int32_t steps = least; steps <= least + least / MOST_SPARE + 1; steps++)
-        if (run % ((size_t)steps * CNN_AMX_GROUP_BYTES) == 0)
-            return steps;
-    return 0;
+    return shape->value_bytes == 1 ? divide_up((int64_t)run, CNN_AMX_STEP_BYTES) : cnn_amx_even_steps(run);
 }
 
 static int64_t copy_bytes(const cnn_amx_shape *shape)

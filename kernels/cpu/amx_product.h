@@ -28,6 +28,17 @@ enum {
     CNN_AMX_SUMS_BYTES = CNN_AMX_SUMS * 4
 };
 
+/* In how many steps of the same length a run of 16-bit floats is cut: as few as possible that come out even, so that
+ * none reaches beyond it (zero weights would not take out an infinity there), or 0 when that takes a quarter more. */
+static inline int32_t cnn_amx_even_steps(size_t run_bytes)
+{
+    const int32_t least = (int32_t)((run_bytes + CNN_AMX_STEP_BYTES - 1) / CNN_AMX_STEP_BYTES);
+    for (int32_t steps = least; steps <= least + least / 4 + 1; steps++)
+        if (run_bytes % ((size_t)steps * CNN_AMX_GROUP_BYTES) == 0)
+            return steps;
+    return 0;
+}
+
 typedef struct cnn_amx_product {
     const uint8_t *pixels[2];  /* the first pixel of each tile */
     size_t pixel_bytes;        /* from a pixel to the next, ... */

@@ -23,7 +23,6 @@ enum {
     LEAST_DEPTH = 256,  /* C */
     LEAST_OUTPUTS = 32, /* K */
     LEAST_IMAGES = 8,
-    MOST_SPARE = 4,     /* steps, one part in so many, that may be spent on coming out even */
     PIECE = 64,         /* forward: steps before sums are put aside for other images */
     TASK_OUTPUTS = 32,  /* forward */
     TASK_COLUMNS = 256, /* dgrad, wgrad */
@@ -324,15 +323,12 @@ static cnn_status wgrad_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], v
     return CNN_OK;
 }
 
-/* Bytes of the steps of a row of `values`, none of which reaches beyond it; 0: there are none. */
+/* Bytes of the steps of a row of `values`; 0: there are none. */
 static size_t step_bytes_of(int32_t values)
 {
     const size_t bytes = (size_t)values * sizeof(uint16_t);
-    const size_t least = (bytes + CNN_AMX_STEP_BYTES - 1) / CNN_AMX_STEP_BYTES;
-    for (size_t steps = least; steps <= least + least / MOST_SPARE + 1; steps++)
-        if (bytes % (steps * CNN_AMX_GROUP_BYTES) == 0)
-            return bytes / steps;
-    return 0;
+    const int32_t steps = cnn_amx_even_steps(bytes);
+    return steps > 0 ? bytes / (size_t)steps : 0;
 }
 
 bool cnn_cpu_linear_bf16_amx_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
