@@ -11,6 +11,7 @@
  * into slices of d by shape alone; their partial sums are added in order. */
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/values.cuh"
 
 namespace
 {
@@ -23,38 +24,6 @@ struct conv_shape {
     int32_t n, h, w, c, k, r, s, p, q, stride, pad;
     int32_t x_pitch, w_pitch, y_pitch;
 };
-
-/* ---- Values ---- */
-
-__device__ inline float value_of(float x, float)
-{
-    return x;
-}
-
-__device__ inline float value_of(__half x, float)
-{
-    return __half2float(x);
-}
-
-__device__ inline float value_of(__nv_bfloat16 x, float)
-{
-    return __bfloat162float(x);
-}
-
-__device__ inline int32_t value_of(int8_t x, int32_t)
-{
-    return x;
-}
-
-__device__ inline float multiply_add(float a, float b, float sum)
-{
-    return fmaf(a, b, sum);
-}
-
-__device__ inline int32_t multiply_add(int32_t a, int32_t b, int32_t sum)
-{
-    return sum + a * b;
-}
 
 /* ---- Factors: at_line() and at_depth() are worked out once for a row or column and once for a d; offset() joins them,
  * < 0 where the factor is 0. ALONG_DEPTH: neighbours of d, not of the row, lie side by side. ---- */

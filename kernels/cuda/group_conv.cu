@@ -8,6 +8,7 @@
  * turns at the pixels and are added up in order; slices, cut by shape alone, are added by a second kernel. */
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/values.cuh"
 
 #include <cmath>
 
@@ -21,38 +22,6 @@ struct group_shape {
     int32_t n, h, w, c, k, r, s, p, q, stride, pad, inputs, outputs;
     int32_t x_pitch, w_pitch, y_pitch;
 };
-
-/* ---- Values ---- */
-
-__device__ inline float value_of(float x, float)
-{
-    return x;
-}
-
-__device__ inline float value_of(__half x, float)
-{
-    return __half2float(x);
-}
-
-__device__ inline float value_of(__nv_bfloat16 x, float)
-{
-    return __bfloat162float(x);
-}
-
-__device__ inline int32_t value_of(int8_t x, int32_t)
-{
-    return x;
-}
-
-__device__ inline float multiply_add(float a, float b, float sum)
-{
-    return fmaf(a, b, sum);
-}
-
-__device__ inline int32_t multiply_add(int32_t a, int32_t b, int32_t sum)
-{
-    return sum + a * b;
-}
 
 /* ---- What is done with a sum ---- */
 
