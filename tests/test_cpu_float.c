@@ -170,6 +170,28 @@ START_TEST(bits_do_not_depend_on_threads)
 END_TEST
 
 /* Those that this CPU has are not refused. */
+/* Tiles of AMX read a run in steps: none may reach into the next pixel, whose infinity a weight of 0 would not take
+ * out. A line of the filter has 54 values here, which two steps of whole pairs do not fill. */
+START_TEST(an_infinity_stays_where_it_is)
+{
+    enum { SIDE = 9, AT = 5 };
+    const shape wide = {.n = 1, .h = SIDE, .w = SIDE, .c = 18, .k = 20, .filter = 3, .stride = 1, .pad = 1};
+    const cnn_op_desc desc = descriptor(&wide, 0, CNN_BF16);
+    void *args[CNN_ARG_COUNT];
+    if (!use_level("amx"))
+        return;
+    make_args(&desc, false, args);
+    ((uint16_t *)args[CNN_ARG_SRC])[(AT * SIDE + AT) * 18] = cnn_ref_bf16_from_f32(INFINITY);
+    run_op("cpu", &desc, args, 1, 1);
+    for (int i = 0; i < SIDE * SIDE * 20; i++) {
+        const int y = i / 20 / SIDE, x = i / 20 % SIDE;
+        const bool seen = abs(y - AT) <= 1 && abs(x - AT) <= 1;
+        ck_assert_msg(isfinite(((float *)args[CNN_ARG_DST])[i]) == !seen, "row %d, column %d", y, x);
+    }
+    free_args(args);
+}
+END_TEST
+
 START_TEST(levels_are_refused_with_a_reason)
 {
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
@@ -231,6 +253,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, exact_sums_on_every_level, 0, EXACT_SHAPES);
     tcase_add_loop_test(tests, bits_do_not_depend_on_threads, 0, SHAPES);
+    tcase_add_test(tests, an_infinity_stays_where_it_is);
     tcase_add_test(tests, levels_are_refused_with_a_reason);
     tcase_add_test(tests, exp_and_log_are_right);
     tcase_add_test(tests, halves_agree_with_the_reference);
