@@ -19,9 +19,9 @@ static bool same_padding(int64_t in, const cnn_onnx_window *w, int64_t *pad)
 static cnn_status read_padding(const cnn_onnx_node *node, const cnn_tensor_desc *in, cnn_onnx_window *w)
 {
     const cnn_onnx_attribute *attribute = cnn_onnx_attribute_of(node, "auto_pad");
-    char mode[16] = "NOTSET";
+    char mode[16] = "NOTSET", shown[96];
     int64_t pads[4], vertical, horizontal;
-    if (attribute && attribute->has_text && attribute->text.len < sizeof mode) {
+    if (attribute && attribute->has_text && attribute->text.len > 0 && attribute->text.len < sizeof mode) {
         memcpy(mode, attribute->text.data, attribute->text.len);
         mode[attribute->text.len] = '\0';
     }
@@ -33,7 +33,7 @@ static cnn_status read_padding(const cnn_onnx_node *node, const cnn_tensor_desc 
             return cnn_error(CNN_ERR_UNSUPPORTED,
                              "its auto_pad %s pads the sides unequally here; cnnkit pads all four "
                              "alike",
-                             mode);
+                             cnn_onnx_shown(mode, shown));
         w->pad = vertical;
         return CNN_OK;
     }

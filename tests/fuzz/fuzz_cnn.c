@@ -12,11 +12,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_again(const cnn_model *model)
+static void check_again(const cnn_model *model, cnn_pack pack)
 {
     cnn_file_image image;
     cnn_model *again = NULL;
-    if (cnn_file_encode(model, &(cnn_file_options){0}, &image) != CNN_OK)
+    if (cnn_file_encode(model, &(cnn_file_options){.pack = pack}, &image) != CNN_OK)
         abort();
     size_t size = cnn_file_image_bytes(&image);
     size_t area = size - image.data_bytes;
@@ -37,7 +37,7 @@ static void try_file(const uint8_t *data, size_t size)
 {
     cnn_model *model = NULL;
     if (cnn_file_decode(data, size, "fuzz", &model) == CNN_OK)
-        check_again(model);
+        check_again(model, size % 32 ? CNN_PACK_AUTO : CNN_PACK_SMALLEST);
     cnn_model_free(model);
 }
 
