@@ -29,6 +29,16 @@ typedef struct infer_settings {
     const char *sanitize;              /* "median,bits=1,centre", or NULL */
 } infer_settings;
 
+/* ---- options.c ---- */
+
+extern const cnn_tool infer_tool;
+
+/* The defaults, before the command line is parsed. */
+void infer_settings_init(infer_settings *settings);
+
+/* Refuses options that contradict each other or do nothing. */
+cnn_status infer_settings_check(const cnn_cli *cli, const infer_settings *settings);
+
 /* What --sanitize does when it is given alone. */
 #define INFER_SANITIZE_STANDARD "bits=1"
 

@@ -60,6 +60,17 @@ typedef struct opt_settings {
     const char *from_torch; /* a .safetensors file; NULL: not given */
 } opt_settings;
 
+/* ---- options.c, checks.c ---- */
+
+extern const cnn_tool opt_tool;
+extern const char *const opt_schedule_names[], *const opt_structure_names[], *const opt_observer_names[];
+
+/* The defaults, before the command line is parsed. */
+void opt_settings_init(opt_settings *settings);
+
+/* Refuses options that contradict each other or do nothing; sets what follows from others. */
+cnn_status opt_settings_check(const cnn_cli *cli, opt_settings *settings);
+
 static inline bool opt_prunes(const opt_settings *settings)
 {
     return settings->prune > 0 || settings->keep;
