@@ -173,8 +173,8 @@ out:
     return status;
 }
 
-cnn_status cnn_calibrate(cnn_model *model, const cnn_image_list *images, double percentile, const char *device,
-                         cnn_calibration *calibration)
+cnn_status cnn_calibrate(cnn_model *model, const cnn_image_list *images, cnn_observer observer, double percentile,
+                         const char *device, cnn_calibration *calibration)
 {
     cnn_status status = CNN_OK;
     cnn_calibration made = {0};
@@ -185,7 +185,8 @@ cnn_status cnn_calibrate(cnn_model *model, const cnn_image_list *images, double 
         for (int32_t c = 0; made.mean[i] && c < out->c; c++)
             made.mean[i][c] /= (double)images->count * out->h * out->w;
         for (int o = 0; made.range[i] && o < CNN_OBSERVER_AUTO; o++)
-            CNN_TRY(cnn_observer_range(made.range[i], (cnn_observer)o, percentile, &made.limit[i][o]));
+            if (observer == CNN_OBSERVER_AUTO || o == (int)observer)
+                CNN_TRY(cnn_observer_range(made.range[i], (cnn_observer)o, percentile, &made.limit[i][o]));
     }
     *calibration = made;
     memset(&made, 0, sizeof made);

@@ -28,9 +28,10 @@ typedef struct cnn_calibration {
     bool round;                        /* scales are rounded up to powers of 2^(1/16) */
 } cnn_calibration;
 
-/* Runs the model in f32 on the images and fills everything but observer and scale. Free with cnn_calibration_free. */
-cnn_status cnn_calibrate(cnn_model *model, const cnn_image_list *images, double percentile, const char *device,
-                         cnn_calibration *calibration);
+/* Runs the model in f32 on the images and fills everything but observer and scale; of the limits those of this
+ * observer, with CNN_OBSERVER_AUTO of all. Free with cnn_calibration_free. */
+cnn_status cnn_calibrate(cnn_model *model, const cnn_image_list *images, cnn_observer observer, double percentile,
+                         const char *device, cnn_calibration *calibration);
 void cnn_calibration_free(cnn_calibration *calibration);
 
 /* Sets the scales as the nodes' observers say. A value that was always 0 gets that of its input: any can stand for 0.

@@ -444,7 +444,8 @@ static cnn_status run(cnn_quantize_job *job, cnn_quantize_row **rows, int *row_c
     cnn_status status = CNN_OK;
     const cnn_quantize_options *options = job->options;
     CNN_TRY(check_images(&job->images));
-    CNN_TRY(cnn_calibrate(job->model, &job->images, options->percentile, options->device, &job->calibration));
+    CNN_TRY(cnn_calibrate(job->model, &job->images, options->observer, options->percentile, options->device,
+                          &job->calibration));
     job->calibration.round = options->compact;
     job->all = count_work(job, rows != NULL);
     CNN_TRY(cnn_quantize_advance(job, job->images.count));

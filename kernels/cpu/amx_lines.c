@@ -53,7 +53,7 @@ bool cnn_amx_lines_suit(const cnn_amx_shape *shape, char *why)
 /* One line of pixels, where lines do not matter. */
 static void join_lines(cnn_amx_shape *shape)
 {
-    if (shape->r != 1 || shape->s != 1 || shape->stride != 1 || shape->pool != 1)
+    if (shape->r != 1 || shape->s != 1 || shape->stride != 1 || shape->pool != 1 || shape->pool_stride != 1)
         return;
     shape->w *= shape->h;
     shape->out_w *= shape->out_h;

@@ -28,7 +28,7 @@ static cnn_amx_shape shape_of(const cnn_op_desc *desc)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
-    const bool pools = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL);
+    const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL);
     return (cnn_amx_shape){
         .n = src->n,
         .h = src->h,
@@ -41,12 +41,18 @@ static cnn_amx_shape shape_of(const cnn_op_desc *desc)
         .pad = desc->pad,
         .out_h = cnn_window_count(src->h, weight->h, desc->stride, desc->pad),
         .out_w = cnn_window_count(src->w, weight->w, desc->stride, desc->pad),
-        .pool = pools ? desc->pool_kernel : 1,
-        .pool_stride = pools ? desc->pool_stride : 1,
+        .pool = pool ? desc->pool_kernel : 1,
+        .pool_stride = pool ? desc->pool_stride : 1,
         .windows_h = dst->h,
         .windows_w = dst->w,
         .value_bytes = 1,
     };
+}
+
+/* Windows of one pixel leave out others. */
+static bool pools(const cnn_amx_shape *shape)
+{
+    return shape->pool > 1 || shape->pool_stride > 1;
 }
 
 /* ---- Packing ---- */
@@ -133,7 +139,7 @@ static void finish(void *context, const cnn_amx_band *band)
     for (int32_t i = 0; i < band->windows; i++) {
         const int32_t *sums = (const int32_t *)band->sums + (size_t)(i * shape->pool_stride * pitch) * CNN_I8_SUMS;
         const int64_t first = ((int64_t)band->image * shape->windows_h + band->first + i) * width;
-        if (shape->pool > 1) {
+        if (pools(shape)) {
             cnn_cpu_direct_i8_avx512vnni.pool(sums, pitch, shape->pool, shape->pool_stride, width, band->spare);
             sums = band->spare;
         }
@@ -216,7 +222,7 @@ cnn_status cnn_cpu_conv_i8_amx_make(cnn_device *device, const cnn_op_desc *desc,
     const cnn_amx_shape shape = shape_of(desc);
     kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
     cnn_amx_lines_plan(&kernel->lines, &shape, cnn_amx_multiply_i8, device->host);
-    if (shape.pool > 1)
+    if (pools(&shape))
         kernel->pooled_bytes = (size_t)shape.windows_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->base.base.workspace_bytes = lanes_bytes(kernel) + (desc->constant_weights ? 0 : kernel->lines.packed_bytes);
     kernel->base.base.pack = desc->constant_weights ? pack : NULL;
