@@ -9,8 +9,8 @@ if(CNN_WERROR)
     target_compile_options(cnn_flags INTERFACE -Werror)
 endif()
 if(CNN_SANITIZE)
-    # Instrumentation hides value ranges from gcc, which then warns of conversions that cannot lose anything.
-    target_compile_options(cnn_flags INTERFACE -Wno-conversion)
+    # Instrumentation hides value ranges from gcc, which then warns of conversions and texts that cannot lose anything.
+    target_compile_options(cnn_flags INTERFACE -Wno-conversion $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>)
     target_compile_options(cnn_flags INTERFACE -fsanitize=${CNN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     target_link_options(cnn_flags INTERFACE -fsanitize=${CNN_SANITIZE})
 endif()
