@@ -13,7 +13,7 @@ const char *cnn_last_error(void)
     return error_text;
 }
 
-cnn_status cnn_error(cnn_status status, const char *format, ...)
+cnn_status(cnn_error)(cnn_status status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -22,7 +22,7 @@ cnn_status cnn_error(cnn_status status, const char *format, ...)
     return status;
 }
 
-cnn_status cnn_error_prefix(cnn_status status, const char *format, ...)
+cnn_status(cnn_error_prefix)(cnn_status status, const char *format, ...)
 {
     char tail[ERROR_BYTES - 2];
     snprintf(tail, sizeof tail, "%.*s", (int)sizeof tail - 1, error_text);

@@ -109,8 +109,9 @@ static cnn_status add_part(cnn_parts *parts, int32_t first, int32_t *capacity)
         parts->part = grown;
         *capacity = more;
     }
-    parts->part[parts->count++] =
+    parts->part[parts->count] =
         (cnn_part){.box = {INT32_MAX, INT32_MAX, 0, 0}, .digit = CNN_NO_DIGIT, .first = first, .bridge = parts->count};
+    parts->count++;
     return CNN_OK;
 }
 

@@ -101,11 +101,12 @@ void cnn_rans_encode(const int8_t *values, int64_t count, cnn_bytes *parameters,
     put_frequencies(parameters, frequency);
     for (uint32_t s = 0, sum = 0; s < SYMBOLS; sum += frequency[s++])
         start[s] = sum;
-    uint16_t *words = cnn_calloc((size_t)count, sizeof *words), *end = words + count, *word = end;
+    uint16_t *words = cnn_calloc((size_t)count, sizeof *words);
     if (!words) {
         data->failed = true;
         return;
     }
+    uint16_t *end = words + count, *word = end;
     for (int64_t i = count - 1; i >= 0; i--)
         put_symbol(&state[i % STATES], start[values[i] + 127], frequency[values[i] + 127], &word);
     for (int k = 0; k < STATES; k++)

@@ -97,7 +97,7 @@ static cnn_status read_header(const uint8_t *data, size_t size, json_t **json, s
 static const char *shown(const char *name, char text[96])
 {
     size_t i = 0;
-    for (; name[i] && i < 80; i++)
+    for (; i < 80 && name[i]; i++)
         text[i] = name[i] >= 0x20 && name[i] < 0x7F ? name[i] : '?';
     text[i] = '\0';
     return text;

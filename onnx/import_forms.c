@@ -138,7 +138,7 @@ static cnn_status resolve(int64_t *sizes, int rank, const int64_t *dims, int dim
     int open = -1;
     int64_t product = 1;
     for (int i = 0; i < rank; i++) {
-        if (sizes[i] == 0 && i < dim_count)
+        if (i < dim_count && sizes[i] == 0)
             sizes[i] = dims[i];
         if (sizes[i] == -1 && open < 0) {
             open = i;

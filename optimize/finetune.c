@@ -95,6 +95,8 @@ cnn_status opt_train(opt_job *job, cnn_train_options *options, const char *label
     cnn_progress_begin(&watch.progress, job->cli, label, options->epochs * job->split.train_count, "images");
     status = cnn_train(job->model, job->data, options, NULL);
     cnn_progress_end(&watch.progress);
+    options->progress = NULL;
+    options->progress_context = NULL;
     return status;
 }
 

@@ -165,7 +165,7 @@ static double select_smallest(const double *values, const uint8_t *sizes, int64_
         }
         for (unsigned i = 0; i < 256; i++)
             largest = histogram[i] > 0 ? i : largest;
-        while (need > histogram[byte] && byte < largest)
+        while (byte < largest && need > histogram[byte])
             need -= histogram[byte++];
         prefix = prefix << 8 | byte;
     }
