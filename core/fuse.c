@@ -75,6 +75,18 @@ static cnn_epilogue_kind epilogue_of(const cnn_instruction *instruction)
     }
 }
 
+/* Whether a chain may go on with a step (cnn/ops.h): each kind of step comes once, in this order. Backends may rely on
+ * it: some look for the kinds of a chain, not at how often they come. */
+static bool may_follow(const cnn_op_desc *desc, cnn_epilogue_kind kind)
+{
+    static const int place[] = {
+        [CNN_EPILOGUE_NONE] = 9,    [CNN_EPILOGUE_BIAS] = 1,       [CNN_EPILOGUE_ADD] = 2,
+        [CNN_EPILOGUE_RELU] = 3,    [CNN_EPILOGUE_CLIP] = 3,       [CNN_EPILOGUE_REQUANTIZE] = 3,
+        [CNN_EPILOGUE_MAXPOOL] = 4, [CNN_EPILOGUE_DEQUANTIZE] = 5, [CNN_EPILOGUE_RELU_GRAD] = 5,
+    };
+    return desc->epilogue_count == 0 || place[desc->epilogue[desc->epilogue_count - 1]] < place[kind];
+}
+
 /* `first` with `second` appended as an epilogue. */
 static cnn_instruction merge(const cnn_instruction *first, const cnn_instruction *second, cnn_epilogue_kind kind)
 {
@@ -121,7 +133,8 @@ static bool merge_next(cnn_program *program, int i, const cnn_backend *backend, 
     const cnn_instruction *second = &program->instructions[j];
     const int other = first->desc.op == CNN_OP_BN_INFER ? -1 : other_summand(program, second, value, i);
     cnn_epilogue_kind kind = other >= 0 ? CNN_EPILOGUE_ADD : epilogue_of(second);
-    if (kind == CNN_EPILOGUE_NONE || (other < 0 && second->arg[CNN_ARG_SRC] != value))
+    if (kind == CNN_EPILOGUE_NONE || !may_follow(&first->desc, kind) ||
+        (other < 0 && second->arg[CNN_ARG_SRC] != value))
         return false;
     cnn_instruction merged = merge(first, second, kind);
     if (other >= 0) {

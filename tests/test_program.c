@@ -184,6 +184,42 @@ static const cnn_instruction *first_op(const cnn_program *program, cnn_op op)
     return NULL;
 }
 
+static cnn_status take_all(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
+{
+    (void)device;
+    (void)desc;
+    (void)kernel;
+    (void)why;
+    return CNN_OK;
+}
+
+/* A backend that would take any chain gets those that cnn/ops.h allows. */
+START_TEST(chains_keep_their_order)
+{
+    cnn_backend backend = cnn_backend_ref;
+    cnn_device *device;
+    ck_assert(backend.open(cnn_host_get(), NULL, &device) == CNN_OK);
+    backend.prepare = take_all;
+    cnn_model *model = model_from("image = input(height=16, width=16, channels=1)\n"
+                                  "conv1 = conv(image, out=4, kernel=1)\n"
+                                  "relu1 = relu(conv1)\n"
+                                  "relu2 = relu(relu1, max=6)\n"
+                                  "pool1 = maxpool(relu2, kernel=2)\n"
+                                  "conv2 = conv(pool1, out=4, kernel=1)\n"
+                                  "pool2 = maxpool(conv2, kernel=2)\n"
+                                  "pool3 = maxpool(pool2, kernel=2)\n"
+                                  "relu3 = relu(pool3)\n"
+                                  "fc = linear(relu3, out=3)\n");
+    cnn_program *program = make(model, CNN_GOAL_INFER, &backend, device);
+    ck_assert_int_eq(count_ops(program, CNN_OP_CLIP), 1);
+    ck_assert_int_eq(count_ops(program, CNN_OP_MAXPOOL), 2); /* behind the clip, and the second in a row */
+    ck_assert_int_eq(count_ops(program, CNN_OP_RELU), 1);
+    cnn_program_free(program, &backend, device);
+    cnn_model_free(model);
+    backend.close(device);
+}
+END_TEST
+
 START_TEST(pooling_moves_into_batch_norms)
 {
     cnn_backend backend = cnn_backend_ref;
@@ -316,6 +352,7 @@ int main(void)
     tcase_add_test(tcase, builtin_models_lower_and_plan);
     tcase_add_test(tcase, residual_model_lowers_and_plans);
     tcase_add_test(tcase, fusion_merges_only_sole_readers);
+    tcase_add_test(tcase, chains_keep_their_order);
     tcase_add_test(tcase, pooling_moves_into_batch_norms);
     tcase_add_test(tcase, sums_move_into_convolutions);
     tcase_add_test(tcase, residual_gradient_is_summed);
