@@ -138,7 +138,12 @@ cnn_status cnn_cli_load_model(cnn_cli *cli, const char *path, cnn_model **model)
     if (is_onnx(path))
         return load_foreign(cli, path, model);
     cnn_status status = check_ours(cli, path);
-    return status == CNN_OK ? cnn_model_load(path, model) : status;
+    if (status == CNN_OK)
+        status = cnn_model_load(path, model);
+    if (status == CNN_OK && (*model)->is_signed)
+        cnn_message_notice(cli, "%s is signed (which was not checked); what is made of it is another model, and is not",
+                           path);
+    return status;
 }
 
 cnn_status cnn_cli_open_model(cnn_cli *cli, const char *path, cnn_model **model)

@@ -12,6 +12,7 @@
 #include "core/input_file.h"
 #include "core/layers.h"
 #include "core/memory.h"
+#include "core/sign.h"
 
 #include <string.h>
 
@@ -433,7 +434,10 @@ static cnn_status decode(const uint8_t *data, size_t size, const char *path, boo
     cnn_reader field[CNN_TAG_COUNT] = {{0}};
     size_t head_end, file_end = 0;
     cnn_model *made = NULL;
+    const bool is_signed = cnn_signature_here(data, size);
+    size -= is_signed ? CNN_SIGNATURE_BYTES : 0;
     CNN_TRY(read_head(data, size, path, field, &head_end, &made));
+    made->is_signed = is_signed;
     size_t data_start = (head_end + CNN_FILE_ALIGN - 1) / CNN_FILE_ALIGN * CNN_FILE_ALIGN;
     for (size_t i = head_end; i < data_start && i < size; i++)
         if (data[i] != 0)

@@ -96,6 +96,20 @@ out:
     return status;
 }
 
+cnn_status cnn_input_own(cnn_input_file *file)
+{
+    if (!file->mapped)
+        return CNN_OK;
+    uint8_t *data = cnn_calloc(file->size, 1);
+    if (!data)
+        return CNN_ERR_MEMORY;
+    memcpy(data, file->data, file->size);
+    const cnn_input_file own = {.data = data, .size = file->size};
+    cnn_input_close(file);
+    *file = own;
+    return CNN_OK;
+}
+
 void cnn_input_spent(const void *bytes, size_t count)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes;

@@ -94,6 +94,7 @@ struct cnn_model {
     double augment;                            /* share of the images that its last training changed, 0 to 1 ... */
     char augmentation[CNN_AUGMENTATION_BYTES]; /* ... and how, as cnn_train_options has it; "": as suits the data */
     char *text;                                /* free text for people (how it was made), or NULL */
+    bool is_signed;                            /* its file has a signature, which was checked by who asked for it */
     cnn_input_file file;                       /* that parameters lie in; closed when none does */
 };
 

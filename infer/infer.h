@@ -7,6 +7,7 @@
 #include "cnn/picture.h"
 #include "cnn/robust.h"
 #include "cnn/session.h"
+#include "core/sign.h"
 
 /* The options of cnn-infer. */
 typedef struct infer_settings {
@@ -26,6 +27,7 @@ typedef struct infer_settings {
     int attack_start;                  /* 0: random, 1: the image; -1: not given */
     const char *attack_from;           /* a model's file, or NULL */
     bool attack_sanitized;             /* the attack knows of `sanitize` */
+    const char *require_signature;     /* a public key's file, or NULL */
     const char *sanitize;              /* "median,bits=1,centre", or NULL */
 } infer_settings;
 
@@ -48,7 +50,8 @@ enum { INFER_MAX_DEVICES = 8, INFER_DEVICE_BYTES = 256, INFER_COMPARE_IMAGES = 1
 typedef struct infer_run {
     cnn_cli *cli;
     const infer_settings *settings;
-    const char *path; /* of the model */
+    const char *path;   /* of the model */
+    cnn_public_key key; /* of --require-signature */
     cnn_model *model;
     const char *device[INFER_MAX_DEVICES]; /* of --device: several with --bench */
     int device_count;

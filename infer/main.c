@@ -80,10 +80,23 @@ static cnn_status begin_sandbox(infer_run *run)
     return cnn_sandbox_begin();
 }
 
+/* A model that must be signed is of the kind that can be. */
+static cnn_status open_signed(infer_run *run)
+{
+    if (cnn_cli_is_foreign(run->path))
+        return cnn_error(CNN_ERR_UNSUPPORTED,
+                         "%s: is refused: only .cnn files are signed, and a signature by %s is asked for", run->path,
+                         run->key.path);
+    cnn_status status = cnn_model_load_signed_by(run->path, &run->key, &run->model);
+    if (status == CNN_OK)
+        cnn_message_detail(run->cli, "signed by %s", run->key.path);
+    return status;
+}
+
 static cnn_status open_model(infer_run *run)
 {
     cnn_status status = CNN_OK;
-    CNN_TRY(cnn_cli_open_model(run->cli, run->path, &run->model));
+    CNN_TRY(run->settings->require_signature ? open_signed(run) : cnn_cli_open_model(run->cli, run->path, &run->model));
     run->input = cnn_model_input(run->model);
     run->classes = cnn_model_output(run->model).c;
     run->batch = run->settings->batch ? run->settings->batch : run->settings->bench ? BENCH_BATCH : TEST_BATCH;
@@ -124,6 +137,8 @@ static cnn_status run_tool(cnn_cli *cli, const infer_settings *settings)
     CNN_TRY(infer_settings_check(cli, settings));
     CNN_TRY(split_devices(&run));
     CNN_TRY(find_model(&run));
+    if (settings->require_signature)
+        CNN_TRY(cnn_public_key_read(settings->require_signature, &run.key));
     if (settings->sandbox)
         CNN_TRY(begin_sandbox(&run));
     if (cli->operands.count > 0) {

@@ -21,6 +21,12 @@ static const cnn_option options[] = {
      .complete = CNN_COMPLETE_MODEL,
      .help = "the model to run: .cnn, or .onnx",
      .standard = "model-opt.cnn, else model.cnn"},
+    {.name = "require-signature",
+     .argument = "NAME.pub",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(infer_settings, require_signature),
+     .help =
+         "refuse the model, before it is read, unless it is signed by this key and unchanged since (cnn-opt --sign)"},
     {.group = "What to do (without any of these: read the pictures)",
      .letter = 't',
      .name = "test",

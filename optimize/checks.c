@@ -115,7 +115,7 @@ static cnn_status check_rest(const opt_settings *settings)
         CNN_FAIL(CNN_ERR_USAGE, "--pack is for .cnn files: leave it out, or name one with --output");
     if (opt_converts(settings))
         CNN_TRY(check_conversion(settings));
-    else if (!opt_prunes(settings) && !settings->int8 && !goal)
+    else if (!opt_prunes(settings) && !settings->int8 && !goal && !settings->sign)
         CNN_FAIL(CNN_ERR_USAGE, "nothing to do: give --prune R (such as --prune 0.5), --int8, or both");
     if (settings->prune > 0 && goal)
         CNN_FAIL(CNN_ERR_USAGE, "--prune says how much to remove, and a search finds that out: leave one of them out");
@@ -169,12 +169,32 @@ out:
     return status;
 }
 
+/* What signs. */
+static cnn_status check_signing(const cnn_cli *cli, const opt_settings *settings)
+{
+    if (settings->keygen &&
+        (cli->operands.count > 0 || opt_prunes(settings) || settings->int8 || settings->sign || opt_has_goal(settings)))
+        return cnn_error(CNN_ERR_USAGE, "--keygen makes a key and does nothing to a model: leave out the rest");
+    if (settings->sign && cnn_cli_is_foreign(settings->output))
+        return cnn_error(CNN_ERR_USAGE, "--sign is for .cnn files: leave it out, or name one with --output");
+    if (opt_only_signs(settings) && (settings->pack != CNN_PACK_AUTO || settings->report || settings->explain))
+        return cnn_error(CNN_ERR_USAGE,
+                         "%s is for passes, and a file that is only signed keeps its bytes: leave it out",
+                         settings->report    ? "--report"
+                         : settings->explain ? "--explain"
+                                             : "--pack");
+    return CNN_OK;
+}
+
 cnn_status opt_settings_check(const cnn_cli *cli, opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     if (cli->operands.count > 0)
         settings->input = cli->operands.list[0];
     CNN_TRY(check_from_torch(cli, settings));
+    CNN_TRY(check_signing(cli, settings));
+    if (settings->keygen)
+        goto out;
     CNN_TRY(check_keep(settings));
     CNN_TRY(check_two_of_four(settings));
     CNN_TRY(check_rest(settings));

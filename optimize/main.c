@@ -2,20 +2,27 @@
 #include "optimize/job.h"
 
 #include "core/error.h"
+#include "core/sign.h"
 
 static cnn_status run(cnn_cli *cli, opt_settings *settings)
 {
     cnn_status status = CNN_OK;
     opt_account account = {0};
     CNN_TRY(opt_settings_check(cli, settings));
+    if (settings->keygen || opt_only_signs(settings))
+        return settings->keygen ? opt_keygen(cli, settings) : opt_sign(cli, settings);
+    if (settings->sign) /* before the work, not behind it */
+        CNN_TRY(cnn_secret_key_check(settings->sign));
     if (opt_converts(settings)) {
-        status = opt_convert(cli, settings);
-        goto out;
+        CNN_TRY(opt_convert(cli, settings));
+    } else {
+        CNN_TRY(opt_run(cli, settings, &account));
+        CNN_TRY(opt_report(cli, settings, &account));
+        if (settings->report)
+            CNN_TRY(opt_report_save(cli, settings, &account));
     }
-    CNN_TRY(opt_run(cli, settings, &account));
-    CNN_TRY(opt_report(cli, settings, &account));
-    if (settings->report)
-        CNN_TRY(opt_report_save(cli, settings, &account));
+    if (settings->sign)
+        CNN_TRY(opt_sign(cli, settings));
 out:
     opt_account_free(&account);
     return status;

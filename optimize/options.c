@@ -325,6 +325,18 @@ static const cnn_option options[] = {
      .kind = CNN_OPTION_FLAG,
      .offset = offsetof(opt_settings, explain),
      .help = "say in one paragraph what was removed, what suffered most, and what to try next"},
+    {.group = "Signatures",
+     .name = "keygen",
+     .argument = "NAME",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, keygen),
+     .help = "make a key and do nothing else: NAME.key, which is secret and signs, and NAME.pub for those who check "
+             "(cnn-infer --require-signature)"},
+    {.name = "sign",
+     .argument = "NAME.key",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, sign),
+     .help = "sign what is written; alone the model stays as it is, byte for byte, and gets a signature"},
     {.name = NULL}};
 
 static const char *const usage[] = {"[OPTION]... [MODEL]", NULL};
@@ -342,6 +354,7 @@ static const cnn_example examples[] = {
     {"cnn-opt --keep conv1=24,fc1=100 --int8", "as narrow as you say, the channels that matter least gone"},
     {"cnn-opt --structure 2:4 --int8", "zero 2 of every 4 weights, the pattern of sparse tensor cores"},
     {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
+    {"cnn-opt model.cnn --sign me.key -o signed.cnn", "sign a model with the key that 'cnn-opt --keygen me' made"},
     {NULL, NULL}};
 
 const cnn_tool opt_tool = {

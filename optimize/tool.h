@@ -55,6 +55,8 @@ typedef struct opt_settings {
     const char *output;
     const char *report; /* a path that ends in .html or .json; NULL: none */
     bool explain;
+    const char *keygen;     /* name of a key to make; NULL: none */
+    const char *sign;       /* a secret key's file; NULL: none */
     const char *input;      /* of the operands, or from_torch */
     const char *network;    /* with from_torch */
     const char *from_torch; /* a .safetensors file; NULL: not given */
@@ -116,6 +118,15 @@ typedef struct opt_account {
     int chosen;              /* the point that was taken */
     struct opt_facts *facts; /* what reports and --explain tell beside it; NULL when nobody asks (optimize/facts.h) */
 } opt_account;
+
+/* ---- sign.c ---- */
+
+/* Makes the key that the settings name. */
+cnn_status opt_keygen(const cnn_cli *cli, const opt_settings *settings);
+
+/* Whether the model is only signed; signs it, or what the passes wrote. */
+bool opt_only_signs(const opt_settings *settings);
+cnn_status opt_sign(cnn_cli *cli, const opt_settings *settings);
 
 /* Runs the passes that the settings ask for and writes the model. Free the account with opt_account_free. */
 cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *account);

@@ -14,6 +14,7 @@
 #include "cnn/robust.h"
 #include "cnn/safetensors.h"
 #include "cnn/session.h"
+#include "cnn/sign.h"
 #include "cnn/status.h"
 #include "cnn/tensor.h"
 #include "cnn/train.h"

@@ -391,18 +391,24 @@ def _normalization(normalize: Normalize) -> Any:
 # ---- Making and reading ----
 
 
-def load(path: Path, *, normalize: Normalize = None) -> Model:
+def load(path: Path, *, normalize: Normalize = None, require_signature: Path | None = None) -> Model:
     """Reads a .cnn file, or a network in an .onnx file.
 
     normalize: of an .onnx file, what was done to pixels in [0, 1] outside of it, as in (0.1307, 0.3081); nothing unless
     it is given.
+    require_signature: a public key's file, NAME.pub: a file that it did not sign, or that was changed since, is refused
+    before it is read.
     """
     name = encode(path)
     if os.fspath(path).lower().endswith(".onnx"):
+        if require_signature is not None:
+            raise CnnkitError(f"{os.fspath(path)}: only .cnn files are signed, and a signature is asked for")
         given = None if normalize is None else ctypes.byref(_normalization(normalize))
         return Model(made_by(lib.cnn_onnx_load, name, given))
     if normalize is not None:
         raise CnnkitError(f"{os.fspath(path)} says itself how pixels are normalized: leave normalize out")
+    if require_signature is not None:
+        return Model(made_by(lib.cnn_model_load_signed, name, encode(require_signature)))
     return Model(made_by(lib.cnn_model_load, name))
 
 

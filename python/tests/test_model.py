@@ -5,6 +5,7 @@ import threading
 import cnnkit
 import numpy as np
 import pytest
+from cnnkit._library import lib
 from conftest import content
 
 
@@ -168,3 +169,18 @@ def test_networks_and_text(trained, cfg):
     assert cnnkit.create(cfg, seed=1).run(np.zeros((1, 28, 28), dtype=np.uint8)).any()
     with pytest.raises(cnnkit.CnnkitError, match="the network: line 2"):
         cnnkit.create("image = input(height=2, width=2, channels=1)\nfc1 = linear(imag, out=2)\n")
+
+
+def test_signed_models(trained, tool):
+    trained.save("m.cnn")
+    if not lib.cnn_can_sign():
+        pytest.skip("a build without libsodium")
+    tool("cnn-opt", "--keygen", "me")
+    tool("cnn-opt", "--keygen", "you")
+    tool("cnn-opt", "m.cnn", "--sign", "me.key", "-o", "signed.cnn")
+    cnnkit.load("signed.cnn", require_signature="me.pub").save("again.cnn")
+    assert content("again.cnn") == content("m.cnn")
+    unsigned, other, foreign = ("m.cnn", "me", "not signed"), ("signed.cnn", "you", "another key"), ("m.onnx", "me", "only")
+    for name, key, why in [unsigned, other, foreign]:
+        with pytest.raises(cnnkit.CnnkitError, match=why):
+            cnnkit.load(name, require_signature=f"{key}.pub")
