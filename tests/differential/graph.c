@@ -199,7 +199,7 @@ static void put_join(graph *g)
 /* What nothing reads yet goes through averages into one value, and that into the scores. */
 static void put_end(graph *g)
 {
-    int open[CNN_MAX_INPUTS], count = 0, c = 0;
+    int open[CNN_MAX_INPUTS], count = 0;
     value *last = &g->value[g->count - 1];
     for (int i = 0; i < g->count; i++)
         if (!g->value[i].read && count < CNN_MAX_INPUTS)
@@ -207,7 +207,6 @@ static void put_end(graph *g)
     if (count > 1) {
         for (int i = 0; i < count; i++) {
             const value from = g->value[open[i]];
-            c += from.c;
             cnn_text_append(g->cfg, "g%d = %s(v%d)\n", i, from.h * from.w > 1 ? "globalavgpool" : "relu", from.number);
         }
         cnn_text_append(g->cfg, "all = concat(");
