@@ -86,6 +86,18 @@ cnn_status cnn_secret_key_check(const char *path)
     return status;
 }
 
+static bool write_all(int fd, const char *text, size_t bytes)
+{
+    while (bytes > 0) {
+        const ssize_t count = write(fd, text, bytes);
+        if (count < 0 && errno != EINTR)
+            return false;
+        text += count > 0 ? count : 0;
+        bytes -= count > 0 ? (size_t)count : 0;
+    }
+    return fsync(fd) == 0;
+}
+
 /* A file that is new and whole, or not there. */
 static cnn_status write_key(const char *path, const char *word, const uint8_t key[CNN_KEY_BYTES], unsigned mode)
 {
@@ -97,11 +109,15 @@ static cnn_status write_key(const char *path, const char *word, const uint8_t ke
                    : cnn_error(CNN_ERR_IO, "%s: cannot be made: %s", path, strerror(errno));
     sodium_bin2hex(digits, sizeof digits, key, CNN_KEY_BYTES);
     snprintf(line, sizeof line, "%s%s\n", word, digits);
-    const bool written = write(fd, line, strlen(line)) == (ssize_t)strlen(line) && fsync(fd) == 0;
-    const int error = errno;
+    bool written = write_all(fd, line, strlen(line));
+    int error = errno;
     sodium_memzero(line, sizeof line);
     sodium_memzero(digits, sizeof digits);
-    if (close(fd) == 0 && written)
+    if (close(fd) != 0 && written) {
+        written = false;
+        error = errno;
+    }
+    if (written)
         return CNN_OK;
     unlink(path);
     return cnn_error(CNN_ERR_IO, "%s: cannot be written: %s", path, strerror(error));

@@ -47,6 +47,9 @@ cnn-opt)
     withstands --output o.safetensors -- model.cnn -o o.safetensors
     "$opt" model.cnn -o given.safetensors >"$logs/out"
     withstands --output old -- --from-torch given.safetensors --model net.cfg -o old
+    if "$opt" --keygen me >"$logs/out" 2>"$logs/err"; then
+        withstands --output old -- model.cnn --sign me.key -o old
+    fi
     ;;
 cnn-infer)
     files png seven seven.png
@@ -65,6 +68,10 @@ PY
     withstands --output - -- -m model.cnn --threads 1 --input images.npy
     survives -- -m model.cnn --threads 1 --compare ref
     survives -- -m model.cnn --threads 1 --bench --quiet
+    if "$opt" --keygen me >"$logs/out" 2>"$logs/err"; then
+        "$opt" model.cnn --sign me.key -o signed.cnn >"$logs/out"
+        withstands --output - -- -m signed.cnn --require-signature me.pub --threads 1 --input images.npy
+    fi
     survives -- --help
     ;;
 esac

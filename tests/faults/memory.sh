@@ -35,6 +35,9 @@ cnn-opt)
     survives --output old --output r.json -- --int8 --data mnist --data-dir data --threads 1 --report r.json --explain -o old
     survives --output old -- --prune 0.5 --structure weight --criterion taylor --prune-schedule cubic --prune-steps 2 \
         --finetune 0.5 --pack smallest --data mnist --data-dir data --threads 1 -o old
+    if "$opt" --keygen me >"$logs/out" 2>"$logs/err"; then
+        survives --output old -- model.cnn --sign me.key -o old
+    fi
     ;;
 cnn-infer)
     files png seven seven.png
@@ -50,6 +53,10 @@ cnn-infer)
     survives -- -m model.cnn --threads 1 --compare ref
     survives -- -m model.cnn --threads 1 --dump-program
     survives -- -m model.cnn --threads 1 --bench --device cpu,ref --quiet
+    if "$opt" --keygen me >"$logs/out" 2>"$logs/err"; then
+        "$opt" model.cnn --sign me.key -o signed.cnn >"$logs/out"
+        survives -- -m signed.cnn --require-signature me.pub --threads 1 --dump-program
+    fi
     survives -- --help
     ;;
 esac
