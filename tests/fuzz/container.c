@@ -118,6 +118,11 @@ bool fuzz_container_read(fuzz_container *c, const uint8_t *data, size_t size)
     memset(c, 0, sizeof *c);
     if (size < CNN_FILE_MAGIC_BYTES)
         return false;
+    if (cnn_signature_here(data, size)) {
+        size -= CNN_SIGNATURE_BYTES;
+        c->signature = fuzz_copy(data + size, CNN_SIGNATURE_BYTES);
+        head.end = size;
+    }
     c->version = take(&head);
     const uint64_t bytes = cnn_reader_varint(&head, CNN_FILE_MAX_HEAD, "length");
     if (head.failed || bytes + 4 > size - head.at)
@@ -264,6 +269,7 @@ void fuzz_container_write(const fuzz_container *c, cnn_bytes *file)
     while (area.length && file->length % CNN_FILE_ALIGN)
         cnn_bytes_put(file, "", 1);
     cnn_bytes_put(file, area.data, area.length);
+    cnn_bytes_put(file, c->signature.data, c->signature.bytes);
     cnn_bytes_free(&fields);
     cnn_bytes_free(&area);
 }

@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "core/layers.h"
+#include "core/sign.h"
 
 enum { FUZZ_MOST_LAYERS = 64, FUZZ_MOST_TENSORS = 96, FUZZ_MOST_FIELDS = 24 };
 
@@ -45,6 +46,7 @@ typedef struct fuzz_container {
     fuzz_tensor tensor[FUZZ_MOST_TENSORS];
     fuzz_field field[FUZZ_MOST_FIELDS]; /* the others */
     bool has_names, has_scales, has_tensors;
+    fuzz_part signature; /* its bytes, or none */
 } fuzz_container;
 
 /* False: not in parts that are understood. */

@@ -292,6 +292,10 @@ static void change_flags(fuzz_container *c, fuzz_random *random)
     bool *one = flag[fuzz_below(random, 3)];
     if (fuzz_below(random, 4) == 0)
         *one = !*one;
+    else if (fuzz_below(random, 4) == 0)
+        c->signature.bytes = fuzz_below(random, 2) ? 0 : c->signature.bytes;
+    else if (fuzz_below(random, 8) == 0)
+        fuzz_change(&c->signature);
     else if (fuzz_below(random, 16) == 0)
         c->version = fuzz_number(random, c->version);
 }
