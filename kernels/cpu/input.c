@@ -36,11 +36,11 @@ static cnn_augment_shape shape_of(const cnn_op_desc *desc)
 static const uint8_t *augmented(const input_job *job, int task, int worker, const uint8_t *from)
 {
     const cnn_augment_params *params = job->args[CNN_ARG_SRC2];
+    if (!params || !params[task].augmented)
+        return from;
     const cnn_augment_shape shape = shape_of(job->desc);
     uint8_t *scratch = job->scratch + (size_t)worker * job->kernel->scratch_bytes;
     uint8_t *image = scratch + cnn_cpu_aligned(cnn_augment_scratch(shape) * sizeof(float));
-    if (!params || !params[task].augmented)
-        return from;
     cnn_augment_apply(&params[task], job->desc->mirror, shape, from, image, (float *)(void *)scratch);
     return image;
 }
@@ -92,7 +92,8 @@ static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *w
     const input_kernel *kernel = (const input_kernel *)base;
     const cnn_op_desc *desc = &base->desc;
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
-    input_job job = {desc, args, args[CNN_ARG_TABLE], kernel, (uint8_t *)workspace + kernel->table_bytes};
+    uint8_t *rest = workspace ? (uint8_t *)workspace + kernel->table_bytes : NULL;
+    input_job job = {desc, args, args[CNN_ARG_TABLE], kernel, rest};
     if (kernel->table_bytes > 0) {
         const float *table = args[CNN_ARG_TABLE];
         uint16_t *halves = workspace;
