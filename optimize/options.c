@@ -354,7 +354,6 @@ static const cnn_example examples[] = {
     {"cnn-opt --keep conv1=24,fc1=100 --int8", "as narrow as you say, the channels that matter least gone"},
     {"cnn-opt --structure 2:4 --int8", "zero 2 of every 4 weights, the pattern of sparse tensor cores"},
     {"cnn-opt --prune 0.5 --int8 --report report.html", "the same as the first, with a page that shows what it did"},
-    {"cnn-opt model.cnn --sign me.key -o signed.cnn", "sign a model with the key that 'cnn-opt --keygen me' made"},
     {NULL, NULL}};
 
 const cnn_tool opt_tool = {
