@@ -190,21 +190,14 @@ cnn_status cnn_layer_forward_relu(cnn_lowering *lowering, int node)
     return lowering->status;
 }
 
-/* Multipliers must be normal numbers; that below 0 may be 0. */
-static cnn_status set_leak(cnn_instruction *op, const cnn_model *model, const cnn_node *node)
+/* What an op on int8 values takes from the scales: of one input, or two, and of its value. */
+static void set_scales(cnn_instruction *op, const cnn_node *node, float s_a, float s_b)
 {
-    const float s_in = model->nodes[node->input[0]].out_scale;
-    op->desc.scale[0] = s_in / node->out_scale;
-    op->desc.scale[1] = cnn_quant_leak(op->desc.slope, s_in, node->out_scale);
+    op->desc.scale[0] = s_a;
+    op->desc.scale[1] = s_b;
+    op->desc.out_scale = node->out_scale;
     op->desc.lo = -127.0f;
     op->desc.hi = 127.0f;
-    for (int i = 0; i < 2; i++)
-        if (!isnormal(op->desc.scale[i]) && (i == 0 || op->desc.slope != 0.0f))
-            return cnn_error(CNN_ERR_NUMERIC,
-                             "layer %s: the INT8 multiplier %g is not a normal number; quantize the model again with "
-                             "other calibration data",
-                             node->name, (double)op->desc.scale[i]);
-    return CNN_OK;
 }
 
 cnn_status cnn_layer_forward_leaky_relu(cnn_lowering *lowering, int index)
@@ -215,9 +208,10 @@ cnn_status cnn_layer_forward_leaky_relu(cnn_lowering *lowering, int index)
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, value_dtype(lowering, index));
     cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_LEAKY_RELU, index, &args);
     op->desc.slope = (float)cnn_node_attr(node, "slope");
+    if (lowering->int8)
+        set_scales(op, node, lowering->model->nodes[node->input[0]].out_scale, 0);
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
-    cnn_status status = lowering->status;
-    return status == CNN_OK && lowering->int8 ? set_leak(op, lowering->model, node) : status;
+    return lowering->status;
 }
 
 void cnn_layer_set_maxima(cnn_instruction *op, const cnn_node *node)
@@ -284,41 +278,23 @@ cnn_status cnn_layer_forward_add(cnn_lowering *lowering, int index)
     args.buffer[CNN_ARG_SRC2] = cnn_lower_input(lowering, index, 1);
     args.buffer[CNN_ARG_DST] = cnn_lower_value(lowering, index, value_dtype(lowering, index));
     cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_ADD, index, &args);
-    for (int i = 0; lowering->int8 && i < 2; i++)
-        op->desc.scale[i] = lowering->model->nodes[node->input[i]].out_scale / node->out_scale;
-    if (lowering->int8) {
-        op->desc.lo = -127.0f;
-        op->desc.hi = 127.0f;
-    }
+    const cnn_node *nodes = lowering->model->nodes;
+    if (lowering->int8)
+        set_scales(op, node, nodes[node->input[0]].out_scale, nodes[node->input[1]].out_scale);
     cnn_lower_set_value(lowering, index, args.buffer[CNN_ARG_DST]);
     return lowering->status;
 }
 
-/* The multiplier that takes an input to a concat's scale. */
-static cnn_status rescale_of(const cnn_model *model, const cnn_node *node, int input, float *scale)
-{
-    *scale = model->nodes[node->input[input]].out_scale / node->out_scale;
-    if (!isnormal(*scale))
-        return cnn_error(CNN_ERR_NUMERIC,
-                         "layer %s: the INT8 multiplier %g is not a normal number; quantize the model again with other "
-                         "calibration data",
-                         node->name, (double)*scale);
-    return CNN_OK;
-}
-
-/* Two by two: what has been put together is in the concat's own scale already, which a multiplier of 1 keeps. */
+/* Two by two: what has been put together is in the concat's own scale already, which keeps it as it is. */
 cnn_status cnn_layer_forward_concat(cnn_lowering *lowering, int index)
 {
-    cnn_status status = CNN_OK;
     const cnn_model *model = lowering->model;
     const cnn_node *node = &model->nodes[index];
     const cnn_dtype dtype = value_dtype(lowering, index);
     int whole = cnn_lower_input(lowering, index, 0);
     int32_t channels = model->nodes[node->input[0]].out.c;
-    float scale[2] = {0};
-    if (lowering->int8)
-        CNN_TRY(rescale_of(model, node, 0, &scale[0]));
-    for (int i = 1; i < node->input_count; i++, scale[0] = 1.0f) {
+    float scale = model->nodes[node->input[0]].out_scale;
+    for (int i = 1; i < node->input_count; i++, scale = node->out_scale) {
         channels += model->nodes[node->input[i]].out.c;
         cnn_args args = cnn_args_none();
         args.buffer[CNN_ARG_SRC] = whole;
@@ -327,18 +303,11 @@ cnn_status cnn_layer_forward_concat(cnn_lowering *lowering, int index)
                                                ? cnn_lower_value(lowering, index, dtype)
                                                : cnn_lower_channels(lowering, index, dtype, channels);
         cnn_instruction *op = cnn_lower_op(lowering, CNN_OP_CONCAT, index, &args);
-        if (!lowering->int8)
-            continue;
-        CNN_TRY(rescale_of(model, node, i, &scale[1]));
-        op->desc.scale[0] = scale[0];
-        op->desc.scale[1] = scale[1];
-        op->desc.lo = -127.0f;
-        op->desc.hi = 127.0f;
+        if (lowering->int8)
+            set_scales(op, node, scale, model->nodes[node->input[i]].out_scale);
     }
     cnn_lower_set_value(lowering, index, whole);
-    status = lowering->status;
-out:
-    return status;
+    return lowering->status;
 }
 
 bool cnn_layer_drops(const cnn_lowering *lowering, const cnn_node *node)

@@ -146,6 +146,35 @@ cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node)
     return CNN_OK;
 }
 
+/* Whether a value has no negative numbers, so that QuantizeLinear cannot make -128 of it. */
+static bool is_rectified(const cnn_model *model, int node)
+{
+    const cnn_node *from = &model->nodes[node];
+    if (from->type->id == CNN_LAYER_RELU)
+        return true;
+    if (from->input_count == 0 || !(from->type->flags & CNN_LAYER_KEEPS_SCALE))
+        return false;
+    return is_rectified(model, from->input[0]);
+}
+
+/* Input i of a sum: in INT8 cut off at -127, where our values end. A Clip that stood before the QuantizeLinear would
+ * keep other tools from running the convolution before it in INT8; sums they compute in float. */
+static const char *held(cnn_onnx_export *export, int node, int i, const char *from)
+{
+    const cnn_node *add = &export->model->nodes[node];
+    if (!export->quantized || is_rectified(export->model, add->input[i]))
+        return from;
+    float *least = cnn_onnx_alloc(&export->memory, 1, sizeof *least);
+    if (least)
+        *least = -127.0f * export->model->nodes[add->input[i]].out_scale;
+    cnn_onnx_memory *memory = &export->memory;
+    const char *output = cnn_onnx_text(memory, "%s.held%d", add->name, i + 1);
+    const char *low = cnn_onnx_put_constant(export, cnn_onnx_text(memory, "%s.least%d", add->name, i + 1),
+                                            CNN_ONNX_FLOAT, 0, NULL, least, sizeof *least);
+    cnn_onnx_put_node(export, "Clip", cnn_onnx_text(memory, "%s.hold%d", add->name, i + 1), output, 2, from, low);
+    return output;
+}
+
 /* Both flat, or both with pixels. */
 cnn_status cnn_onnx_write_add(cnn_onnx_export *export, int node)
 {
@@ -153,6 +182,8 @@ cnn_status cnn_onnx_write_add(cnn_onnx_export *export, int node)
     const bool flat = export->made[add->input[0]].flat && export->made[add->input[1]].flat;
     const char *a = flat ? cnn_onnx_flat(export, node, 0) : cnn_onnx_spatial(export, node, 0);
     const char *b = flat ? cnn_onnx_flat(export, node, 1) : cnn_onnx_spatial(export, node, 1);
+    a = held(export, node, 0, a);
+    b = held(export, node, 1, b);
     cnn_onnx_put_node(export, "Add", add->name, cnn_onnx_result(export, node), 2, a, b);
     export->made[node].flat = flat;
     return CNN_OK;

@@ -439,6 +439,11 @@ cnn_status cnn_onnx_read_clip(cnn_onnx_import *import, const cnn_onnx_node *node
     CNN_TRY(cnn_onnx_layer_of(import, node, 0, &value));
     CNN_TRY(clip_end(import, node, 1, "min", -INFINITY, &low));
     CNN_TRY(clip_end(import, node, 2, "max", INFINITY, &high));
+    const float s = import->model->nodes[value->node].out_scale;
+    if (s > 0.0f && low < 0.0f && low <= -127.0f * s && high >= 127.0f * s) { /* all that INT8 has here */
+        cnn_onnx_pass(import, node, value);
+        goto out;
+    }
     if (low != 0.0f || !(high > 0))
         CNN_FAIL(CNN_ERR_UNSUPPORTED, "cuts off below %g and above %g; a ReLU begins at 0 and ends above it",
                  (double)low, (double)high);

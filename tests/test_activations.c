@@ -93,10 +93,9 @@ static cnn_status check_node(void *context, int node, const cnn_tensor_desc *des
     if (node != s->leaky)
         return CNN_OK;
     const float slope = (float)cnn_node_attr(at, "slope"), s_in = s->model->nodes[at->input[0]].out_scale;
-    const float above = s_in / at->out_scale, below = cnn_quant_leak(slope, s_in, at->out_scale);
     for (int64_t i = 0; i < count; i++) {
         const int8_t x = (int8_t)q_of(s->model, at->input[0], s->before[i]);
-        if (q_of(s->model, node, values[i]) != cnn_quant_leaky_relu(x, above, below, -127, 127))
+        if (q_of(s->model, node, values[i]) != cnn_quant_leaky_relu(x, s_in, slope, at->out_scale, -127, 127))
             ck_abort_msg("value %d is wrong", (int)i);
         s->values += x < 0;
     }

@@ -108,7 +108,7 @@ static cnn_status check_node(void *context, int node, const cnn_tensor_desc *des
             for (int32_t c = 0; c < input->out.c; c++, s->checked++) {
                 const int8_t x = q_of(s->model, cat->input[i], s->value[i][pixel * input->out.c + c]);
                 const int8_t y = q_of(s->model, node, values[pixel * desc->c + first + c]);
-                ck_assert_int_eq(y, cnn_quant_rescale(x, input->out_scale / cat->out_scale, -127, 127));
+                ck_assert_int_eq(y, cnn_quant_rescale(x, input->out_scale, cat->out_scale, -127, 127));
             }
         }
     return CNN_OK;

@@ -150,13 +150,11 @@ static void check_gemm(const shown *all, int index, int64_t image)
 static void check_add(const shown *all, int index, int64_t image)
 {
     const cnn_node *node = &all->model->nodes[index];
-    float scale[2];
-    for (int i = 0; i < 2; i++)
-        scale[i] = all->model->nodes[node->input[i]].out_scale / node->out_scale;
+    const float s_a = all->model->nodes[node->input[0]].out_scale, s_b = all->model->nodes[node->input[1]].out_scale;
     int64_t count = cnn_desc_elements(&node->out);
     for (int64_t i = image * count; i < (image + 1) * count; i++) {
         int8_t a = (int8_t)q_of(all, node->input[0], i), b = (int8_t)q_of(all, node->input[1], i);
-        MUST_EQUAL(q_of(all, index, i), cnn_quant_add(a, b, scale[0], scale[1], -127, 127));
+        MUST_EQUAL(q_of(all, index, i), cnn_quant_add(a, b, s_a, s_b, node->out_scale, -127, 127));
     }
 }
 

@@ -326,6 +326,39 @@ START_TEST(test_round_trip_of_int8)
 }
 END_TEST
 
+/* A value below its range is -127 here and -128 in other tools: sums take it as -127. What a ReLU made has none. */
+START_TEST(test_sums_of_int8_begin_at_127)
+{
+    cnn_model *model = parse(IMAGE "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
+                                   "relu1 = relu(conv1)\n"
+                                   "pool1 = maxpool(relu1, kernel=1)\n"
+                                   "conv2 = conv(pool1, out=4, kernel=3, pad=1)\n"
+                                   "sum = add(pool1, conv2)\n"
+                                   "fc1 = linear(sum, out=3)\n"),
+              *back = NULL;
+    case_quantize(model);
+    cnn_onnx_file *file = encode(model);
+    const cnn_onnx_node *sum = find_node(file, "sum"), *clip = find_node(file, sum->input[1]);
+    const float least = -127.0f * model->nodes[4].out_scale;
+    ck_assert_str_eq(find_node(file, sum->input[0])->operator_, "DequantizeLinear");
+    ck_assert_str_eq(clip->operator_, "Clip");
+    ck_assert_str_eq(find_node(file, clip->input[0])->operator_, "DequantizeLinear");
+    ck_assert_uint_eq(clip->n_input, 2);
+    const cnn_onnx_tensor *end = find_constant(file, clip->input[1]);
+    ck_assert_mem_eq(end->raw.data, &least, sizeof least);
+    /* One that cuts off what INT8 has is not nothing. */
+    const float higher = 0.75f * least;
+    memcpy(end->raw.data, &higher, sizeof higher);
+    const size_t size = cnn_onnx__model__get_packed_size(file);
+    uint8_t *data = malloc(size);
+    cnn_onnx__model__pack(file, data);
+    CHECK_FAILS(cnn_onnx_decode(data, size, "net.onnx", NULL, &back), CNN_ERR_UNSUPPORTED, "Clip", "begins at 0");
+    free(data);
+    free_file(file);
+    cnn_model_free(model);
+}
+END_TEST
+
 static const char averages[] = IMAGE "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
                                      "relu1 = relu(conv1)\n"
                                      "pool1 = avgpool(relu1, kernel=2, stride=1)\n"
@@ -508,6 +541,7 @@ int main(void)
     tcase_add_test(tests, test_round_trip);
     tcase_add_test(tests, test_round_trip_of_what_is_known_of_the_data);
     tcase_add_test(tests, test_round_trip_of_int8);
+    tcase_add_test(tests, test_sums_of_int8_begin_at_127);
     tcase_add_test(tests, test_round_trip_of_averages);
     tcase_add_test(tests, test_means_of_pixels);
     tcase_add_test(tests, test_same_model_same_bytes);

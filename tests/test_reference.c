@@ -6,6 +6,7 @@
 #include "kernels/ref/half.h"
 
 #include <check.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -108,8 +109,17 @@ START_TEST(test_quant)
     ck_assert_int_eq(cnn_quant_requantize(1 << 30, 1, -127, 127), 127);
     /* 2^24 + 1 is no f32: it becomes 2^24 before the product. */
     ck_assert_int_eq(cnn_quant_requantize((1 << 24) + 1, 0x1.8p-24f, -127, 127), 2);
-    ck_assert_int_eq(cnn_quant_add(3, 4, 0.5f, 0.25f, -127, 127), 2);
-    ck_assert_int_eq(cnn_quant_add(-100, -100, 1, 1, -127, 127), -127);
+    ck_assert_int_eq(cnn_quant_add(3, 4, 0.5f, 0.25f, 1, -127, 127), 2);
+    ck_assert_int_eq(cnn_quant_add(-100, -100, 1, 1, 1, -127, 127), -127);
+    ck_assert_int_eq(cnn_quant_add(-1, 1, FLT_MAX, FLT_MAX, 1, -127, 127), 0);
+    ck_assert_int_eq(cnn_quant_add(-2, 2, FLT_MAX, FLT_MAX, 1, -127, 127), -127); /* inf - inf */
+    /* -121.5 is a tie; rounded values, added and divided, are not there any more: DequantizeLinear, Add,
+     * QuantizeLinear. */
+    ck_assert_int_eq(cnn_quant_add(-127, -116, 0.05f, 0.05f, 0.1f, -127, 127), -121);
+    ck_assert_int_eq(cnn_quant_rescale(127, 0.5f, 0.25f, -127, 127), 127);
+    ck_assert_int_eq(cnn_quant_rescale(-3, 0.5f, 1, -127, 127), -2);
+    ck_assert_int_eq(cnn_quant_leaky_relu(-10, 0.5f, 0.25f, 0.5f, -127, 127), -2);
+    ck_assert_int_eq(cnn_quant_leaky_relu(10, 0.5f, 0.25f, 0.5f, -127, 127), 10);
     ck_assert(cnn_quant_fits(133144, 0));
     ck_assert(!cnn_quant_fits(133145, 0));
     ck_assert(!cnn_quant_fits(133144, 6071));

@@ -2,7 +2,8 @@
 come in. One JSON object with the task on standard input, one with the result on standard output.
 
   {"task": "run", "model": FILE.onnx, "images": FILE, "logits": FILE}   checks the file in full mode, runs it on the images
-      (bytes [N,C,H,W] of a shape "shape") divided by 255, compares with raw float32 logits
+      (bytes [N,C,H,W] of a shape "shape") divided by 255, compares with raw float32 logits; with "plain": true node by node,
+      without ONNX Runtime's optimizations
   {"task": "openvino", "model": FILE.onnx, "images": FILE, "logits": FILE}   the same by OpenVINO, in f32
   {"task": "export", "folder": DIR}        writes NET-EXPORTER-OPSET.onnx for each net, exporter and opset
   {"task": "vision", "name": NET, "exporter": E, "opset": N, "file": FILE.onnx, "picture": FILE.png}    writes one of
@@ -41,6 +42,8 @@ def run(task):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    if task.get("plain"):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(task["model"], options, providers=["CPUExecutionProvider"])
     name, fixed = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
     images, results = images_of(task), []

@@ -24,14 +24,14 @@
  * | RELU_GRAD     | SRC y (the ReLU's output), SRC2 dy                         | DST dx = y > 0 ? dy : 0      |
  * | CLIP          | SRC (float or i8)                                          | DST                          |
  * | CLIP_GRAD     | SRC y (the CLIP's output), SRC2 dy                         | DST dx                       |
- * | LEAKY_RELU    | SRC (float; or i8 with scale[0], scale[1])                 | DST                          |
+ * | LEAKY_RELU    | SRC (float; or i8 with scale[0], out_scale)                | DST                          |
  * | LEAKY_RELU_GRAD | SRC y (the LEAKY_RELU's output), SRC2 dy                 | DST dx = y > 0 ? dy : slope*dy |
  * | MAXPOOL       | SRC                                                        | DST, opt. INDEX u8           |
  * | MAXPOOL_GRAD  | INDEX u8 [N,P,Q,C], SRC2 dy                                | DST dx                       |
  * | AVGPOOL       | SRC (float; or i8 with scale[0])                           | DST                          |
  * | AVGPOOL_GRAD  | SRC dy                                                     | DST dx                       |
- * | ADD           | SRC, SRC2 (float; or i8 with scale[0], scale[1])           | DST                          |
- * | CONCAT        | SRC [N,H,W,C], SRC2 [N,H,W,K] (float; or i8 with scale[0], scale[1]) | DST [N,H,W,C+K]    |
+ * | ADD           | SRC, SRC2 (float; or i8 with both scales and out_scale)    | DST                          |
+ * | CONCAT        | SRC [N,H,W,C], SRC2 [N,H,W,K] (float; or i8 as ADD's)    | DST [N,H,W,C+K]            |
  * | CONCAT_GRAD   | SRC dy [N,H,W,C+K]                                         | DST [N,H,W,C], DST2 [N,H,W,K] |
  * | DROPOUT       | SRC, STATE, opt. INDEX i32 [L]                             | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
@@ -70,7 +70,7 @@
  * CLIP     y = min(max(x, 0), hi), hi > 0; NaN stays. CLIP_GRAD: dx = 0 < y < hi ? dy : 0, hi rounded to SRC's dtype.
  *          i8: hi is a whole number up to 127.
  * LEAKY_RELU  y = x > 0 ? x : slope*x, 0 <= slope <= 1; NaN stays.
- *          i8: q = rint(clamp(float(x)*scale[x > 0 ? 0 : 1], lo, hi)), ties to even.
+ *          i8: v = float(x)*scale[0], y of v in f32, q = rint(clamp(y/out_scale, lo, hi)), ties to even.
  * MAXPOOL  windows reach `pad` < kernel pixels beyond the image (floor); there is nothing there. INDEX = r*kernel+s of the
  *          first maximum in row order; NaN wins. MAXPOOL_GRAD adds where windows overlap, in window order, rounding once.
  * AVGPOOL  windows lie wholly inside the image (no padding, floor), up to 2^24 pixels; with kernel 0 one holds the whole
@@ -95,9 +95,10 @@
  *          SRC2 when rounding is taken for the identity (Esser et al., "Learned step size quantization", 2020).
  * REQUANTIZE  q = rint(clamp(float(acc + bias) * m[k], lo, hi)), ties to even; lo, hi from attribute `lo`, `hi`.
  * DEQUANTIZE  y = float(acc + bias) * m[k].
- * ADD i8      q = rint(clamp(float(a)*scale[0] + float(b)*scale[1], lo, hi)), each product and the sum rounded once to f32.
+ * ADD i8      q = rint(clamp((float(a)*scale[0] + float(b)*scale[1])/out_scale, lo, hi)), ties to even; each product, the
+ *          sum and the quotient rounded once to f32, as DequantizeLinear, Add and QuantizeLinear do.
  * CONCAT   the channels of SRC, then those of SRC2; CONCAT_GRAD takes them apart.
- *          i8: q = rint(clamp(float(x)*scale[i], lo, hi)), ties to even, i = 0 for SRC and 1 for SRC2.
+ *          i8: q = rint(clamp(float(x)*scale[i]/out_scale, lo, hi)), ties to even, i = 0 for SRC and 1 for SRC2.
  * DROPOUT  value i of image n, counted through [H,W,C], is SRC/(1 - rate) where cnn_dropout_keeps(cnn_dropout_key(seed,
  *          STATE.epoch, image(n)), i, rate), else 0; image(n) as INPUT's. 1/(1 - rate) is rounded to f32, and so is the
  *          product. Its gradient is the same op on dy.
@@ -223,7 +224,8 @@ typedef struct cnn_op_desc {
     int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
     float eps, momentum;                /* BN */
     float lo, hi;                       /* REQUANTIZE, i8 ADD, CONCAT, AVGPOOL and LEAKY_RELU; CLIP: hi */
-    float scale[2];                     /* i8 ADD, CONCAT and LEAKY_RELU; i8 AVGPOOL: the first */
+    float scale[2];                     /* i8 ADD and CONCAT; i8 LEAKY_RELU and AVGPOOL: the first */
+    float out_scale;                    /* i8 ADD, CONCAT and LEAKY_RELU */
     float slope;                        /* LEAKY_RELU, LEAKY_RELU_GRAD */
     float rate;                         /* DROPOUT, in [0, 1) */
     uint64_t seed;                      /* DROPOUT: of the run and the layer */

@@ -31,21 +31,19 @@ CNN_API float cnn_quant_logit_multiplier(float s_in, float s_w);
 /* rint(clamp(float(acc) * multiplier, lo, hi)); acc already includes the bias. */
 CNN_API int8_t cnn_quant_requantize(int32_t acc, float multiplier, float lo, float hi);
 
-/* rint(clamp(a*scale_a + b*scale_b, lo, hi)): the residual add. */
-CNN_API int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo, float hi);
+/* rint(clamp((a*s_a + b*s_b) / s_out, lo, hi)): the residual add. It, the leaky ReLU and the concat are what
+ * DequantizeLinear, the op in f32 and QuantizeLinear give. */
+CNN_API int8_t cnn_quant_add(int8_t a, int8_t b, float s_a, float s_b, float s_out, float lo, float hi);
 
 /* clamp(rint(max / scale), 1, 127): where a ReLU that is cut off at `max` ends in the scale of its values. It is the hi
  * of what requantizes to them. */
 CNN_API float cnn_quant_cap(float max, float scale);
 
-/* (slope * s_in) / s_out: what a leaky ReLU multiplies by below 0; above it is s_in / s_out. */
-CNN_API float cnn_quant_leak(float slope, float s_in, float s_out);
+/* v = x*s_in, below 0 then v*slope; rint(clamp(v / s_out, lo, hi)): the leaky ReLU. */
+CNN_API int8_t cnn_quant_leaky_relu(int8_t x, float s_in, float slope, float s_out, float lo, float hi);
 
-/* rint(clamp(x * (x > 0 ? scale_above : scale_below), lo, hi)): the leaky ReLU. */
-CNN_API int8_t cnn_quant_leaky_relu(int8_t x, float scale_above, float scale_below, float lo, float hi);
-
-/* rint(clamp(x * scale, lo, hi)), scale = s_in / s_out: a value that a concat takes to its output's scale. */
-CNN_API int8_t cnn_quant_rescale(int8_t x, float scale, float lo, float hi);
+/* rint(clamp(x*s_in / s_out, lo, hi)): a value that a concat takes to its output's scale. */
+CNN_API int8_t cnn_quant_rescale(int8_t x, float s_in, float s_out, float lo, float hi);
 
 /* (s_in / s_out) / count: what the sum of `count` pixels is multiplied by in an average pool, whose result is then
  * cnn_quant_requantize(sum, multiplier, -127, 127). The caller refuses a multiplier that is not normal and finite. */

@@ -28,13 +28,13 @@ static void move_piece(const concat_job *job, int piece, int32_t first, int64_t 
     const cnn_arg role = pieces[grad][piece], whole_role = grad ? CNN_ARG_SRC : CNN_ARG_DST;
     const cnn_tensor_desc *part = &desc->arg[role], *whole = &desc->arg[whole_role];
     const size_t bytes = cnn_dtype_bytes(part->dtype), count = (size_t)part->c * bytes;
-    const float scale[2] = {desc->scale[piece], desc->scale[piece]};
-    const bool scaled = part->dtype == CNN_I8 && (desc->scale[piece] != 1.0f || desc->lo > -127 || desc->hi < 127);
+    const float scale = desc->scale[piece], out_scale = desc->out_scale;
+    const bool scaled = part->dtype == CNN_I8 && (scale != out_scale || desc->lo > -127 || desc->hi < 127);
     for (int64_t pixel = begin; pixel < end; pixel++) {
         char *a = (char *)job->args[role] + (size_t)(pixel * part->c_pad) * bytes;
         char *b = (char *)job->args[whole_role] + (size_t)(pixel * whole->c_pad + first) * bytes;
         if (scaled)
-            job->loops->leaky_relu_i8((const int8_t *)a, (int8_t *)b, part->c, scale, desc->lo, desc->hi);
+            job->loops->leaky_relu_i8((const int8_t *)a, (int8_t *)b, part->c, scale, 1, out_scale, desc->lo, desc->hi);
         else
             memcpy(grad ? a : b, grad ? b : a, count);
         if (grad)

@@ -175,7 +175,7 @@ static void add_line(void *context, int task, int worker)
         const int8_t *a = (const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)desc->arg[CNN_ARG_SRC].c_pad;
         const int8_t *b = (const int8_t *)job->args[CNN_ARG_SRC2] + pixel * (size_t)desc->arg[CNN_ARG_SRC2].c_pad;
         int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
-        job->loops->add_i8(a, b, y, count, desc->scale, desc->lo, desc->hi);
+        job->loops->add_i8(a, b, y, count, desc->scale, desc->out_scale, desc->lo, desc->hi);
         if (!flat)
             memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
     }
@@ -242,7 +242,7 @@ static void leaky_relu_line(void *context, int task, int worker)
         const size_t pixel = (size_t)task * (size_t)dst->w + (size_t)w;
         int8_t *y = (int8_t *)job->args[CNN_ARG_DST] + pixel * (size_t)dst->c_pad;
         job->loops->leaky_relu_i8((const int8_t *)job->args[CNN_ARG_SRC] + pixel * (size_t)src->c_pad, y, dst->c,
-                                  desc->scale, desc->lo, desc->hi);
+                                  desc->scale[0], desc->slope, desc->out_scale, desc->lo, desc->hi);
         memset(y + dst->c, 0, (size_t)(dst->c_pad - dst->c));
     }
 }

@@ -113,14 +113,15 @@ typedef struct cnn_cpu_loops {
     void (*clip_grad)(const float *y, const float *dy, float *dx, int64_t count, float hi);
     void (*leaky_relu)(const float *x, float *y, int64_t count, float slope);
     void (*leaky_relu_grad)(const float *y, const float *dy, float *dx, int64_t count, float slope);
-    /* LEAKY_RELU of int8, as cnn/ops.h has it: y = nearest(clamp(x * (x > 0 ? scale[0] : scale[1]), lo, hi)) */
-    void (*leaky_relu_i8)(const int8_t *x, int8_t *y, int64_t count, const float scale[2], float lo, float hi);
+    /* LEAKY_RELU of int8, as cnn/ops.h has it: v = x*s_in, y = nearest(clamp((v > 0 ? v : v*slope)/s_out, lo, hi)) */
+    void (*leaky_relu_i8)(const int8_t *x, int8_t *y, int64_t count, float s_in, float slope, float s_out, float lo,
+                          float hi);
     /* y[i] = cnn_dropout_keeps(key, i, rate) ? x[i]*scale : 0 */
     void (*dropout)(const float *x, float *y, int64_t count, uint64_t key, float rate, float scale);
     void (*add)(const float *a, const float *b, float *sum, int64_t count);
-    /* ADD of int8, as cnn/ops.h has it: y = nearest(clamp(a*scale[0] + b*scale[1], lo, hi)) */
-    void (*add_i8)(const int8_t *a, const int8_t *b, int8_t *y, int64_t count, const float scale[2], float lo,
-                   float hi);
+    /* ADD of int8, as cnn/ops.h has it: y = nearest(clamp((a*scale[0] + b*scale[1])/s_out, lo, hi)) */
+    void (*add_i8)(const int8_t *a, const int8_t *b, int8_t *y, int64_t count, const float scale[2], float s_out,
+                   float lo, float hi);
     /* y = x/divisor */
     void (*divide)(const float *x, float divisor, float *y, int64_t count);
     /* x = mask ? x : 0 */

@@ -34,11 +34,12 @@ static void leaky_relu_grad(const float *y, const float *dy, float *dx, int64_t 
     }
 }
 
-static void leaky_relu_i8(const int8_t *x, int8_t *restrict y, int64_t count, const float scale[2], float lo, float hi)
+static void leaky_relu_i8(const int8_t *x, int8_t *restrict y, int64_t count, float s_in, float slope, float s_out,
+                          float lo, float hi)
 {
-    const float above = scale[0], below = scale[1];
     for (int64_t i = 0; i < count; i++) {
-        float value = (float)x[i], scaled = value * (value > 0.0f ? above : below);
+        float value = (float)x[i] * s_in, leaked = value * slope;
+        float scaled = (value > 0.0f ? value : leaked) / s_out;
         scaled = scaled > lo ? scaled : lo;
         scaled = scaled < hi ? scaled : hi;
         y[i] = (int8_t)(int32_t)cnn_i8_nearest(scaled);

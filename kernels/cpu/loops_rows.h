@@ -111,15 +111,15 @@ static void add(const float *a, const float *b, float *sum, int64_t count)
         sum[i] = a[i] + b[i];
 }
 
-static void add_i8(const int8_t *a, const int8_t *b, int8_t *restrict y, int64_t count, const float scale[2], float lo,
-                   float hi)
+static void add_i8(const int8_t *a, const int8_t *b, int8_t *restrict y, int64_t count, const float scale[2],
+                   float s_out, float lo, float hi)
 {
-    const float scale_a = scale[0], scale_b = scale[1];
+    const float s_a = scale[0], s_b = scale[1];
     for (int64_t i = 0; i < count; i++) {
-        float sum = (float)a[i] * scale_a + (float)b[i] * scale_b;
-        sum = sum > lo ? sum : lo;
-        sum = sum < hi ? sum : hi;
-        y[i] = (int8_t)(int32_t)cnn_i8_nearest(sum);
+        float sum = (float)a[i] * s_a + (float)b[i] * s_b, scaled = sum / s_out;
+        scaled = scaled > lo ? scaled : lo;
+        scaled = scaled < hi ? scaled : hi;
+        y[i] = (int8_t)(int32_t)cnn_i8_nearest(scaled);
     }
 }
 

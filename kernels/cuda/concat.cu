@@ -25,10 +25,10 @@ template <typename T> struct same {
 
 /* kernels/ref/quant.c, cnn_quant_rescale */
 struct rescale {
-    float first, second, lo, hi;
+    float first, second, s_out, lo, hi;
     __device__ int8_t operator()(int8_t x, bool is_second) const
     {
-        const float scaled = static_cast<float>(x) * (is_second ? second : first);
+        const float scaled = static_cast<float>(x) * (is_second ? second : first) / s_out;
         const float clamped = !(scaled > lo) ? lo : scaled < hi ? scaled : hi;
         return static_cast<int8_t>(rintf(clamped));
     }
@@ -114,7 +114,8 @@ cudaError_t cnn_cuda_concat(const cnn_op_desc *desc, void *const arg[CNN_ARG_COU
     case 2:
         return join<uint16_t>(same<uint16_t>(), desc, arg, queue->stream);
     default:
-        return join<int8_t>(rescale{desc->scale[0], desc->scale[1], desc->lo, desc->hi}, desc, arg, queue->stream);
+        return join<int8_t>(rescale{desc->scale[0], desc->scale[1], desc->out_scale, desc->lo, desc->hi}, desc, arg,
+                            queue->stream);
     }
 }
 

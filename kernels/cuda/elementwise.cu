@@ -83,10 +83,11 @@ template <typename T> struct leaky_relu_grad {
 
 /* kernels/ref/quant.c, cnn_quant_leaky_relu */
 struct leaky_relu_i8 {
-    float above, below, lo, hi;
+    float s_in, slope, s_out, lo, hi;
     __device__ int8_t operator()(int8_t a, int8_t) const
     {
-        const float scaled = static_cast<float>(a) * (a > 0 ? above : below);
+        const float value = static_cast<float>(a) * s_in;
+        const float scaled = (a > 0 ? value : value * slope) / s_out;
         const float clamped = !(scaled > lo) ? lo : scaled < hi ? scaled : hi;
         return static_cast<int8_t>(rintf(clamped));
     }
@@ -99,15 +100,15 @@ template <typename T> struct add {
     }
 };
 
-/* kernels/ref/quant.c, cnn_quant_add: each product and the sum are rounded once. */
+/* kernels/ref/quant.c, cnn_quant_add: each product, the sum and the quotient are rounded once. */
 struct add_i8 {
-    float scale_a, scale_b, lo, hi;
+    float s_a, s_b, s_out, lo, hi;
     __device__ int8_t operator()(int8_t a, int8_t b) const
     {
-        const float scaled_a = static_cast<float>(a) * scale_a;
-        const float scaled_b = static_cast<float>(b) * scale_b;
-        const float sum = scaled_a + scaled_b;
-        const float clamped = !(sum > lo) ? lo : sum < hi ? sum : hi;
+        const float value_a = static_cast<float>(a) * s_a;
+        const float value_b = static_cast<float>(b) * s_b;
+        const float scaled = (value_a + value_b) / s_out;
+        const float clamped = !(scaled > lo) ? lo : scaled < hi ? scaled : hi;
         return static_cast<int8_t>(rintf(clamped));
     }
 };
@@ -194,7 +195,7 @@ cudaError_t cnn_cuda_leaky_relu(const cnn_op_desc *desc, void *const arg[CNN_ARG
                                 const cnn_cuda_queue *queue)
 {
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8) {
-        const leaky_relu_i8 f = {desc->scale[0], desc->scale[1], desc->lo, desc->hi};
+        const leaky_relu_i8 f = {desc->scale[0], desc->slope, desc->out_scale, desc->lo, desc->hi};
         return launch<int8_t, false>(f, desc, arg, queue->stream);
     }
     return launch_with<leaky_relu, false>(desc->slope, desc, arg, queue->stream);
@@ -222,7 +223,7 @@ cudaError_t cnn_cuda_relu_grad(const cnn_op_desc *desc, void *const arg[CNN_ARG_
 cudaError_t cnn_cuda_add(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *, const cnn_cuda_queue *queue)
 {
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8) {
-        const add_i8 f = {desc->scale[0], desc->scale[1], desc->lo, desc->hi};
+        const add_i8 f = {desc->scale[0], desc->scale[1], desc->out_scale, desc->lo, desc->hi};
         return launch<int8_t, true>(f, desc, arg, queue->stream);
     }
     return launch_float<add, true>(desc, arg, queue->stream);

@@ -13,7 +13,7 @@ void cnn_ref_concat(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], voi
             const cnn_arg role = second ? CNN_ARG_SRC2 : CNN_ARG_SRC;
             double x = cnn_ref_get(&desc->arg[role], arg[role], pixel, second ? c - first : c);
             if (dst->dtype == CNN_I8)
-                x = cnn_quant_rescale((int8_t)x, desc->scale[second], desc->lo, desc->hi);
+                x = cnn_quant_rescale((int8_t)x, desc->scale[second], desc->out_scale, desc->lo, desc->hi);
             cnn_ref_put(dst, arg[CNN_ARG_DST], pixel, c, x);
         }
     cnn_ref_clear_padding(dst, arg[CNN_ARG_DST]);

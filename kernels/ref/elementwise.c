@@ -74,7 +74,7 @@ static double leaky_relu_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_
 {
     double x = at(desc, arg, CNN_ARG_SRC, pixel, c);
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8)
-        return cnn_quant_leaky_relu((int8_t)x, desc->scale[0], desc->scale[1], desc->lo, desc->hi);
+        return cnn_quant_leaky_relu((int8_t)x, desc->scale[0], desc->slope, desc->out_scale, desc->lo, desc->hi);
     return x > 0 ? x : (double)desc->slope * x;
 }
 
@@ -101,7 +101,7 @@ static double add_value(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
     double a = at(desc, arg, CNN_ARG_SRC, pixel, c);
     double b = at(desc, arg, CNN_ARG_SRC2, pixel, c);
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_I8)
-        return cnn_quant_add((int8_t)a, (int8_t)b, desc->scale[0], desc->scale[1], desc->lo, desc->hi);
+        return cnn_quant_add((int8_t)a, (int8_t)b, desc->scale[0], desc->scale[1], desc->out_scale, desc->lo, desc->hi);
     return a + b;
 }
 

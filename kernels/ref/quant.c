@@ -53,11 +53,12 @@ int8_t cnn_quant_requantize(int32_t acc, float multiplier, float lo, float hi)
     return (int8_t)rintf(clamp(scaled, lo, hi));
 }
 
-int8_t cnn_quant_add(int8_t a, int8_t b, float scale_a, float scale_b, float lo, float hi)
+int8_t cnn_quant_add(int8_t a, int8_t b, float s_a, float s_b, float s_out, float lo, float hi)
 {
-    float scaled_a = (float)a * scale_a;
-    float scaled_b = (float)b * scale_b;
-    return (int8_t)rintf(clamp(scaled_a + scaled_b, lo, hi));
+    float value_a = (float)a * s_a;
+    float value_b = (float)b * s_b;
+    float sum = value_a + value_b;
+    return (int8_t)rintf(clamp(sum / s_out, lo, hi));
 }
 
 float cnn_quant_cap(float max, float scale)
@@ -65,22 +66,17 @@ float cnn_quant_cap(float max, float scale)
     return clamp(rintf(max / scale), 1, 127);
 }
 
-float cnn_quant_leak(float slope, float s_in, float s_out)
+int8_t cnn_quant_leaky_relu(int8_t x, float s_in, float slope, float s_out, float lo, float hi)
 {
-    float product = slope * s_in;
-    return product / s_out;
+    float value = (float)x * s_in;
+    float leaked = value * slope;
+    return (int8_t)rintf(clamp((x > 0 ? value : leaked) / s_out, lo, hi));
 }
 
-int8_t cnn_quant_leaky_relu(int8_t x, float scale_above, float scale_below, float lo, float hi)
+int8_t cnn_quant_rescale(int8_t x, float s_in, float s_out, float lo, float hi)
 {
-    float scaled = (float)x * (x > 0 ? scale_above : scale_below);
-    return (int8_t)rintf(clamp(scaled, lo, hi));
-}
-
-int8_t cnn_quant_rescale(int8_t x, float scale, float lo, float hi)
-{
-    float scaled = (float)x * scale;
-    return (int8_t)rintf(clamp(scaled, lo, hi));
+    float value = (float)x * s_in;
+    return (int8_t)rintf(clamp(value / s_out, lo, hi));
 }
 
 float cnn_quant_average_multiplier(float s_in, float s_out, int32_t count)

@@ -110,6 +110,16 @@ void kc_make_bn(kc_case *test, cnn_op op, int number, kc_random *random)
 
 _Static_assert(LENGTH(shapes) * 6 == KC_ELEMENT_FIXED, "count the cases in kcheck.h");
 
+/* A scale of a value, and scales of what goes into it, as multiples of it. `ties`: so that what is rounded lies on
+ * ties, or with an odd scale as near to them as the rounding of products, sum and quotient leaves it. */
+static void set_scales(kc_case *test, bool ties, float first, float second, kc_random *random)
+{
+    cnn_op_desc *desc = &test->desc;
+    desc->out_scale = ties && test->number / 8 % 2 ? 0.125f : (float)kc_uniform(random, 0.01, 0.1);
+    desc->scale[0] = desc->out_scale * (ties ? first : (float)kc_uniform(random, 0.1, 1.5));
+    desc->scale[1] = desc->out_scale * (ties ? second : (float)kc_uniform(random, 0.1, 1.5));
+}
+
 /* i8 addition in place of every sixth case. */
 static void make_add_i8(kc_case *test, kc_random *random)
 {
@@ -117,9 +127,7 @@ static void make_add_i8(kc_case *test, kc_random *random)
     for (int role = 0; role < CNN_ARG_COUNT; role++)
         if (desc->arg[role].dtype != CNN_NONE)
             desc->arg[role].dtype = CNN_I8;
-    bool ties = test->number % 12 < 6;
-    desc->scale[0] = ties ? 0.5f : (float)kc_uniform(random, 0.1, 1.5);
-    desc->scale[1] = ties ? 0.25f : (float)kc_uniform(random, 0.1, 1.5);
+    set_scales(test, test->number % 12 < 6, 0.5f, 0.25f, random);
     desc->lo = test->number % 2 ? 0 : -127;
     desc->hi = 127;
     test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = kc_ints(-127, 127);
@@ -136,8 +144,8 @@ static void make_one_i8(kc_case *test, kc_random *random)
     if (desc->op != CNN_OP_LEAKY_RELU)
         return;
     const bool ties = test->number % 12 < 6;
-    desc->scale[0] = ties ? 0.5f : (float)kc_uniform(random, 0.5, 1.5);
-    desc->scale[1] = ties ? 0.125f : (float)kc_uniform(random, 0, 0.5);
+    set_scales(test, ties, 0.5f, 0, random);
+    desc->slope = ties ? 0.25f : (float)kc_uniform(random, 0, 0.5);
     desc->lo = -127;
     desc->hi = 127;
 }
@@ -199,8 +207,7 @@ void kc_make_concat(kc_case *test, cnn_op op, int number, kc_random *random)
     test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = (kc_fill){KC_SPECIAL, -1, 1, 1};
     if (dtype == CNN_I8) {
         test->fill[CNN_ARG_SRC] = test->fill[CNN_ARG_SRC2] = kc_ints(-127, 127);
-        desc->scale[0] = number % 8 < 4 ? 1.0f : (float)kc_uniform(random, 0.1, 1.5);
-        desc->scale[1] = number % 8 < 4 ? 0.5f : (float)kc_uniform(random, 0.1, 1.5);
+        set_scales(test, number % 8 < 4, 1, 0.5f, random);
         desc->lo = number % 5 == 0 ? -20 : -127;
         desc->hi = 127;
     }
