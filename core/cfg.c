@@ -23,8 +23,12 @@ typedef struct parser {
     int line;
     char text[CNN_CFG_MAX_LINE + 1]; /* the line without its comment */
     char *at;
-    char layer[CNN_NAME_BYTES]; /* being read, "" before its name is known */
+    char layer[CNN_NAME_BYTES];   /* being read, "" before its name is known */
+    char softmax[CNN_NAME_BYTES]; /* that has been read, in line softmax_line; "" for none */
+    int softmax_line;
 } parser;
+
+static const cnn_layer_type softmax_type = {.id = UINT8_MAX, .name = "softmax", .min_inputs = 1, .max_inputs = 1};
 
 /* One layer as it is being read. */
 typedef struct layer_draft {
@@ -91,6 +95,7 @@ static cnn_status unknown_type(const char *name)
     cnn_text list = {0};
     for (const cnn_layer_type *type = cnn_layer_types; type->name; type++)
         cnn_text_append(&list, "%s%s", type == cnn_layer_types ? "" : ", ", type->name);
+    cnn_text_append(&list, ", %s", softmax_type.name);
     cnn_error(CNN_ERR_FORMAT, "'%s' is no layer type; there are %s", name, list.failed ? "" : list.data);
     cnn_text_free(&list);
     return CNN_ERR_FORMAT;
@@ -164,6 +169,23 @@ static cnn_status check_required(const layer_draft *draft)
     return CNN_OK;
 }
 
+/* The node that was added last is a softmax: the model notes it, and loses the node. */
+static cnn_status end_in_softmax(parser *p)
+{
+    cnn_model *model = p->model;
+    const int last = model->node_count - 2, input = model->nodes[last + 1].input[0];
+    model->node_count--;
+    if (input != last)
+        return cnn_error(CNN_ERR_FORMAT,
+                         "takes the softmax of '%s', but the layer before it is '%s'; a softmax ends the "
+                         "network",
+                         model->nodes[input].name, model->nodes[last].name);
+    model->softmax = true;
+    memcpy(p->softmax, p->layer, sizeof p->softmax);
+    p->softmax_line = p->line;
+    return CNN_OK;
+}
+
 /* name = type(item, ...) */
 static cnn_status read_layer(parser *p)
 {
@@ -175,9 +197,12 @@ static cnn_status read_layer(parser *p)
     if (!accept(p, '='))
         CNN_TRY(expected(p, "= after the name of the layer"));
     memcpy(p->layer, word, sizeof word);
+    if (p->softmax_line)
+        CNN_FAIL(CNN_ERR_FORMAT, "follows the softmax '%s' of line %d, which must be the last layer", p->softmax,
+                 p->softmax_line);
     if (!read_word(p, word))
         CNN_TRY(expected(p, "a layer type"));
-    draft.type = cnn_layer_find(word);
+    draft.type = strcmp(word, softmax_type.name) == 0 ? &softmax_type : cnn_layer_find(word);
     if (!draft.type)
         CNN_TRY(unknown_type(word));
     for (int i = 0; i < CNN_MAX_ATTRS && draft.type->attr[i].name; i++)
@@ -199,6 +224,8 @@ static cnn_status read_layer(parser *p)
     if (node < 0)
         CNN_TRY(node == -(int)CNN_ERR_MEMORY ? CNN_ERR_MEMORY : CNN_ERR_FORMAT);
     p->model->nodes[node].line = p->line;
+    if (draft.type == &softmax_type)
+        CNN_TRY(end_in_softmax(p));
 out:
     return status;
 }

@@ -2,7 +2,8 @@
  *
  *   name = type(input, ..., attribute=value, ...)   # comment
  *
- * in the order data flows. The first line is the input: image = input(height=28, width=28, channels=1). */
+ * in the order data flows. The first line is the input: image = input(height=28, width=28, channels=1). The last one
+ * may be a softmax of the line before it, which the model notes; its name is not kept. */
 #ifndef CNN_CORE_CFG_H
 #define CNN_CORE_CFG_H
 

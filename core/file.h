@@ -40,6 +40,7 @@ typedef enum cnn_file_tag {
     CNN_TAG_CLASS_NAMES = 6,
     CNN_TAG_PREPARATION = 7,
     CNN_TAG_AUGMENTATION = 8,
+    CNN_TAG_SOFTMAX = 9,
     CNN_TAG_REQUIRED = 64,
     CNN_TAG_GRAPH = 64,
     CNN_TAG_TENSORS = 65,

@@ -330,6 +330,19 @@ static cnn_status read_augmentation(cnn_reader *r, cnn_model *model)
     return end_field(r, "the augmentation");
 }
 
+/* What ends the network behind the last layer: 1, a softmax. */
+static cnn_status read_softmax(cnn_reader *r, bool *softmax)
+{
+    if (!r->data)
+        return CNN_OK;
+    uint64_t id = cnn_reader_varint(r, UINT64_MAX, "what ends the network");
+    if (!r->failed && id != 1)
+        cnn_reader_fail(r, "its network ends in the way %llu, which cnnkit %s does not know; install a newer cnnkit",
+                        (unsigned long long)id, cnn_version());
+    *softmax = true;
+    return end_field(r, "what ends the network");
+}
+
 static cnn_status read_normalization(cnn_reader *r, cnn_normalization *normalization)
 {
     if (!r->data)
@@ -389,6 +402,7 @@ static cnn_status read_metadata(cnn_reader field[CNN_TAG_COUNT], cnn_model *mode
     CNN_TRY(read_class_names(&field[CNN_TAG_CLASS_NAMES], model));
     CNN_TRY(read_preparation(&field[CNN_TAG_PREPARATION], &model->preparation));
     CNN_TRY(read_augmentation(&field[CNN_TAG_AUGMENTATION], model));
+    CNN_TRY(read_softmax(&field[CNN_TAG_SOFTMAX], &model->softmax));
     CNN_TRY(read_normalization(&field[CNN_TAG_NORMALIZATION], &model->normalization));
     CNN_TRY(read_out_scales(&field[CNN_TAG_OUT_SCALES], model));
 out:

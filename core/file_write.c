@@ -437,6 +437,8 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
         put_varint_field(head, CNN_TAG_PREPARATION, model->preparation);
     if (model->augment > 0 && options->pack != CNN_PACK_SMALLEST)
         put_augmentation(head, model);
+    if (model->softmax)
+        put_varint_field(head, CNN_TAG_SOFTMAX, 1);
     put_graph(head, model);
     cnn_bytes stream = {0}, books = {0};
     const cnn_status streamed = make_stream(options, model, &stream, &books, image->node_bytes);

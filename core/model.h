@@ -1,6 +1,7 @@
 /* The model inside: nodes in topological order, each of a layer type, and parameters.
  *
- * Node 0 is the input. The last node is the output and must be [1,1,1,classes]. */
+ * Node 0 is the input. The last node is the output and must be [1,1,1,classes]. A softmax behind it is noted, no node.
+ */
 #ifndef CNN_CORE_MODEL_H
 #define CNN_CORE_MODEL_H
 
@@ -86,6 +87,7 @@ struct cnn_model {
     cnn_node *nodes;
     int node_count;
     int node_capacity; /* of nodes, for cnn_model_add */
+    bool softmax;      /* one ends the network, behind the last node: it is no node, so that scores are the output */
     cnn_dataset_id dataset;
     cnn_normalization normalization;           /* mean and deviation 0.5 by default */
     uint64_t split_seed;                       /* of cnn_dataset_split; CNN_SPLIT_SEED by default */

@@ -105,6 +105,16 @@ bool cnn_model_is_quantized(const cnn_model *model)
     return false;
 }
 
+bool cnn_model_softmax(const cnn_model *model)
+{
+    return model->softmax;
+}
+
+void cnn_model_set_softmax(cnn_model *model, bool softmax)
+{
+    model->softmax = softmax;
+}
+
 /* ---- Layers ---- */
 
 int cnn_model_layer_count(const cnn_model *model)
@@ -164,6 +174,15 @@ static void print_node(const cnn_model *model, const cnn_node *node, cnn_text *t
     cnn_text_append(text, ")\n");
 }
 
+/* "softmax", with a number when a layer is called so. */
+static void print_softmax(const cnn_model *model, cnn_text *text)
+{
+    char name[CNN_NAME_BYTES] = "softmax";
+    for (int i = 1; cnn_model_find(model, name) >= 0; i++)
+        snprintf(name, sizeof name, "softmax%d", i);
+    cnn_text_append(text, "%s = softmax(%s)\n", name, model->nodes[model->node_count - 1].name);
+}
+
 cnn_status cnn_model_print(const cnn_model *model, char **text)
 {
     cnn_text out = {0};
@@ -171,6 +190,8 @@ cnn_status cnn_model_print(const cnn_model *model, char **text)
         cnn_text_append(&out, "# %s\n", model->name);
     for (int i = 0; i < model->node_count; i++)
         print_node(model, &model->nodes[i], &out);
+    if (model->softmax)
+        print_softmax(model, &out);
     if (out.failed) {
         cnn_text_free(&out);
         return CNN_ERR_MEMORY;

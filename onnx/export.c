@@ -425,11 +425,13 @@ static cnn_status make_graph(cnn_onnx_export *export)
     for (int i = 0; i < model->node_count; i++)
         CNN_TRY(put_layer(export, i));
     CNN_TRY(flatten_output(export, last));
+    CNN_TRY(cnn_onnx_write_softmax(export, last));
     graph->name = (char *)(uintptr_t)(model->name[0] ? model->name : "network");
     graph->input = make_info(export, model->nodes[0].name, 4, (const int64_t[]){in.c, in.h, in.w},
                              "pixels in [0,1], bytes divided by 255");
-    graph->output = make_info(export, export->made[last].name, 2, (const int64_t[]){out.c},
-                              "scores of the classes, before softmax");
+    graph->output =
+        make_info(export, export->made[last].name, 2, (const int64_t[]){out.c},
+                  model->softmax ? "probabilities of the classes" : "scores of the classes, before softmax");
     graph->n_input = graph->n_output = 1;
     if (export->memory.failed)
         CNN_TRY(CNN_ERR_MEMORY);

@@ -209,3 +209,18 @@ cnn_status cnn_onnx_write_dropout(cnn_onnx_export *export, int node)
     export->made[node] = export->made[export->model->nodes[node].input[0]];
     return CNN_OK;
 }
+
+cnn_status cnn_onnx_write_softmax(cnn_onnx_export *export, int last)
+{
+    static const char output[] = "probabilities";
+    cnn_onnx_made *made = &export->made[last];
+    if (!export->model->softmax)
+        return CNN_OK;
+    const bool taken = cnn_model_find(export->model, output) >= 0;
+    const char *name = taken ? cnn_onnx_text(&export->memory, "%s.%s", made->name, output) : output;
+    cnn_onnx_node *node = cnn_onnx_put_node(export, "Softmax", cnn_onnx_text(&export->memory, "%s.softmax", made->name),
+                                            name, 1, made->name);
+    cnn_onnx_put_int(export, node, "axis", 1);
+    made->name = name;
+    return export->memory.failed ? CNN_ERR_MEMORY : CNN_OK;
+}

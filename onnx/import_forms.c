@@ -1,5 +1,5 @@
 /* Reading what changes the form of a value and not its numbers: Flatten, Reshape, Squeeze, Unsqueeze; what does nothing
- * outside of training; the softmax at the end, which cnnkit takes of the scores itself; constants. */
+ * outside of training; the softmax at the end, which the model notes; constants. */
 #include "core/channels_first.h"
 #include "core/error.h"
 #include "onnx/layers.h"
@@ -42,6 +42,7 @@ cnn_status cnn_onnx_read_softmax(cnn_onnx_import *import, const cnn_onnx_node *n
                  (long long)axis);
     cnn_onnx_pass(import, node, value);
     cnn_onnx_output_of(import, node)->finished = true;
+    import->model->softmax = strcmp(node->operator_, "Softmax") == 0;
 out:
     return status;
 }

@@ -20,6 +20,8 @@ cnn_status cnn_onnx_write_maxpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_avgpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_globalavgpool(cnn_onnx_export *export, int node);
 cnn_status cnn_onnx_write_add(cnn_onnx_export *export, int node);
+/* The softmax behind the scores of the last layer, where the network ends in one: its value is the output then. */
+cnn_status cnn_onnx_write_softmax(cnn_onnx_export *export, int last);
 
 /* ---- import_layers.c: what becomes a layer, or part of one ---- */
 

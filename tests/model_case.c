@@ -113,6 +113,7 @@ void case_check_equal(const cnn_model *a, const cnn_model *b)
 {
     ck_assert_str_eq(a->name, b->name);
     ck_assert_int_eq(a->node_count, b->node_count);
+    ck_assert_int_eq(a->softmax, b->softmax);
     ck_assert_int_eq(a->dataset, b->dataset);
     ck_assert(a->split_seed == b->split_seed);
     ck_assert_mem_eq(&a->normalization, &b->normalization, sizeof a->normalization);

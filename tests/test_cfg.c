@@ -100,6 +100,22 @@ static const struct {
     {IMAGE "a123456789012345678901234567890123456789012345678901234567890123 = relu(image)\n",
      CNN_ERR_FORMAT,
      {"line 2", "63 characters"}},
+    {IMAGE "f = linear(image, out=9)\np = softmax(f)\nr = relu(p)\n",
+     CNN_ERR_FORMAT,
+     {"line 4", "'r'", "follows the softmax 'p' of line 3", "must be the last layer"}},
+    {IMAGE "f = linear(image, out=9)\np = softmax(f)\nq = softmax(f)\n",
+     CNN_ERR_FORMAT,
+     {"line 4", "'q'", "'p' of line 3"}},
+    {IMAGE "a = linear(image, out=9)\nb = relu(a)\np = softmax(a)\n",
+     CNN_ERR_FORMAT,
+     {"line 4", "'p'", "softmax of 'a'", "the layer before it is 'b'"}},
+    {IMAGE "f = linear(image, out=9)\nf = softmax(f)\n", CNN_ERR_FORMAT, {"line 3", "'f'", "already, in line 2"}},
+    {IMAGE "f = linear(image, out=9)\np = softmax(f, axis=1)\n",
+     CNN_ERR_FORMAT,
+     {"line 3", "softmax has no attribute 'axis'", "none"}},
+    {IMAGE "f = linear(image, out=9)\np = softmax()\n", CNN_ERR_FORMAT, {"line 3", "softmax takes 1 input, not 0"}},
+    {IMAGE "p = softmax(image)\n", CNN_ERR_SHAPE, {"net.cfg", "no layer after the input"}},
+    {IMAGE "c = convv(image, out=6)\n", CNN_ERR_FORMAT, {"'convv'", "dropout, softmax"}},
     {IMAGE "c = conv(image, out=6, kernel=29)\n", CNN_ERR_SHAPE, {"line 2", "'c'", "29x29", "28x28"}},
     {IMAGE "p = maxpool(image, kernel=2)\ns = add(image, p)\n", CNN_ERR_SHAPE, {"line 3", "'s'", "28x28x1", "14x14x1"}},
     {IMAGE "c = conv(image, out=6, kernel=5)\n", CNN_ERR_SHAPE, {"line 2", "'c'", "[1,24,24,6]", "[1,1,1,classes]"}},
@@ -116,6 +132,36 @@ START_TEST(test_mistake)
     strcpy(text, mistakes[_i].text);
     case_check_error(parse(text), mistakes[_i].status, text, mistakes[_i].parts);
     ck_assert_ptr_null(strchr(cnn_last_error(), '\n'));
+}
+END_TEST
+
+/* A softmax at the end is noted; what is printed is read back the same, whatever layers are called. */
+START_TEST(test_softmax)
+{
+    static const char *const nets[3][2] = {
+        {IMAGE "fc = linear(image, out=10)\n", NULL},
+        {IMAGE "fc = linear(image, out=10)\nprob = softmax(fc) # classes\n", "\nsoftmax = softmax(fc)\n"},
+        {IMAGE "softmax = relu(image)\nsoftmax1 = linear(softmax, out=10)\nprob = softmax(softmax1)\n",
+         "\nsoftmax2 = softmax(softmax1)\n"}};
+    for (int i = 0; i < 3; i++) {
+        cnn_model *model = NULL, *again = NULL;
+        char *text;
+        CHECK_OK(cnn_model_parse(nets[i][0], "net", &model));
+        ck_assert_int_eq(cnn_model_softmax(model), i > 0);
+        ck_assert_int_eq(cnn_model_layer_count(model), i == 2 ? 3 : 2);
+        CHECK_OK(cnn_model_print(model, &text));
+        if (nets[i][1])
+            ck_assert_msg(strstr(text, nets[i][1]) != NULL, "%s", text);
+        CHECK_OK(cnn_model_parse(text, "net", &again));
+        case_check_equal(model, again);
+        free(text);
+        CHECK_OK(cnn_model_adapt(again, &(cnn_image_form){.height = 8, .width = 8, .channels = 3}, 4));
+        ck_assert_int_eq(cnn_model_softmax(again), i > 0);
+        cnn_model_set_softmax(again, false);
+        ck_assert(!cnn_model_softmax(again));
+        cnn_model_free(again);
+        cnn_model_free(model);
+    }
 }
 END_TEST
 
@@ -185,6 +231,7 @@ int main(void)
     tcase_add_test(tests, test_accepts);
     tcase_add_test(tests, test_values);
     tcase_add_loop_test(tests, test_mistake, 0, (int)(sizeof mistakes / sizeof *mistakes));
+    tcase_add_test(tests, test_softmax);
     tcase_add_test(tests, test_limits);
     tcase_add_test(tests, test_files);
     tcase_add_test(tests, test_builtins_are_the_files);

@@ -133,6 +133,8 @@ START_TEST(test_round_trip_metadata)
     check_round_trip(model);
     model->normalization = (cnn_normalization){{0.1f, 0.2f, 0.3f, 0.3f}, {1, 1, 1, 2}};
     check_round_trip(model);
+    model->softmax = true;
+    check_round_trip(model);
     memcpy(model->nodes[1].name, "stem/conv.a", 12);
     cnn_node_set_attr(&model->nodes[2], "eps", 1.0 / 3.0e5);
     check_round_trip(model);
@@ -199,6 +201,7 @@ START_TEST(test_smallest_drops_only_words)
     memcpy(model->nodes[1].name, "stem", 5);
     model->text = cnn_strdup("words");
     model->augment = 0.5;
+    model->softmax = true;
     model->dataset = CNN_DATASET_MNIST;
     file_bytes file = encode(model, true);
     CHECK_OK(cnn_file_decode(file.data, file.size, "m.cnn", &again));
@@ -432,6 +435,14 @@ START_TEST(test_unknown_fields)
     file = tiny_file(0);
     insert_field(&file, CNN_TAG_NORMALIZATION, "\x01", 1); /* the id of 0.5, 0.5 */
     CHECK_OK(decode(&file, file.size));
+    free(file.data);
+    file = tiny_file(0);
+    insert_field(&file, CNN_TAG_SOFTMAX, "\x02", 1);
+    CHECK_FAILS(decode(&file, file.size), CNN_ERR_FORMAT, "ends in the way 2", "newer cnnkit");
+    free(file.data);
+    file = tiny_file(0);
+    insert_field(&file, CNN_TAG_SOFTMAX, "\x01\x00", 2);
+    CHECK_FAILS(decode(&file, file.size), CNN_ERR_FORMAT, "what ends the network is 1 bytes too long");
     free(file.data);
     file = tiny_file(0);
     insert_field(&file, CNN_TAG_TEXT, "a\x1B[2Jb", 6);

@@ -470,6 +470,62 @@ static void check_layers(const cnn_model *model, const char *wanted)
     ck_assert_str_eq(text, wanted);
 }
 
+/* One at the end of the network is the output, in float and in INT8. Its logarithm is not noted. */
+START_TEST(test_softmax)
+{
+    static const char *const nets[3] = {
+        IMAGE "fc = linear(image, out=3)\np = softmax(fc)\n",
+        IMAGE "probabilities = relu(image)\nfc = linear(probabilities, out=3)\np = softmax(fc)\n",
+        IMAGE "c = conv(image, out=3, kernel=5)\ng = globalavgpool(c)\np = softmax(g)\n"};
+    static const char *const outputs[3] = {"probabilities", "logits.probabilities", "probabilities"};
+    static const char *const operators[3] = {"Sub Div Flatten Gemm Softmax", "Sub Div Relu Flatten Gemm Softmax",
+                                             "Sub Div Conv GlobalAveragePool Flatten Softmax"};
+    for (int i = 0; i < 3; i++) {
+        cnn_model *model = parse(nets[i]);
+        cnn_onnx_file *file = encode(model);
+        check_operators(file, operators[i]);
+        ck_assert_str_eq(file->graph->output[0]->name, outputs[i]);
+        ck_assert_str_eq(find_node(file, outputs[i])->input[0], "logits");
+        cnn_model *back = through_file(model);
+        ck_assert(back->softmax);
+        case_check_equal(model, back);
+        cnn_model_free(back);
+        back = NULL;
+        rename_text((char **)(uintptr_t)&find_node(file, outputs[i])->operator_, "LogSoftmax");
+        const size_t size = cnn_onnx__model__get_packed_size(file);
+        uint8_t *data = malloc(size);
+        cnn_onnx__model__pack(file, data);
+        CHECK_OK(cnn_onnx_decode(data, size, "net.onnx", NULL, &back));
+        ck_assert(!back->softmax);
+        cnn_model_free(back);
+        free(data);
+        free_file(file);
+        if (i != 2)
+            case_quantize(model);
+        back = through_file(model);
+        case_check_equal(model, back);
+        cnn_model_free(back);
+        cnn_model_free(model);
+    }
+}
+END_TEST
+
+START_TEST(test_softmax_in_the_middle)
+{
+    cnn_model *model = parse(IMAGE "fc1 = linear(image, out=3)\nr = relu(fc1)\nfc2 = linear(r, out=3)\n"), *back = NULL;
+    cnn_onnx_file *file = encode(model);
+    rename_text((char **)(uintptr_t)&find_node(file, "r")->operator_, "Softmax");
+    const size_t size = cnn_onnx__model__get_packed_size(file);
+    uint8_t *data = malloc(size);
+    cnn_onnx__model__pack(file, data);
+    CHECK_FAILS(cnn_onnx_decode(data, size, "net.onnx", NULL, &back), CNN_ERR_UNSUPPORTED, "node 'fc2' (Gemm)",
+                "'r' is a softmax, which may only stand at the end");
+    free(data);
+    free_file(file);
+    cnn_model_free(model);
+}
+END_TEST
+
 /* torch.onnx of x.view(x.size(0), -1), a residual add, log_softmax; both of its exporters. */
 START_TEST(test_files_of_torch)
 {
@@ -545,6 +601,8 @@ int main(void)
     tcase_add_test(tests, test_round_trip_of_averages);
     tcase_add_test(tests, test_means_of_pixels);
     tcase_add_test(tests, test_same_model_same_bytes);
+    tcase_add_test(tests, test_softmax);
+    tcase_add_test(tests, test_softmax_in_the_middle);
     tcase_add_test(tests, test_files_of_torch);
     tcase_add_test(tests, test_normalization_adds_up);
     tcase_add_test(tests, test_save_and_load);

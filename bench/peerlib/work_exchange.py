@@ -27,8 +27,11 @@ def images_of(task):
 
 
 def compare(ours, theirs):
-    """Largest difference of logits, and the share of equal predictions. Networks that end in a softmax give its logarithm,
-    and cnnkit the scores before it: then those are taken the same way."""
+    """Largest difference of logits, and the share of equal predictions. Networks that end in a softmax give it or its
+    logarithm, and cnnkit the scores before it: then those are taken the same way."""
+    if theirs.min() >= 0 and abs(theirs.astype(float).sum(1) - 1).max() < 1e-4:
+        odds = numpy.exp(ours.astype(float) - ours.max(1, keepdims=True))
+        ours = odds / odds.sum(1, keepdims=True)
     if abs(numpy.exp(theirs.astype(float)).sum(1) - 1).max() < 1e-4:
         ours = ours - numpy.log(numpy.exp(ours.astype(float) - ours.max(1, keepdims=True)).sum(1, keepdims=True)) - ours.max(1, keepdims=True)
     return {"difference": float(numpy.abs(ours - theirs).max()),

@@ -102,6 +102,12 @@ typedef struct cnn_normalization {
 CNN_API cnn_normalization cnn_model_normalization(const cnn_model *model);
 CNN_API cnn_status cnn_model_set_normalization(cnn_model *model, const cnn_normalization *normalization);
 
+/* Whether the network ends in a softmax, as its description or ONNX file says, or as was set: descriptions and ONNX
+ * files that are written end in it then. Scores are those before it all the same, for training, INT8 and
+ * cnn_session_infer; no layer of cnn_model_layer stands for it. */
+CNN_API bool cnn_model_softmax(const cnn_model *model);
+CNN_API void cnn_model_set_softmax(cnn_model *model, bool softmax);
+
 /* True when the model holds INT8 weights. */
 CNN_API bool cnn_model_is_quantized(const cnn_model *model);
 

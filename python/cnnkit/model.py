@@ -148,6 +148,16 @@ class Model:
         return lib.cnn_model_is_quantized(self._pointer)
 
     @property
+    def softmax(self) -> bool:
+        """Whether the network ends in a softmax, as its .cfg or ONNX file says; files that are written do then. run() gives
+        the scores before it all the same, and predict() probabilities."""
+        return lib.cnn_model_softmax(self._pointer)
+
+    @softmax.setter
+    def softmax(self, ends_in_one: bool) -> None:
+        lib.cnn_model_set_softmax(self._pointer, ends_in_one)
+
+    @property
     def cfg(self) -> str:
         """The network as the text of a .cfg file."""
         text = made_by(lib.cnn_model_print, self._pointer)

@@ -84,6 +84,20 @@ def test_files(trained, test_set):
         cnnkit.load("m.cnn")
 
 
+def test_softmax_at_the_end(trained, test_set):
+    scores = trained.run(test_set.images[:50])
+    model = trained.clone()
+    assert not model.softmax and "softmax" not in model.cfg
+    model.softmax = True
+    assert model.cfg.splitlines()[-1].startswith("softmax = softmax(")
+    assert cnnkit.create(model.cfg).softmax
+    for name in ("m.cnn", "m.onnx"):
+        model.save(name)
+        assert cnnkit.load(name).softmax
+        assert np.array_equal(cnnkit.load(name).run(test_set.images[:50]), scores)
+    assert len(model.info.layers) == len(trained.info.layers) and not trained.softmax
+
+
 def test_predict_as_the_tool(trained, tool, test_set):
     from pathlib import Path
 

@@ -48,6 +48,19 @@ succeeds "$train" --init "$corpus/torch-script-11.onnx" --normalize 0.1307,0.308
 succeeds "$infer" -m more.onnx --test
 says "more.onnx: "
 
+# A softmax at the end: scores are those before it, and it comes back from both kinds of files.
+{ cat tiny.cfg; echo 'prob = softmax(fc1)'; } >soft.cfg
+succeeds "$train" --data synth --model tiny.cfg --epochs 0.1 --quiet -o plain.cnn
+succeeds "$train" --data synth --model soft.cfg --epochs 0.1 --quiet -o soft.cnn
+succeeds "$infer" -m plain.cnn --test --logits a.f32
+succeeds "$infer" -m soft.cnn --test --logits b.f32
+same a.f32 b.f32
+succeeds "$opt" soft.cnn -o soft.onnx
+succeeds "$opt" soft.onnx -o soft-back.cnn
+same soft.cnn soft-back.cnn
+checks=$((checks + 1))
+grep -q probabilities soft.onnx || fail "the output of soft.onnx is not called probabilities"
+
 # Files of other tools say nothing of pixels and data.
 torch=$corpus/torch-script-11.onnx
 succeeds "$opt" "$torch" -o torch.cnn
