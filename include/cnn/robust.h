@@ -29,6 +29,9 @@ typedef struct cnn_sanitize_options {
 
 typedef enum cnn_attack_method { CNN_ATTACK_FGSM, CNN_ATTACK_PGD, CNN_ATTACK_COUNT } cnn_attack_method;
 
+/* Images done so far. False ends the attack with CNN_ERR_CANCELLED. */
+typedef bool (*cnn_attack_fn)(void *context, int64_t done, int64_t all);
+
 typedef struct cnn_attack_options {
     const char *device; /* as cnn_session_options has it */
     int batch;          /* images at once; 0: 64 */
@@ -49,8 +52,7 @@ typedef struct cnn_attack_options {
      * security", 2018). Images are then bytes for float models, too. NULL: it reads them as they are. */
     const cnn_sanitize_options *sanitize;
 
-    /* May be NULL: images done so far. False ends the attack with CNN_ERR_CANCELLED. */
-    bool (*progress)(void *context, int64_t done, int64_t all);
+    cnn_attack_fn progress; /* may be NULL */
     void *context;
 } cnn_attack_options;
 

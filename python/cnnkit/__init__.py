@@ -13,10 +13,12 @@ from .data import Data, Dataset, load_data
 from .errors import CnnkitError
 from .model import Evaluation, Info, Layer, Model, Prediction, create, from_torch, load, networks
 from .optimizing import Stage, optimize
+from .robust import Attack, Sanitizer, attack
 from .training import Epoch, Training, train
 
 __version__ = version()
 __all__ = [
+    "Attack",
     "CnnkitError",
     "Data",
     "Dataset",
@@ -26,8 +28,10 @@ __all__ = [
     "Layer",
     "Model",
     "Prediction",
+    "Sanitizer",
     "Stage",
     "Training",
+    "attack",
     "create",
     "from_torch",
     "load",

@@ -21,6 +21,7 @@ from .errors import CnnkitError
 
 if TYPE_CHECKING:
     from .optimizing import Stage
+    from .robust import Attack
     from .training import Training
 
 Path = Union[str, "os.PathLike[str]"]
@@ -302,6 +303,12 @@ class Model:
                 loss += mean.value * len(part)
         count, seconds = len(order), time.perf_counter() - begin
         return Evaluation(correct / count, loss / count, count, count / seconds)
+
+    def attack(self, data: Data | None = None, **options: Any) -> Attack:
+        """How well it stands images that were made to fool it: see cnnkit.attack."""
+        from .robust import attack
+
+        return attack(self, data, **options)
 
     # ---- Deriving and saving ----
 

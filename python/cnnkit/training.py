@@ -190,7 +190,8 @@ def train(
     A tenth of the images is held out to validate on, the same tenth every time. The options are those of cnn-train, which
     describes them: lr is 0.01 with sgd and 0.001 with adam and adamw; schedule is constant, cosine, step or one-cycle;
     warmup is in epochs; amp is True ("fp16") or "bf16"; augment is the share of images that are changed; adversarial how
-    far a pixel, of 0 to 1, is changed to fool the network that learns. The same seed gives the same bits. progress is called after each epoch (print shows a line); Ctrl-C stops between two steps.
+    far a pixel, of 0 to 1, is changed to fool the network that learns. The same seed gives the same bits. progress is
+    called after each epoch (print shows a line); Ctrl-C stops between two steps.
     """
     made, found = _start(model, data, seed)
     options = api.cnn_train_options()
