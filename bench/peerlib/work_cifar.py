@@ -2,8 +2,8 @@
 
     work_cifar.py FOLDER --epochs N [--seed N] [--threads N]
 
-FOLDER: of CIFAR-10's binary files. The same network, data, split (the last tenth of the training images is left out), images
-changed in the same way (mirrored or not, moved by up to 4 pixels), batch 128, SGD with Nesterov's momentum, decay of every
+FOLDER: of CIFAR-10's binary files. The same network, as many of the training images (the last tenth is left out; cnn-train chooses its own), images
+changed in the same way (mirrored or not, moved by up to 4 pixels), batch 64, SGD with Nesterov's momentum, decay of every
 weight, and learning rate of each step; weights as torchvision begins. bf16 by autocast, channels last. Random numbers are
 PyTorch's own. Prints a line an epoch to stderr, at the end a JSON object with the accuracy on all test images in FP32.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-BATCH, RATE, MOMENTUM, DECAY = 128, 0.2, 0.9, 5e-4
+BATCH, RATE, MOMENTUM, DECAY = 64, 0.1, 0.9, 5e-4
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
