@@ -13,7 +13,9 @@ import re
 import sys
 
 # In the order in which they build on each other; backend.h and ops.h are for those who write backends.
-HEADERS = ["status", "tensor", "picture", "dataset", "model", "sign", "session", "onnx", "safetensors", "train", "optimize", "robust"]
+HEADERS = [
+    "status", "tensor", "picture", "dataset", "model", "sign", "session", "onnx", "safetensors", "train", "optimize", "robust",
+]  # fmt: skip
 
 SCALARS = {
     "bool": "c_bool", "char": "c_char", "int": "c_int", "float": "c_float", "double": "c_double", "size_t": "c_size_t",
