@@ -117,16 +117,16 @@ CNN_AVXVNNI CNN_INLINE void tile(const cnn_i8_tile *a, int32_t j, bool blocks, i
         for (int p = 0; p < pixels; p++)
             sum.of[h][p] =
                 _mm256_loadu_si256((const __m256i *)(a->start + p * CNN_I8_SUMS + j * CNN_I8_PANEL + h * CNN_I8_LANES));
-        CNN_UNROLL
-        for (int i = 1; i < SPLIT && pixels == 1; i++)
-            sum.of[h][i] = _mm256_setzero_si256();
+        if (pixels == 1)
+            for (int i = 1; i < SPLIT; i++)
+                sum.of[h][i] = _mm256_setzero_si256();
     }
     columns(&sum, a, a->weights + (size_t)j * a->panel_bytes, blocks, pixels);
     CNN_UNROLL
     for (int h = 0; h < CNN_I8_HALVES; h++) {
-        CNN_UNROLL
-        for (int i = 1; i < SPLIT && pixels == 1; i++)
-            sum.of[h][0] = _mm256_add_epi32(sum.of[h][0], sum.of[h][i]);
+        if (pixels == 1)
+            for (int i = 1; i < SPLIT; i++)
+                sum.of[h][0] = _mm256_add_epi32(sum.of[h][0], sum.of[h][i]);
         CNN_UNROLL
         for (int p = 0; p < pixels; p++)
             _mm256_storeu_si256((__m256i *)(a->sums + p * CNN_I8_SUMS + j * CNN_I8_PANEL + h * CNN_I8_LANES),
