@@ -138,7 +138,8 @@ cnn_status cnn_onnx_constant_of(const cnn_onnx_import *import, const cnn_onnx_no
 /* What is done to pixels before the first layer becomes the model's normalization: it must be one for all. */
 static cnn_status settle_image(cnn_onnx_import *import, const cnn_onnx_value *value)
 {
-    if (import->image_read && memcmp(&import->model->normalization, &value->normalization, sizeof value->normalization))
+    if (import->image_read &&
+        memcmp(&import->model->normalization, &value->normalization, sizeof value->normalization) != 0)
         return cnn_error(CNN_ERR_UNSUPPORTED,
                          "reads an image that is normalized otherwise than where it was read first; "
                          "cnnkit normalizes it once");
