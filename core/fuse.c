@@ -58,8 +58,7 @@ static void forget_value(cnn_program *program, int node, int buffer)
 static cnn_epilogue_kind epilogue_of(const cnn_instruction *instruction)
 {
     switch (instruction->desc.op) {
-    case CNN_OP_RELU: /* that of int8 is the lower end of what requantizes, or an op of its own behind what drops values
-                       */
+    case CNN_OP_RELU: /* of int8: the lower end of what requantizes, or an op of its own */
         return instruction->desc.arg[CNN_ARG_SRC].dtype == CNN_I8 ? CNN_EPILOGUE_NONE : CNN_EPILOGUE_RELU;
     case CNN_OP_CLIP:
         return instruction->desc.arg[CNN_ARG_SRC].dtype == CNN_I8 ? CNN_EPILOGUE_NONE : CNN_EPILOGUE_CLIP;

@@ -1,8 +1,8 @@
 /* ONNX files: models for other tools, and models from them.
  *
  * The input is float [N,C,H,W], pixels in [0,1]: bytes divided by 255. What else normalizes pixels is part of the
- * graph, as Sub and Div behind the input. The output is float [N,classes], scores, or
- * probabilities where the network ends in a softmax (cnn_model_softmax).
+ * graph, as Sub and Div behind the input. The output is float [N,classes], scores, or probabilities
+ * where the network ends in a softmax (cnn_model_softmax).
  *
  * INT8 models are written as QuantizeLinear and DequantizeLinear around each value (QDQ): int8, zero point 0, weights
  * with a scale for each output channel, int32 biases with scale input * weight. */

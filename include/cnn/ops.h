@@ -31,7 +31,7 @@
  * | AVGPOOL       | SRC (float; or i8 with scale[0])                           | DST                          |
  * | AVGPOOL_GRAD  | SRC dy                                                     | DST dx                       |
  * | ADD           | SRC, SRC2 (float; or i8 with both scales and out_scale)    | DST                          |
- * | CONCAT        | SRC [N,H,W,C], SRC2 [N,H,W,K] (float; or i8 as ADD's)    | DST [N,H,W,C+K]            |
+ * | CONCAT        | SRC [N,H,W,C], SRC2 [N,H,W,K] (float; or i8 as ADD's)      | DST [N,H,W,C+K]              |
  * | CONCAT_GRAD   | SRC dy [N,H,W,C+K]                                         | DST [N,H,W,C], DST2 [N,H,W,K] |
  * | DROPOUT       | SRC, STATE, opt. INDEX i32 [L]                             | DST                          |
  * | INPUT         | SRC u8 [M,H,W,C], opt. INDEX i32 [L], opt. STATE, opt. SRC2 u8, TABLE [C,256] | DST [N,H,W,C] |
