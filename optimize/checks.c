@@ -99,6 +99,17 @@ static cnn_status check_finetuning(const opt_settings *settings)
                                     : "--adversarial is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->optimizer != CNN_OPTIMIZER_SGD && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
+    const char *training = settings->rate_schedule >= 0 ? "--schedule"
+                           : settings->nesterov         ? "--nesterov"
+                           : settings->weight_decay > 0 ? "--weight-decay"
+                                                        : NULL;
+    if (training && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "%s is for fine-tuning, and there is none: give --finetune N with it", training);
+    if (settings->nesterov && settings->optimizer != CNN_OPTIMIZER_SGD)
+        CNN_FAIL(CNN_ERR_USAGE, "--nesterov is for --optimizer sgd: leave one of them out");
+    if (opt_squeezes(settings) && training)
+        CNN_FAIL(CNN_ERR_USAGE, "--target-size with single weights of INT8 has a recipe of its own: leave out %s",
+                 training);
     if (settings->distill > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->temperature > 0 && !(settings->distill > 0))

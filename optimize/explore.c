@@ -77,6 +77,9 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
              normalize ? normalize : "");
     if (s->adversarial > 0)
         snprintf(text + strlen(text), sizeof text - strlen(text), " %.17g", s->adversarial);
+    if (s->rate_schedule >= 0 || s->nesterov || s->weight_decay > 0)
+        snprintf(text + strlen(text), sizeof text - strlen(text), " r%d %d %.17g", s->rate_schedule, s->nesterov,
+                 s->weight_decay);
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));
 out:
     cnn_input_close(&file);

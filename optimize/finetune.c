@@ -39,6 +39,10 @@ void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
         options->learning_rate = (float)job->settings->learning_rate;
     else if (options->optimizer != CNN_OPTIMIZER_SGD)
         options->learning_rate = 0.001f;
+    if (job->settings->rate_schedule >= 0)
+        options->schedule = (cnn_schedule)job->settings->rate_schedule;
+    options->nesterov = job->settings->nesterov;
+    options->weight_decay = (float)job->settings->weight_decay;
     options->storage = storage_of(job->settings->amp);
     options->augment = job->augment;
     options->augmentation = job->augmentation[0] ? job->augmentation : NULL;

@@ -2,6 +2,7 @@
 #include "optimize/job.h"
 
 #include "core/optimizers.h"
+#include "train/schedule.h"
 
 #include <stddef.h>
 
@@ -111,8 +112,28 @@ static const cnn_option options[] = {
      .min = 0,
      .max = 1e6,
      .open = CNN_OPEN_MIN,
-     .help = "learning rate at the start; it falls to 0 along a cosine",
+     .help = "learning rate",
      .standard = "0.01, or 0.001 with adam and adamw"},
+    {.name = "schedule",
+     .argument = "KIND",
+     .kind = CNN_OPTION_CHOICE,
+     .choices = cnn_schedule_names,
+     .offset = offsetof(opt_settings, rate_schedule),
+     .help = "learning rate over the fine-tuning, as in cnn-train: cosine, which falls to 0; constant; step; or "
+             "one-cycle, which rises first and suits long runs at high rates",
+     .standard = "cosine"},
+    {.name = "nesterov",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, nesterov),
+     .help = "with sgd: look ahead along the momentum (Nesterov's form of it)"},
+    {.name = "weight-decay",
+     .argument = "D",
+     .kind = CNN_OPTION_DOUBLE,
+     .offset = offsetof(opt_settings, weight_decay),
+     .min = 0,
+     .max = 1e6,
+     .help = "pull of all weights towards 0",
+     .standard = "0"},
     {.letter = 'b',
      .name = "batch",
      .argument = "N",
@@ -375,6 +396,7 @@ void opt_settings_init(opt_settings *settings)
                                .structure = -1,
                                .criterion = -1,
                                .finetune = -1,
+                               .rate_schedule = -1,
                                .augment = -1,
                                .amp = OPT_AMP_OFF,
                                .batch = 64,

@@ -36,6 +36,9 @@ typedef struct opt_settings {
     int amp;              /* opt_amp */
     int optimizer;        /* cnn_optimizer */
     double learning_rate; /* 0: not given */
+    int rate_schedule;    /* cnn_schedule; -1: not given */
+    bool nesterov;
+    double weight_decay;
     int batch;
     double distill;      /* share of the loss; 0: not given */
     double temperature;  /* 0: not given */
