@@ -1,10 +1,11 @@
 """resnet20 on CIFAR-10 in PyTorch, with the recipe that bench/cifar gives cnn-train.
 
-    work_cifar.py FOLDER --epochs N [--seed N] [--threads N]
+    work_cifar.py FOLDER --epochs N [--batch N] [--lr R] [--weight-decay D] [--cutout SIDE] [--device cpu|cuda] [--seed N] [--threads N]
 
-FOLDER: of CIFAR-10's binary files. The same network, as many of the training images (the last tenth is left out; cnn-train chooses its own), images
-changed in the same way (mirrored or not, moved by up to 4 pixels), batch 64, SGD with Nesterov's momentum, decay of every
-weight, and learning rate of each step; weights as torchvision begins. bf16 by autocast, channels last. Random numbers are
+FOLDER: of CIFAR-10's binary files. The same network, as many of the training images (the last tenth is left out; cnn-train
+chooses its own), images changed in the same way (mirrored or not, moved by up to 4 pixels, what comes in from outside
+mirrored, a square of SIDE pixels gray), SGD with Nesterov's momentum, decay of every weight, and learning rate of each step;
+weights as torchvision begins. bf16 by autocast, channels last; on a GPU forward and backward are CUDA graphs. Random numbers are
 PyTorch's own. Prints a line an epoch to stderr, at the end a JSON object with the accuracy on all test images in FP32.
 """
 import argparse
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-BATCH, RATE, MOMENTUM, DECAY = 64, 0.1, 0.9, 5e-4
+MOMENTUM = 0.9
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -57,26 +58,38 @@ class ResNet20(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def read(folder, names):
+def read(folder, names, device):
     raw = np.concatenate([np.fromfile(os.path.join(folder, name), np.uint8).reshape(-1, 3073) for name in names])
-    return torch.from_numpy(raw[:, 1:].reshape(-1, 3, 32, 32).copy()), torch.from_numpy(raw[:, 0].astype(np.int64))
+    images, labels = torch.from_numpy(raw[:, 1:].reshape(-1, 3, 32, 32).copy()), torch.from_numpy(raw[:, 0].astype(np.int64))
+    return images.to(device), labels.to(device)
 
 
-def normalized(images):
-    shape = (1, 3, 1, 1)
-    images = (images.float() / 255 - torch.tensor(MEAN).view(shape)) / torch.tensor(STD).view(shape)
-    return images.contiguous(memory_format=torch.channels_last)
+class Images:
+    """Images as bytes on the device, and what a network gets of them."""
 
+    def __init__(self, device, cutout):
+        self.device, self.cutout = device, cutout
+        self.mean, self.deviation = (torch.tensor(of, device=device).view(1, 3, 1, 1) for of in (MEAN, STD))
+        self.places = torch.arange(32, device=device)
 
-def changed(images):
-    """Each image moved by -4..4 pixels both ways, black where nothing was, and half of them mirrored."""
-    count = len(images)
-    padded = functional.pad(images, (4, 4, 4, 4))
-    top, left = torch.randint(0, 9, (count, 1, 1)), torch.randint(0, 9, (count, 1, 1))
-    column = torch.arange(32).view(1, 1, 32)
-    column = torch.where(torch.rand(count, 1, 1) < 0.5, 31 - column, column)
-    return padded.permute(0, 2, 3, 1)[torch.arange(count).view(count, 1, 1), top + torch.arange(32).view(1, 32, 1),
-                                      left + column].permute(0, 3, 1, 2)
+    def normalized(self, images):
+        images = (images.float() / 255 - self.mean) / self.deviation
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def changed(self, images):
+        """Each image moved by -4..4 pixels both ways, half of them mirrored, a square of each gray."""
+        count = len(images)
+        padded = functional.pad(images.float(), (4, 4, 4, 4), mode="reflect").byte()
+        top, left = (torch.randint(0, 9, (count, 1, 1), device=self.device) for _ in range(2))
+        column = self.places.view(1, 1, 32)
+        column = torch.where(torch.rand(count, 1, 1, device=self.device) < 0.5, 31 - column, column)
+        moved = padded.permute(0, 2, 3, 1)[torch.arange(count, device=self.device).view(count, 1, 1),
+                                           top + self.places.view(1, 32, 1), left + column].permute(0, 3, 1, 2)
+        if self.cutout:
+            first = torch.randint(0, 32, (2, count, 1), device=self.device) - self.cutout // 2
+            inside = (self.places >= first) & (self.places < first + self.cutout)
+            moved = moved.masked_fill((inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1), 128)
+        return moved
 
 
 def rate_at(step, steps):
@@ -87,47 +100,70 @@ def rate_at(step, steps):
     return 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
+def graphed(network, options):
+    """The network for batches of the full size: on a GPU forward and backward are CUDA graphs."""
+    if options.device != "cuda":
+        return network
+    sample = torch.rand(options.batch, 3, 32, 32, device="cuda").contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        return torch.cuda.make_graphed_callables(network, (sample,))
+
+
+def train(network, options, images, labels, form):
+    plain = network.forward  # for the last batch of an epoch, which is smaller
+    whole = graphed(network, options)
+    optimizer = torch.optim.SGD(network.parameters(), options.lr, MOMENTUM, weight_decay=options.weight_decay, nesterov=True,
+                                fused=options.device == "cuda")
+    per_epoch = math.ceil(len(images) / options.batch)
+    steps, step, began = per_epoch * options.epochs, 0, time.monotonic()
+    for epoch in range(options.epochs):
+        order, sum_loss = torch.randperm(len(images), device=options.device), torch.zeros((), device=options.device)
+        for first in range(0, len(images), options.batch):
+            some = order[first:first + options.batch]
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr * rate_at(step, steps)
+            with torch.autocast(options.device, torch.bfloat16, cache_enabled=False):
+                logits = (whole if len(some) == options.batch else plain)(form.normalized(form.changed(images[some])))
+            loss = functional.cross_entropy(logits.float(), labels[some])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            sum_loss += loss.detach()
+            step += 1
+            if step == 50:
+                sum_loss.item()
+                print(f"{50 * options.batch / (time.monotonic() - began):.0f} images/s", file=sys.stderr, flush=True)
+        print(f"epoch {epoch + 1} of {options.epochs}: loss {sum_loss.item() / per_epoch:.4f}, {time.monotonic() - began:.0f} s",
+              file=sys.stderr, flush=True)
+    return round(time.monotonic() - began)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=0.2)
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--cutout", type=int, default=0)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    images, labels = read(options.folder, [f"data_batch_{i}.bin" for i in range(1, 6)])
-    images, labels = images[:45000], labels[:45000]
-    network = ResNet20().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), RATE, MOMENTUM, weight_decay=DECAY, nesterov=True)
-    per_epoch = math.ceil(len(images) / BATCH)
-    steps, step, began = per_epoch * options.epochs, 0, time.monotonic()
-    for epoch in range(options.epochs):
-        network.train()
-        order, sum_loss = torch.randperm(len(images)), 0.0
-        for first in range(0, len(images), BATCH):
-            some = order[first:first + BATCH]
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * rate_at(step, steps)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(normalized(changed(images[some])))
-            loss = functional.cross_entropy(logits.float(), labels[some])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            sum_loss += loss.item()
-            step += 1
-            if step == 50:
-                print(f"{50 * BATCH / (time.monotonic() - began):.0f} images/s", file=sys.stderr, flush=True)
-        print(f"epoch {epoch + 1} of {options.epochs}: loss {sum_loss / per_epoch:.4f}, {time.monotonic() - began:.0f} s",
-              file=sys.stderr, flush=True)
+    form = Images(options.device, options.cutout)
+    images, labels = read(options.folder, [f"data_batch_{i}.bin" for i in range(1, 6)], options.device)
+    network = ResNet20().to(options.device, memory_format=torch.channels_last)
+    seconds = train(network, options, images[:45000], labels[:45000], form)
     network.eval()
-    images, labels = read(options.folder, ["test_batch.bin"])
+    images, labels = read(options.folder, ["test_batch.bin"], options.device)
     with torch.inference_mode():
-        right = sum((network(normalized(images[i:i + 500])).argmax(1) == labels[i:i + 500]).sum().item()
+        right = sum((network(form.normalized(images[i:i + 500])).argmax(1) == labels[i:i + 500]).sum().item()
                     for i in range(0, len(images), 500))
-    print(json.dumps({"torch": torch.__version__, "epochs": options.epochs, "seed": options.seed,
-                      "seconds": round(time.monotonic() - began), "accuracy": right / len(images)}))
+    print(json.dumps({"torch": torch.__version__, "device": options.device, "epochs": options.epochs, "batch": options.batch,
+                      "lr": options.lr, "weight_decay": options.weight_decay, "cutout": options.cutout, "seed": options.seed,
+                      "seconds": seconds, "accuracy": right / len(images)}))
 
 
 if __name__ == "__main__":
