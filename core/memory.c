@@ -16,6 +16,7 @@ enum { HUGE_PAGE = 2 << 20 };
 
 static atomic_long fail_at;
 static atomic_long allocation_count;
+static atomic_size_t most_bytes = SIZE_MAX;
 
 void cnn_memory_fail_at(long n)
 {
@@ -23,15 +24,20 @@ void cnn_memory_fail_at(long n)
     atomic_store(&fail_at, n);
 }
 
+void cnn_memory_fail_above(size_t bytes)
+{
+    atomic_store(&most_bytes, bytes);
+}
+
 long cnn_memory_count(void)
 {
     return atomic_load(&allocation_count);
 }
 
-static bool allocation_allowed(void)
+static bool allocation_allowed(size_t bytes)
 {
     long number = atomic_fetch_add(&allocation_count, 1) + 1;
-    return number != atomic_load(&fail_at);
+    return number != atomic_load(&fail_at) && bytes <= atomic_load(&most_bytes);
 }
 
 static void report(size_t bytes)
@@ -55,7 +61,7 @@ void *cnn_calloc(size_t count, size_t size)
     size_t bytes;
     if (!product(count, size, &bytes))
         return NULL;
-    void *memory = allocation_allowed() ? calloc(bytes ? bytes : 1, 1) : NULL;
+    void *memory = allocation_allowed(bytes) ? calloc(bytes ? bytes : 1, 1) : NULL;
     if (!memory)
         report(bytes);
     return memory;
@@ -66,7 +72,7 @@ void *cnn_realloc(void *memory, size_t count, size_t size)
     size_t bytes;
     if (!product(count, size, &bytes))
         return NULL;
-    void *moved = allocation_allowed() ? realloc(memory, bytes ? bytes : 1) : NULL;
+    void *moved = allocation_allowed(bytes) ? realloc(memory, bytes ? bytes : 1) : NULL;
     if (!moved)
         report(bytes);
     return moved;
@@ -108,7 +114,7 @@ void *cnn_aligned_alloc(size_t bytes)
         return NULL;
     }
     size_t rounded = (bytes + align - 1) / align * align;
-    void *memory = allocation_allowed() ? aligned_alloc(align, rounded ? rounded : align) : NULL;
+    void *memory = allocation_allowed(bytes) ? aligned_alloc(align, rounded ? rounded : align) : NULL;
     if (!memory)
         report(bytes);
     else

@@ -31,6 +31,8 @@ void cnn_text_free(cnn_text *text);
 
 /* Tests: the n-th allocation from now on fails (n from 1), and no other; 0: none does. */
 void cnn_memory_fail_at(long n);
+/* Tests: requests of more than so many bytes fail. */
+void cnn_memory_fail_above(size_t bytes);
 /* Allocations since the last cnn_memory_fail_at. */
 long cnn_memory_count(void);
 

@@ -1,10 +1,12 @@
 /* Fuzz target: .cnn files. What is accepted must survive writing and reading again.
  *
  * Random changes nearly always break the checksum of the head and would be refused there. So each input is tried
- * twice: as it is, and with that checksum made right, which lets the fuzzer reach everything behind it. */
+ * twice: as it is, and with that checksum made right, which lets the fuzzer reach everything behind it. Some 70 bytes
+ * can hold as many zeros as there is memory for; unpacking them for seconds tells nothing that fewer do not. */
 #include "core/bytes.h"
 #include "core/crc32c.h"
 #include "core/file.h"
+#include "core/memory.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +18,10 @@ static void check_again(const cnn_model *model, cnn_pack pack)
 {
     cnn_file_image image;
     cnn_model *again = NULL;
-    if (cnn_file_encode(model, &(cnn_file_options){.pack = pack}, &image) != CNN_OK)
+    cnn_status status = cnn_file_encode(model, &(cnn_file_options){.pack = pack}, &image);
+    if (status == CNN_ERR_MEMORY)
+        return;
+    if (status != CNN_OK)
         abort();
     size_t size = cnn_file_image_bytes(&image);
     size_t area = size - image.data_bytes;
@@ -26,7 +31,8 @@ static void check_again(const cnn_model *model, cnn_pack pack)
     memcpy(file, image.head.data, image.head.length);
     for (int i = 0; i < image.section_count; i++)
         memcpy(file + area + image.sections[i].offset, image.sections[i].data, image.sections[i].bytes);
-    if (cnn_file_decode(file, size, "again", &again) != CNN_OK)
+    status = cnn_file_decode(file, size, "again", &again);
+    if (status != CNN_OK && status != CNN_ERR_MEMORY)
         abort();
     cnn_model_free(again);
     free(file);
@@ -60,6 +66,7 @@ static bool reseal(uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    cnn_memory_fail_above(1 << 18);
     try_file(data, size);
     uint8_t *copy = malloc(size ? size : 1);
     if (!copy)
