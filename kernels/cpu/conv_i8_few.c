@@ -155,7 +155,7 @@ static void plan(few_i8 *kernel, int32_t images)
     kernel->items = (kernel->out_h + kernel->lines - 1) / kernel->lines;
     if (kernel->lanes > images * kernel->items)
         kernel->lanes = images * kernel->items;
-    const size_t lines = (size_t)(kernel->lines * line->pool - 1 + line->rows);
+    const size_t lines = (size_t)kernel->lines * (size_t)line->pool - 1 + (size_t)line->rows;
     const size_t beyond = CNN_I8_FEW_LANES * (size_t)line->step + CNN_I8_FEW_BEYOND;
     kernel->band_bytes = cnn_cpu_aligned(lines * line->line_bytes + beyond);
 }

@@ -300,9 +300,9 @@ bool cnn_cpu_conv_winograd_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char 
 static void choose_memory(wino_kernel *kernel)
 {
     const size_t floats = sizeof(float), products = (size_t)kernel->products;
-    const size_t tiles = (size_t)(kernel->tiles.images * kernel->tiles.all);
+    const size_t tiles = (size_t)kernel->tiles.images * (size_t)kernel->tiles.all;
     const size_t outputs = (size_t)(kernel->form->outputs * kernel->form->outputs) * (size_t)kernel->column_pitch;
-    const size_t filters = (size_t)(MAX_TAPS + (kernel->dgrad ? 0 : kernel->products * kernel->panel)) * FILTER_PITCH;
+    const size_t filters = (MAX_TAPS + (kernel->dgrad ? 0 : products * (size_t)kernel->panel)) * FILTER_PITCH;
     const size_t sums = kernel->more ? outputs : 0;
     kernel->v_point = (ptrdiff_t)tiles * CNN_GEMM_PITCH + CNN_WINO_POINT_EXTRA;
     kernel->m_pitch = kernel->column_pitch + CNN_WINO_PITCH_EXTRA;

@@ -90,7 +90,7 @@ VNNI CNN_INLINE void two_outputs(const cnn_i8_few *a, __m512i x[MOST_LINES][CNN_
 {
     const int32_t next = k + 1 < a->outputs ? k + 1 : k;
     const bool both = next > k;
-    const size_t filter = (size_t)(rows * groups * CNN_I8_FEW_GROUP);
+    const size_t filter = (size_t)rows * (size_t)groups * CNN_I8_FEW_GROUP;
     const __m512i first = sums_of(x, a->weights + (size_t)k * filter, a->start[k], rows, groups, pool);
     const __m512i second = sums_of(x, a->weights + (size_t)next * filter, a->start[next], rows, groups, pool);
     const __mmask16 odd = 0xAAAA;
