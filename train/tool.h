@@ -69,6 +69,8 @@ extern const cnn_tool train_tool;
 /* The defaults, before the command line is parsed. */
 void train_settings_init(train_settings *settings);
 
+/* ---- settings.c ---- */
+
 /* Refuses options that contradict each other. */
 cnn_status train_settings_check(const train_settings *settings);
 
@@ -78,18 +80,18 @@ cnn_dtype train_settings_storage(const train_settings *settings);
 /* The settings as the library takes them; the callback is the caller's to set. */
 void train_settings_options(const train_settings *settings, const cnn_common *common, cnn_train_options *options);
 
+/* What names the network: --model, else --init, else the standard. */
+const char *train_network(const train_settings *settings);
+
+/* Whether the network itself is that of --init. */
+bool train_starts_as(const train_settings *settings);
+
 /* ---- data.c ---- */
 
 /* Loads training and test images; both are the caller's, also on failure. Pictures are made for the model where it is
  * somebody's own; a built-in network that does not suit the data is made anew for them, with parameters of zero. So
  * cnn_model_init comes after it. */
 cnn_status train_load_data(train_run *run, cnn_dataset **data, cnn_dataset **test);
-
-/* What names the network: --model, else --init, else the standard. */
-const char *train_network(const train_settings *settings);
-
-/* Whether the network itself is that of --init. */
-bool train_starts_as(const train_settings *settings);
 
 /* ---- start.c ---- */
 
