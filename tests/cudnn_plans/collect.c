@@ -215,7 +215,6 @@ void collect_others(plan_graphs *graphs)
         {wgrad(conv(CNN_F16, 8, 64, 64, 3, 1)), "resnet20's third stage"},
         {conv(CNN_F16, 32, 16, 32, 1, 2), "resnet20's projection"},
         {dgrad(conv(CNN_F16, 32, 16, 32, 1, 2)), "resnet20's projection"},
-        {wgrad(conv(CNN_F16, 32, 16, 32, 1, 2)), "resnet20's projection"},
         {conv(CNN_F16, 2, 512, 512, 3, 1), "vgg16's last stage"},
         {dgrad(conv(CNN_F16, 2, 512, 512, 3, 1)), "vgg16's last stage"},
         {wgrad(conv(CNN_F16, 2, 512, 512, 3, 1)), "vgg16's last stage"},
