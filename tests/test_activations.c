@@ -1,19 +1,8 @@
 /* ReLUs with an end and leaky ones, in whole: a small network trains, its INT8 is the same bits everywhere and what
  * cnn/quant.h says, constants go through, files hold it. */
-#include "tests/optimize_common.h"
-#include "tests/train_case.h"
+#include "tests/network_case.h"
 
-#include "cnn/onnx.h"
 #include "cnn/quant.h"
-#include "core/backends.h"
-#include "core/pool.h"
-#include "core/program.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <unistd.h>
-
-enum { SIDE = 28, IMAGES = 100, SHOWN = 21, CLASSES = 10 };
 
 static const char net[] = "image = input(height=28, width=28, channels=1)\n"
                           "conv1 = conv(image, out=8, kernel=3, stride=2, pad=1, bias=0)\n"
@@ -37,31 +26,13 @@ static const char net[] = "image = input(height=28, width=28, channels=1)\n"
 
 START_TEST(test_it_trains)
 {
-    static const cnn_dtype storage[] = {CNN_F32, CNN_F16, CNN_BF16};
-    record r;
     cnn_model *model = make_model(net, 1);
-    cnn_train_options options = case_options(&r);
-    options.epochs = 2;
-    options.storage = storage[_i];
-    case_check(cnn_train(model, case_synth, &options, NULL));
-    ck_assert_msg(r.loss[1] < 0.8 * r.loss[0], "losses %g and %g", r.loss[0], r.loss[1]);
+    case_check_trains(model, _i, 0.8);
     cnn_model_free(model);
 }
 END_TEST
 
 /* ---- INT8 ---- */
-
-static cnn_model *quantized(const cnn_dataset *data, bool compact)
-{
-    cnn_model *model = make_model(net, 3);
-    cnn_quantize_options options;
-    cnn_quantize_options_init(&options);
-    options.images = 64;
-    options.compact = compact;
-    CHECK_OK(cnn_fold_batchnorm(model));
-    CHECK_OK(cnn_quantize(model, data, &options, NULL, NULL));
-    return model;
-}
 
 /* A node and the leaky ReLU that reads it, as they come. */
 typedef struct seen {
@@ -70,11 +41,6 @@ typedef struct seen {
     float *before;
     int64_t values;
 } seen;
-
-static int q_of(const cnn_model *model, int node, float value)
-{
-    return (int)lrintf(value / model->nodes[node].out_scale);
-}
 
 static cnn_status check_node(void *context, int node, const cnn_tensor_desc *desc, const float *values)
 {
@@ -87,52 +53,42 @@ static cnn_status check_node(void *context, int node, const cnn_tensor_desc *des
         for (int64_t i = 0; i < count; i++) {
             const float most =
                 cnn_quant_cap(cnn_node_relu_max(&s->model->nodes[node]), s->model->nodes[node].out_scale);
-            const int q = q_of(s->model, node, values[i]);
+            const int q = case_q(s->model, node, values[i]);
             ck_assert(q >= 0 && q <= (int)most);
         }
     if (node != s->leaky)
         return CNN_OK;
     const float slope = (float)cnn_node_attr(at, "slope"), s_in = s->model->nodes[at->input[0]].out_scale;
     for (int64_t i = 0; i < count; i++) {
-        const int8_t x = (int8_t)q_of(s->model, at->input[0], s->before[i]);
-        if (q_of(s->model, node, values[i]) != cnn_quant_leaky_relu(x, s_in, slope, at->out_scale, -127, 127))
+        const int8_t x = (int8_t)case_q(s->model, at->input[0], s->before[i]);
+        if (case_q(s->model, node, values[i]) != cnn_quant_leaky_relu(x, s_in, slope, at->out_scale, -127, 127))
             ck_abort_msg("value %d is wrong", (int)i);
         s->values += x < 0;
     }
     return CNN_OK;
 }
 
-static void check_formula(cnn_model *model, const cnn_dataset *data, const char *device)
+static void check_formula(cnn_model *model, const char *device)
 {
     seen s = {.model = model, .leaky = cnn_model_find(model, "leaky4")};
     const cnn_tensor_desc *out = &model->nodes[s.leaky].out;
     s.before = malloc(16 * (size_t)cnn_desc_elements(out) * sizeof *s.before);
-    cnn_session *session;
-    CHECK_OK(cnn_session_open(model, &(cnn_session_options){.device = device, .batch = 16}, &session));
-    CHECK_OK(cnn_session_observe(session, data, NULL, SHOWN, check_node, &s));
-    cnn_session_close(session);
+    case_observe(model, device, check_node, &s);
     ck_assert(s.values > 0);
     free(s.before);
 }
 
 START_TEST(test_int8)
 {
-    static const char *const devices[] = {"cpu:portable", "ref"};
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = make_model(net, 3), *int8 = quantized(&data, _i);
-    float *exact = run_logits(model, "cpu", &data, SHOWN), *cpu = run_logits(int8, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(exact, cpu, SHOWN * CLASSES), 0.06);
-    for (int i = 0; i < 2; i++) {
-        float *other = run_logits(int8, devices[i], &data, SHOWN);
-        ck_assert_mem_eq(cpu, other, SHOWN * CLASSES * sizeof *cpu);
-        free(other);
-        check_formula(int8, &data, devices[i]);
-    }
-    free(exact);
-    free(cpu);
+    cnn_quantize_options options = case_quantize_options();
+    options.compact = _i;
+    cnn_model *model = make_model(net, 3), *int8 = case_int8(net, &options);
+    ck_assert_double_lt(case_difference(model, int8), 0.06);
+    case_check_same_bits(int8);
+    check_formula(int8, "cpu:portable");
+    check_formula(int8, "ref");
     cnn_model_free(int8);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -140,94 +96,56 @@ END_TEST
  */
 START_TEST(test_the_end_is_requantizations)
 {
-    const cnn_backend *backend = &cnn_backend_cpu;
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = quantized(&data, false);
-    cnn_device *device;
-    cnn_program *program;
     static const char *const relus[] = {"relu1", "relu2", "relu3", "relu5"};
     static const float hi[] = {60, 8, 20, 60};
+    cnn_model *model = case_int8(net, NULL);
+    int count, found = 0;
     for (int i = 0; i < 4; i++) {
         const int relu = cnn_model_find(model, relus[i]);
         model->nodes[relu].out_scale = model->nodes[model->nodes[relu].input[0]].out_scale = 0.1f;
     }
-    CHECK_OK(backend->open(cnn_host_get(), NULL, &device));
-    const cnn_lower_options options = {.goal = CNN_GOAL_INFER, .batch = 2, .backend = backend, .device = device};
-    CHECK_OK(cnn_program_lower(model, &options, &program));
-    CHECK_OK(cnn_program_fuse(program, backend, device));
-    int found = 0;
-    for (int i = 0; i < program->instruction_count; i++) {
-        const cnn_op_desc *desc = &program->instructions[i].desc;
+    cnn_instruction *instructions = case_instructions(model, CNN_GOAL_INFER, &count);
+    for (int i = 0; i < count; i++) {
+        const cnn_op_desc *desc = &instructions[i].desc;
         ck_assert(desc->op != CNN_OP_CLIP && desc->op != CNN_OP_RELU);
         for (int k = 0; k < 4; k++)
-            if (program->instructions[i].node == cnn_model_find(model, relus[k])) {
+            if (instructions[i].node == cnn_model_find(model, relus[k])) {
                 ck_assert(desc->lo == 0 && desc->hi == hi[k]);
                 found++;
             }
     }
     ck_assert_int_eq(found, 4);
-    cnn_program_free(program, backend, device);
-    backend->close(device);
-    float *cpu = run_logits(model, "cpu", &data, SHOWN), *ref = run_logits(model, "ref", &data, SHOWN);
-    ck_assert_mem_eq(cpu, ref, SHOWN * CLASSES * sizeof *cpu);
-    free(cpu);
-    free(ref);
+    case_check_same_bits(model);
+    free(instructions);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 /* In float inference a ReLU with an end moves into the convolution before it. */
 START_TEST(test_fusion)
 {
-    const cnn_backend *backend = &cnn_backend_cpu;
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 3);
-    cnn_device *device;
-    cnn_program *program;
-    int clips = 0;
+    int count, clips = 0;
     CHECK_OK(cnn_fold_batchnorm(model));
-    CHECK_OK(backend->open(cnn_host_get(), NULL, &device));
-    const cnn_lower_options options = {.goal = CNN_GOAL_INFER, .batch = 2, .backend = backend, .device = device};
-    CHECK_OK(cnn_program_lower(model, &options, &program));
-    CHECK_OK(cnn_program_fuse(program, backend, device));
-    for (int i = 0; i < program->instruction_count; i++)
-        clips += program->instructions[i].desc.op == CNN_OP_CLIP;
+    cnn_instruction *instructions = case_instructions(model, CNN_GOAL_INFER, &count);
+    for (int i = 0; i < count; i++)
+        clips += instructions[i].desc.op == CNN_OP_CLIP;
     ck_assert_int_eq(clips, 1); /* behind the sum */
-    cnn_program_free(program, backend, device);
-    backend->close(device);
-    float *cpu = run_logits(model, "cpu", &data, SHOWN), *ref = run_logits(model, "ref", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(cpu, ref, SHOWN * CLASSES), 1e-5);
-    free(cpu);
-    free(ref);
+    case_check_close_logits(model, case_logits(model, "ref"));
+    free(instructions);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 /* Training follows the gradients of what it computed. */
 START_TEST(test_gradients)
 {
-    const cnn_backend *backend = &cnn_backend_cpu;
     cnn_model *model = make_model(net, 3);
-    cnn_device *device;
-    cnn_program *program;
-    int clips = 0, leaks = 0;
-    CHECK_OK(backend->open(cnn_host_get(), NULL, &device));
-    const cnn_lower_options options = {.goal = CNN_GOAL_TRAIN,
-                                       .batch = 2,
-                                       .storage = CNN_F32,
-                                       .data_count = 10,
-                                       .rate_count = 5,
-                                       .index_count = 3,
-                                       .report_count = 2,
-                                       .backend = backend,
-                                       .device = device};
-    CHECK_OK(cnn_program_lower(model, &options, &program));
-    CHECK_OK(cnn_program_fuse(program, backend, device));
-    for (int i = 0; i < program->instruction_count; i++) {
-        const cnn_op_desc *desc = &program->instructions[i].desc;
-        const cnn_node *node = program->instructions[i].node < 0 ? NULL : &model->nodes[program->instructions[i].node];
+    int count, clips = 0, leaks = 0;
+    cnn_instruction *instructions = case_instructions(model, CNN_GOAL_TRAIN, &count);
+    for (int i = 0; i < count; i++) {
+        const cnn_op_desc *desc = &instructions[i].desc;
+        const cnn_node *node = instructions[i].node < 0 ? NULL : &model->nodes[instructions[i].node];
         ck_assert(desc->op != CNN_OP_RELU_GRAD);
         if (desc->op == CNN_OP_CLIP_GRAD) {
             ck_assert(desc->hi == cnn_node_relu_max(node));
@@ -239,8 +157,7 @@ START_TEST(test_gradients)
         }
     }
     ck_assert(clips == 4 && leaks == 2);
-    cnn_program_free(program, backend, device);
-    backend->close(device);
+    free(instructions);
     cnn_model_free(model);
 }
 END_TEST
@@ -250,42 +167,22 @@ END_TEST
 /* Equalization leaves what a ReLU with an end makes as it is, and gives the same answers. */
 START_TEST(test_equalizing_changes_no_answer)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 5);
-    int groups;
     CHECK_OK(cnn_fold_batchnorm(model));
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    CHECK_OK(cnn_equalize(model, &data, 1, "cpu", &groups));
-    ck_assert_int_eq(groups, 2); /* conv4 and fc6 */
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-    free(before);
-    free(after);
+    case_check_equalize(model, 2); /* conv4 and fc6 */
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 /* Constants of dead units are cut off, or leak, on their way. */
 START_TEST(test_dead_units)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 5);
-    int64_t units;
     CHECK_OK(cnn_fold_batchnorm(model));
-    memset(param_data(model, "fc5", CNN_PARAM_WEIGHT) + 3 * 108, 0, 108 * sizeof(float));
-    param_data(model, "fc5", CNN_PARAM_BIAS)[3] = 9;
-    memset(param_data(model, "fc6", CNN_PARAM_WEIGHT) + 2 * 24, 0, 24 * sizeof(float));
-    param_data(model, "fc6", CNN_PARAM_BIAS)[2] = -50;
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    CHECK_OK(cnn_remove_dead(model, &units));
-    ck_assert_int_eq(units, 2);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-    free(before);
-    free(after);
+    case_make_constant(model, "fc5", 3, 9);
+    case_make_constant(model, "fc6", 2, -50);
+    case_check_dead(model, 2);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -293,27 +190,12 @@ END_TEST
 
 START_TEST(test_files)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = _i % 2 ? quantized(&data, false) : make_model(net, 8), *back = NULL;
-    char path[64];
-    snprintf(path, sizeof path, "activations-%ld.%s", (long)getpid(), _i < 2 ? "onnx" : "cnn");
-    if (_i < 2) {
-        CHECK_OK(cnn_onnx_save(model, path, NULL));
-        CHECK_OK(cnn_onnx_load(path, NULL, &back));
-    } else {
-        CHECK_OK(cnn_model_save(model, path, NULL));
-        CHECK_OK(cnn_model_load(path, &back));
-    }
-    unlink(path);
+    cnn_model *model = _i % 2 ? case_int8(net, NULL) : make_model(net, 8);
+    cnn_model *back = case_check_file(model, _i < 2 ? "onnx" : "cnn");
     ck_assert(cnn_node_attr(&back->nodes[cnn_model_find(back, "relu2")], "max") == 0.75);
     ck_assert(cnn_node_attr(&back->nodes[cnn_model_find(back, "leaky6")], "slope") == 0.01);
-    float *before = run_logits(model, "cpu", &data, SHOWN), *after = run_logits(back, "cpu", &data, SHOWN);
-    ck_assert_mem_eq(before, after, SHOWN * CLASSES * sizeof *before);
-    free(before);
-    free(after);
     cnn_model_free(back);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -335,9 +217,9 @@ int main(void)
 {
     Suite *suite = suite_create("activations");
     TCase *tests = tcase_create("activations");
-    tcase_add_checked_fixture(tests, case_set_up, case_tear_down);
+    tcase_add_checked_fixture(tests, case_network_set_up, case_network_tear_down);
     tcase_set_timeout(tests, 120);
-    tcase_add_loop_test(tests, test_it_trains, 0, 3);
+    tcase_add_loop_test(tests, test_it_trains, 0, STORAGES);
     tcase_add_loop_test(tests, test_int8, 0, 2);
     tcase_add_test(tests, test_the_end_is_requantizations);
     tcase_add_test(tests, test_fusion);

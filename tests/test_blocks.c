@@ -1,12 +1,8 @@
 /* Pruning blocks of weights: shares to the nearest block, layers that are too narrow, and a promise that holds through
  * training, folding, INT8, files and programs. */
-#include "tests/optimize_common.h"
-
-#include "core/session.h"
+#include "tests/network_case.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <unistd.h>
 
 static const char chain[] = "image = input(height=10, width=10, channels=1)\n"
                             "conv1 = conv(image, out=18, kernel=3, pad=1, bias=0)\n"
@@ -188,26 +184,6 @@ END_TEST
 
 /* ---- The whole way ---- */
 
-static void train_steps(cnn_model *model, const cnn_dataset *data)
-{
-    cnn_session *session;
-    float result[2];
-    int32_t index[16];
-    const float rate = 0.05f;
-    const cnn_train_state state = {.momentum = 0.9f, .weight_decay = 0.01f, .loss_scale = 64, .first_overflow = -1};
-    CHECK_OK(cnn_session_open(model, &(cnn_session_options){.device = "cpu", .batch = 16, .train = true}, &session));
-    CHECK_OK(cnn_session_set_data(session, data));
-    CHECK_OK(cnn_session_set_schedule(session, &rate, 1));
-    CHECK_OK(cnn_session_set_state(session, &state));
-    for (int step = 0; step < 4; step++) {
-        for (int i = 0; i < 16; i++)
-            index[i] = (step * 16 + i) % data->count;
-        CHECK_OK(cnn_session_step(session, index, 16, result));
-    }
-    CHECK_OK(cnn_session_pull(session));
-    cnn_session_close(session);
-}
-
 /* The blocks that were zero in `then` still are, and the structure says so. */
 static void check_zeros_stay(cnn_model *model, const block_counts *then)
 {
@@ -237,41 +213,33 @@ static void check_programs(cnn_model *model, bool training, bool told)
 
 START_TEST(test_blocks_survive_every_pass)
 {
-    cnn_model *model = make_model(chain, 5), *read;
-    cnn_dataset data = make_data(60, 10, 1, 10);
+    cnn_model *model = make_model(chain, 5);
     block_counts then[LAYERS];
-    char path[64];
     size_t sizes[3];
     CHECK_OK(prune(model, 0.75, false, NULL));
     for (int l = 0; l < LAYERS; l++)
         then[l] = count_blocks(model, l);
     check_programs(model, true, false);
-    train_steps(model, &data);
+    cnn_session *session = case_open_steps(model, "cpu", CNN_F32);
+    case_run_steps(session, 4);
+    cnn_session_close(session);
     check_zeros_stay(model, then);
     CHECK_OK(cnn_fold_batchnorm(model));
     check_zeros_stay(model, then);
     check_programs(model, false, true);
-    cnn_quantize_options options;
-    cnn_quantize_options_init(&options);
+    cnn_quantize_options options = case_quantize_options();
     options.device = "ref";
-    CHECK_OK(cnn_quantize(model, &data, &options, NULL, NULL));
+    CHECK_OK(cnn_quantize(model, &case_data, &options, NULL, NULL));
     check_zeros_stay(model, then);
     check_programs(model, false, true);
-    snprintf(path, sizeof path, "test_blocks_%ld.cnn", (long)getpid());
     for (int pack = CNN_PACK_AUTO; pack <= CNN_PACK_SMALLEST; pack++) {
-        CHECK_OK(cnn_model_save_packed(model, path, (cnn_pack)pack, &sizes[pack]));
-        CHECK_OK(cnn_model_load(path, &read));
+        cnn_model *read = case_packed(model, (cnn_pack)pack, &sizes[pack]);
         check_zeros_stay(read, then);
         ck_assert_uint_eq(fingerprint(read), fingerprint(model));
         cnn_model_free(read);
     }
-    unlink(path);
     ck_assert_uint_lt(sizes[CNN_PACK_AUTO], sizes[CNN_PACK_RAW]);
-    float *ref = run_logits(model, "ref", &data, 20), *cpu = run_logits(model, "cpu", &data, 20);
-    ck_assert_mem_eq(ref, cpu, 200 * sizeof *ref);
-    free(ref);
-    free(cpu);
-    free_data(&data);
+    case_check_same_bits(model);
     cnn_model_free(model);
 }
 END_TEST
@@ -280,7 +248,6 @@ END_TEST
 START_TEST(test_taylor_follows_gradients)
 {
     cnn_model *model = make_model(chain, 6);
-    cnn_dataset data = make_data(60, 10, 1, 10);
     float *gamma = param_data(model, "bn1", CNN_PARAM_GAMMA), *beta = param_data(model, "bn1", CNN_PARAM_BETA);
     for (int c = 4; c < 8; c++) { /* these channels are 0 behind the ReLU */
         gamma[c] = 0;
@@ -289,12 +256,11 @@ START_TEST(test_taylor_follows_gradients)
     for (int i = 0; i < 37 * 9 * 18; i++)
         param_data(model, "conv2", CNN_PARAM_WEIGHT)[i] *= i % 18 / 4 == 1 ? 8 : 1;
     const cnn_prune_options options = {
-        .ratio = 0.23, .criterion = CNN_CRITERION_TAYLOR, .data = &data, .device = "cpu", .seed = 1};
+        .ratio = 0.23, .criterion = CNN_CRITERION_TAYLOR, .data = &case_data, .device = "cpu", .seed = 1};
     CHECK_OK(cnn_prune_blocks(model, &options, NULL));
     const block_counts counts = count_blocks(model, 0);
     for (int b = 0; b < counts.blocks; b++) /* 5 blocks at each position; the second has channels 4 to 7 */
         ck_assert_msg(b % 5 != 1 || !counts.live[b], "block %d has no influence and stays", b);
-    free_data(&data);
     cnn_model_free(model);
 }
 END_TEST
@@ -322,27 +288,21 @@ END_TEST
 START_TEST(test_out_of_memory_changes_nothing)
 {
     cnn_model *model = make_model(chain, 9);
-    const uint64_t before = fingerprint(model);
-    cnn_status status = CNN_ERR_MEMORY;
-    for (long n = 1; status != CNN_OK; n++) {
-        cnn_memory_fail_at(n);
-        status = prune(model, 0.5, true, NULL);
-        cnn_memory_fail_at(0);
-        ck_assert_int_lt(n, 1000);
-        if (status == CNN_OK)
-            break;
-        ck_assert_int_eq(status, CNN_ERR_MEMORY);
-        ck_assert_uint_eq(fingerprint(model), before);
-    }
-    ck_assert_uint_ne(fingerprint(model), before);
+    case_check_out_of_memory(model, &(cnn_prune_options){.ratio = 0.5, .global = true}, cnn_prune_blocks);
     cnn_model_free(model);
 }
 END_TEST
+
+static void set_up(void)
+{
+    case_make_data(60, 10);
+}
 
 static Suite *blocks_suite(void)
 {
     Suite *suite = suite_create("blocks");
     TCase *tests = tcase_create("blocks");
+    tcase_add_checked_fixture(tests, set_up, case_free_data);
     tcase_add_loop_test(tests, test_each_layer_loses_its_share_in_blocks, 0, sizeof shares / sizeof shares[0]);
     tcase_add_test(tests, test_a_larger_share_only_adds);
     tcase_add_test(tests, test_global_takes_the_share_of_all);

@@ -1,16 +1,8 @@
 /* Channels side by side, in whole: a small network of branches trains, its INT8 is the same bits everywhere and what
  * cnn/quant.h says, pruning and dead units follow the pieces, files hold it. */
-#include "tests/optimize_common.h"
-#include "tests/train_case.h"
+#include "tests/network_case.h"
 
-#include "cnn/onnx.h"
 #include "cnn/quant.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <unistd.h>
-
-enum { SIDE = 28, IMAGES = 100, SHOWN = 21, CLASSES = 10 };
 
 static const char net[] = "image = input(height=28, width=28, channels=1)\n"
                           "conv1 = conv(image, out=8, kernel=3, stride=2, pad=1)\n"
@@ -51,16 +43,10 @@ static const char normalized[] = "image = input(height=28, width=28, channels=1)
 
 START_TEST(test_it_trains)
 {
-    static const cnn_dtype storage[] = {CNN_F32, CNN_F16, CNN_BF16};
     static const char *const layers[] = {"conv1", "a", "b", "deep", "c", "d"};
-    record r;
     cnn_model *model = make_model(normalized, 1), *before;
     CHECK_OK(cnn_model_clone(model, &before));
-    cnn_train_options options = case_options(&r);
-    options.epochs = 2;
-    options.storage = storage[_i];
-    case_check(cnn_train(model, case_synth, &options, NULL));
-    ck_assert_msg(r.loss[1] < 0.7 * r.loss[0], "losses %g and %g", r.loss[0], r.loss[1]);
+    case_check_trains(model, _i, 0.7);
     for (int i = 0; i < 6; i++) /* each gets its share of the gradient */
         ck_assert(memcmp(param_data(model, layers[i], CNN_PARAM_WEIGHT),
                          param_data(before, layers[i], CNN_PARAM_WEIGHT),
@@ -72,16 +58,6 @@ END_TEST
 
 /* ---- INT8 ---- */
 
-static cnn_model *quantized(const cnn_dataset *data)
-{
-    cnn_model *model = make_model(net, 3);
-    cnn_quantize_options options;
-    cnn_quantize_options_init(&options);
-    options.images = 64;
-    CHECK_OK(cnn_quantize(model, data, &options, NULL, NULL));
-    return model;
-}
-
 /* The inputs of node `cat`, as they come. */
 typedef struct seen {
     const cnn_model *model;
@@ -89,11 +65,6 @@ typedef struct seen {
     float *value[CNN_MAX_INPUTS];
     int64_t checked;
 } seen;
-
-static int8_t q_of(const cnn_model *model, int node, float value)
-{
-    return (int8_t)lrintf(value / model->nodes[node].out_scale);
-}
 
 static cnn_status check_node(void *context, int node, const cnn_tensor_desc *desc, const float *values)
 {
@@ -106,23 +77,20 @@ static cnn_status check_node(void *context, int node, const cnn_tensor_desc *des
         for (int i = 0, first = 0; i < cat->input_count; first += s->model->nodes[cat->input[i++]].out.c) {
             const cnn_node *input = &s->model->nodes[cat->input[i]];
             for (int32_t c = 0; c < input->out.c; c++, s->checked++) {
-                const int8_t x = q_of(s->model, cat->input[i], s->value[i][pixel * input->out.c + c]);
-                const int8_t y = q_of(s->model, node, values[pixel * desc->c + first + c]);
+                const int8_t x = (int8_t)case_q(s->model, cat->input[i], s->value[i][pixel * input->out.c + c]);
+                const int8_t y = (int8_t)case_q(s->model, node, values[pixel * desc->c + first + c]);
                 ck_assert_int_eq(y, cnn_quant_rescale(x, input->out_scale, cat->out_scale, -127, 127));
             }
         }
     return CNN_OK;
 }
 
-static void check_formula(cnn_model *model, const cnn_dataset *data, const char *device)
+static void check_formula(cnn_model *model, const char *device)
 {
     seen s = {.model = model, .cat = cnn_model_find(model, "cat")};
     for (int i = 0; i < 3; i++)
         s.value[i] = malloc(16 * 14 * 14 * 12 * sizeof(float));
-    cnn_session *session;
-    CHECK_OK(cnn_session_open(model, &(cnn_session_options){.device = device, .batch = 16}, &session));
-    CHECK_OK(cnn_session_observe(session, data, NULL, SHOWN, check_node, &s));
-    cnn_session_close(session);
+    case_observe(model, device, check_node, &s);
     ck_assert_int_eq(s.checked, SHOWN * 14 * 14 * 28);
     for (int i = 0; i < 3; i++)
         free(s.value[i]);
@@ -130,71 +98,31 @@ static void check_formula(cnn_model *model, const cnn_dataset *data, const char 
 
 START_TEST(test_int8)
 {
-    static const char *const devices[] = {"cpu:portable", "ref"};
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = make_model(net, 3), *int8 = quantized(&data);
-    float *exact = run_logits(model, "cpu", &data, SHOWN), *cpu = run_logits(int8, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(exact, cpu, SHOWN * CLASSES), 0.05);
-    for (int i = 0; i < 2; i++) {
-        float *other = run_logits(int8, devices[i], &data, SHOWN);
-        ck_assert_mem_eq(cpu, other, SHOWN * CLASSES * sizeof *cpu);
-        free(other);
-        check_formula(int8, &data, devices[i]);
-    }
-    free(exact);
-    free(cpu);
+    cnn_model *model = make_model(net, 3), *int8 = case_int8(net, NULL);
+    ck_assert_double_lt(case_difference(model, int8), 0.05);
+    case_check_same_bits(int8);
+    check_formula(int8, "cpu:portable");
+    check_formula(int8, "ref");
     cnn_model_free(int8);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 /* ---- Pruning ---- */
 
-/* Output k of a layer becomes 0 for every image. */
-static void silence(cnn_model *model, const char *layer, int32_t k)
-{
-    const cnn_tensor_desc *desc = param_desc(model, layer, CNN_PARAM_WEIGHT);
-    const int64_t row = cnn_desc_elements(desc) / desc->n;
-    memset(param_data(model, layer, CNN_PARAM_WEIGHT) + k * row, 0, (size_t)row * sizeof(float));
-    param_data(model, layer, CNN_PARAM_BIAS)[k] = 0;
-}
-
-/* Every second channel of each branch is silent, so pruning half removes these from the branches and behind them. */
+/* Channels go from the branches and behind them. */
 START_TEST(test_pruning_follows_the_pieces)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 5);
-    for (int32_t k = 1; k < 12; k += 2) {
-        silence(model, "b", k);
-        silence(model, "deep", 8 + k);
-        if (k >= 10)
-            continue;
-        silence(model, "c", k);
-        if (k >= 8)
-            continue;
-        silence(model, "conv1", k);
-        silence(model, "a", k);
-        silence(model, "deep", k);
-        silence(model, "deep", 20 + k);
-    }
-    silence(model, "d", 4);
-    silence(model, "d", 5);
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    cnn_prune_result result;
-    CHECK_OK(cnn_prune_channels(model, &(cnn_prune_options){.ratio = 0.5}, &result));
+    case_silence(model, "d", 4);
+    case_silence(model, "d", 5);
+    const cnn_prune_result result =
+        case_check_halving(model, (const char *const[]){"conv1", "a", "b", "deep", "c", NULL});
     ck_assert_int_eq(result.candidates, 8 + 8 + 12 + 10 + 6);
     ck_assert_int_eq(result.removed, 4 + 4 + 6 + 5 + 2);
-    ck_assert_int_eq(param_desc(model, "a", CNN_PARAM_WEIGHT)->n, 4);
-    ck_assert_int_eq(param_desc(model, "deep", CNN_PARAM_WEIGHT)->n, 4 + 6 + 4);
     ck_assert_int_eq(param_desc(model, "c", CNN_PARAM_WEIGHT)->c, 14);
     ck_assert_int_eq(param_desc(model, "fc", CNN_PARAM_WEIGHT)->c, 5 + 4);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-    free(before);
-    free(after);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -240,27 +168,17 @@ END_TEST
 /* Channel 2 of branch a is read by nobody; channel 5 of branch b comes to nothing, in a constant that stays. */
 START_TEST(test_dead_units)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 4);
-    int64_t units;
     float *c = param_data(model, "c", CNN_PARAM_WEIGHT), *d = param_data(model, "d", CNN_PARAM_WEIGHT);
     for (int k = 0; k < 10; k++)
         c[k * 28 + 2] = 0;
     for (int k = 0; k < 6 * 4; k++)
         d[k * 28 + 2] = 0;
-    silence(model, "b", 5);
-    param_data(model, "b", CNN_PARAM_BIAS)[5] = 0.5f;
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    CHECK_OK(cnn_remove_dead(model, &units));
-    ck_assert_int_eq(units, 1);
+    case_make_constant(model, "b", 5, 0.5f);
+    case_check_dead(model, 1);
     ck_assert_int_eq(param_desc(model, "a", CNN_PARAM_WEIGHT)->n, 7);
     ck_assert_int_eq(param_desc(model, "deep", CNN_PARAM_WEIGHT)->n, 27);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-    free(before);
-    free(after);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -269,15 +187,7 @@ START_TEST(test_masks)
 {
     cnn_model *model = make_model(net, 6);
     int64_t units;
-    for (int i = 0; i < model->node_count; i++) {
-        cnn_param *weight = &model->nodes[i].param[CNN_PARAM_WEIGHT];
-        if (!cnn_node_has_weights(&model->nodes[i]))
-            continue;
-        weight->mask = cnn_aligned_alloc((size_t)cnn_desc_elements(&weight->desc));
-        memset(weight->mask, 1, (size_t)cnn_desc_elements(&weight->desc));
-    }
-    silence(model, "deep", 2);
-    memset(model->nodes[cnn_model_find(model, "deep")].param[CNN_PARAM_WEIGHT].mask + 2 * 9, 0, 9);
+    case_prune_filter(model, "deep", 2);
     CHECK_OK(cnn_mask_dead(model, &units));
     ck_assert_int_eq(units, 1);
     const uint8_t *makes = model->nodes[cnn_model_find(model, "a")].param[CNN_PARAM_WEIGHT].mask;
@@ -292,18 +202,11 @@ END_TEST
 
 START_TEST(test_equalizing_leaves_pieces)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 5);
-    int groups;
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    CHECK_OK(cnn_equalize(model, &data, 1, "cpu", &groups));
-    ck_assert_int_eq(groups, 0);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_mem_eq(before, after, SHOWN * CLASSES * sizeof *before);
-    free(before);
-    free(after);
+    float *before = case_logits(model, "cpu");
+    case_check_equalize(model, 0);
+    case_check_same_logits(model, before);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -311,26 +214,11 @@ END_TEST
 
 START_TEST(test_files)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = _i % 2 ? quantized(&data) : make_model(net, 8), *back = NULL;
-    char path[64];
-    snprintf(path, sizeof path, "concat-%ld.%s", (long)getpid(), _i < 2 ? "onnx" : "cnn");
-    if (_i < 2) {
-        CHECK_OK(cnn_onnx_save(model, path, NULL));
-        CHECK_OK(cnn_onnx_load(path, NULL, &back));
-    } else {
-        CHECK_OK(cnn_model_save(model, path, NULL));
-        CHECK_OK(cnn_model_load(path, &back));
-    }
-    unlink(path);
+    cnn_model *model = _i % 2 ? case_int8(net, NULL) : make_model(net, 8);
+    cnn_model *back = case_check_file(model, _i < 2 ? "onnx" : "cnn");
     ck_assert_int_eq(back->nodes[cnn_model_find(back, "cat")].input_count, 3);
-    float *before = run_logits(model, "cpu", &data, SHOWN), *after = run_logits(back, "cpu", &data, SHOWN);
-    ck_assert_mem_eq(before, after, SHOWN * CLASSES * sizeof *before);
-    free(before);
-    free(after);
     cnn_model_free(back);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -353,9 +241,9 @@ int main(void)
 {
     Suite *suite = suite_create("concat");
     TCase *tests = tcase_create("concat");
-    tcase_add_checked_fixture(tests, case_set_up, case_tear_down);
+    tcase_add_checked_fixture(tests, case_network_set_up, case_network_tear_down);
     tcase_set_timeout(tests, 120);
-    tcase_add_loop_test(tests, test_it_trains, 0, 3);
+    tcase_add_loop_test(tests, test_it_trains, 0, STORAGES);
     tcase_add_test(tests, test_int8);
     tcase_add_test(tests, test_pruning_follows_the_pieces);
     tcase_add_test(tests, test_narrowing_counts_pieces);

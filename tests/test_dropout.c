@@ -1,17 +1,7 @@
 /* Dropout in whole: what is dropped follows from seed, epoch, image and layer; nothing is outside of training. */
-#include "tests/optimize_common.h"
-#include "tests/train_case.h"
-
-#include "cnn/onnx.h"
-#include "core/backends.h"
-#include "core/pool.h"
-#include "core/program.h"
+#include "tests/network_case.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <unistd.h>
-
-enum { SIDE = 28, IMAGES = 100, SHOWN = 21, CLASSES = 10 };
 
 #define NET(first, second)                                                              \
     "image = input(height=28, width=28, channels=1)\n"                                  \
@@ -51,61 +41,32 @@ END_TEST
 /* Forward and backward drop the same of a layer, layers drop different values, other programs nothing. */
 START_TEST(test_programs)
 {
-    const cnn_backend *backend = &cnn_backend_cpu;
     cnn_model *model = make_model(net, 3);
-    cnn_device *device;
-    CHECK_OK(backend->open(cnn_host_get(), NULL, &device));
     for (int goal = CNN_GOAL_INFER; goal <= CNN_GOAL_TRAIN; goal++) {
-        const cnn_lower_options options = {.goal = (cnn_goal)goal,
-                                           .batch = 2,
-                                           .storage = CNN_F32,
-                                           .step = {.dropout = true, .seed = 5},
-                                           .data_count = 10,
-                                           .rate_count = 5,
-                                           .index_count = 3,
-                                           .report_count = 2,
-                                           .backend = backend,
-                                           .device = device};
-        cnn_program *program;
         uint64_t seed[8];
-        int count = 0;
-        CHECK_OK(cnn_program_lower(model, &options, &program));
-        CHECK_OK(cnn_program_fuse(program, backend, device));
-        for (int i = 0; i < program->instruction_count; i++)
-            if (program->instructions[i].desc.op == CNN_OP_DROPOUT)
-                seed[count++] = program->instructions[i].desc.seed;
+        int instruction_count, count = 0;
+        cnn_instruction *instructions = case_instructions(model, (cnn_goal)goal, &instruction_count);
+        for (int i = 0; i < instruction_count; i++)
+            if (instructions[i].desc.op == CNN_OP_DROPOUT)
+                seed[count++] = instructions[i].desc.seed;
         ck_assert_int_eq(count, goal == CNN_GOAL_TRAIN ? 4 : 0);
         ck_assert(count == 0 || (seed[0] == seed[3] && seed[1] == seed[2] && seed[0] != seed[1]));
-        cnn_program_free(program, backend, device);
+        free(instructions);
     }
-    backend->close(device);
     cnn_model_free(model);
 }
 END_TEST
 
 /* ---- Training ---- */
 
-static cnn_model *trained(const char *text, uint64_t seed, cnn_dtype storage, record *r)
-{
-    cnn_model *model = make_model(text, 1);
-    cnn_train_options options = case_options(r);
-    options.epochs = 2;
-    options.seed = seed;
-    options.storage = storage;
-    case_check(cnn_train(model, case_synth, &options, NULL));
-    return model;
-}
-
 START_TEST(test_it_trains)
 {
-    static const cnn_dtype storage[] = {CNN_F32, CNN_F16, CNN_BF16};
-    record r, other;
-    cnn_model *model = trained(net, 1, storage[_i], &r), *same = trained(net, 1, storage[_i], &other);
-    ck_assert_msg(r.loss[1] < 0.8 * r.loss[0], "losses %g and %g", r.loss[0], r.loss[1]);
+    cnn_model *model = make_model(net, 1), *same = make_model(net, 1), *without = make_model(plain, 1);
+    const record r = case_check_trains(model, _i, 0.8);
+    case_check_trains(same, _i, 0.8);
     ck_assert(case_same(model, same));
-    cnn_model_free(same);
-    same = trained(plain, 1, storage[_i], &other);
-    ck_assert(other.loss[0] != r.loss[0]); /* it does something */
+    ck_assert(case_check_trains(without, _i, 0.8).loss[0] != r.loss[0]); /* it does something */
+    cnn_model_free(without);
     cnn_model_free(same);
     cnn_model_free(model);
 }
@@ -159,44 +120,22 @@ END_TEST
 
 START_TEST(test_inference)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = make_model(net, 1), *back = NULL;
-    char path[64];
-    snprintf(path, sizeof path, "dropout-%ld.onnx", (long)getpid());
+    cnn_model *model = _i ? case_int8(net, NULL) : make_model(net, 1);
     CHECK_OK(cnn_fold_batchnorm(model));
-    for (int int8 = 0; int8 < 2; int8++) {
-        CHECK_OK(cnn_onnx_save(model, path, NULL));
-        CHECK_OK(cnn_onnx_load(path, NULL, &back));
-        unlink(path);
-        ck_assert_int_lt(cnn_model_find(back, "drop2"), 0);
-        float *a = run_logits(model, "cpu", &data, SHOWN), *b = run_logits(back, "cpu", &data, SHOWN);
-        float *ref = run_logits(model, "ref", &data, SHOWN);
-        ck_assert_mem_eq(a, b, SHOWN * CLASSES * sizeof *a);
-        ck_assert(int8 ? memcmp(a, ref, SHOWN * CLASSES * sizeof *a) == 0
-                       : relative_difference(a, ref, SHOWN * CLASSES) < 1e-5);
-        free(a);
-        free(b);
-        free(ref);
-        cnn_model_free(back);
-        cnn_quantize_options options;
-        cnn_quantize_options_init(&options);
-        options.images = 64;
-        if (!int8)
-            CHECK_OK(cnn_quantize(model, &data, &options, NULL, NULL));
-    }
+    cnn_model *back = case_check_file(model, "onnx");
+    ck_assert_int_lt(cnn_model_find(back, "drop2"), 0);
+    if (_i)
+        case_check_same_bits(model);
+    else
+        case_check_close_logits(model, case_logits(model, "ref"));
+    cnn_model_free(back);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 START_TEST(test_file)
 {
-    cnn_model *model = make_model(net, 1), *back;
-    char path[64];
-    snprintf(path, sizeof path, "dropout-%ld.cnn", (long)getpid());
-    CHECK_OK(cnn_model_save(model, path, NULL));
-    CHECK_OK(cnn_model_load(path, &back));
-    unlink(path);
+    cnn_model *model = make_model(net, 1), *back = case_check_file(model, "cnn");
     ck_assert(cnn_node_attr(&back->nodes[cnn_model_find(back, "drop1")], "rate") == 0.2);
     ck_assert(case_same(model, back));
     cnn_model_free(back);
@@ -216,14 +155,14 @@ int main(void)
 {
     Suite *suite = suite_create("dropout");
     TCase *tests = tcase_create("dropout");
-    tcase_add_checked_fixture(tests, case_set_up, case_tear_down);
+    tcase_add_checked_fixture(tests, case_network_set_up, case_network_tear_down);
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, test_shares);
     tcase_add_test(tests, test_programs);
-    tcase_add_loop_test(tests, test_it_trains, 0, 3);
+    tcase_add_loop_test(tests, test_it_trains, 0, STORAGES);
     tcase_add_test(tests, test_training_numbers_epochs);
     tcase_add_test(tests, test_epochs_differ);
-    tcase_add_test(tests, test_inference);
+    tcase_add_loop_test(tests, test_inference, 0, 2);
     tcase_add_test(tests, test_file);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

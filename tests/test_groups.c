@@ -1,15 +1,6 @@
 /* Convolutions in groups, in whole: a small network of depthwise ones and one of two groups. It trains, its INT8 is the
  * same bits everywhere, channels and dead units go through depthwise convolutions, and files hold it. */
-#include "tests/optimize_common.h"
-#include "tests/train_case.h"
-
-#include "cnn/onnx.h"
-#include "cnn/safetensors.h"
-
-#include <stdio.h>
-#include <unistd.h>
-
-enum { SIDE = 28, IMAGES = 100, SHOWN = 21, CLASSES = 10 };
+#include "tests/network_case.h"
 
 static const char net[] = "image = input(height=28, width=28, channels=1)\n"
                           "conv1 = conv(image, out=8, kernel=3, stride=2, pad=1, bias=0)\n"
@@ -30,154 +21,66 @@ static const char net[] = "image = input(height=28, width=28, channels=1)\n"
                           "pool = globalavgpool(relu4)\n"
                           "fc = linear(pool, out=10)\n";
 
-/* ---- Training ---- */
-
 START_TEST(test_it_trains)
 {
-    static const cnn_dtype storage[] = {CNN_F32, CNN_F16, CNN_BF16};
-    record r;
     cnn_model *model = make_model(net, 1);
-    cnn_train_options options = case_options(&r);
-    options.epochs = 2;
-    options.storage = storage[_i];
-    case_check(cnn_train(model, case_synth, &options, NULL));
-    ck_assert_int_eq(r.epochs, 2);
-    ck_assert_msg(r.loss[1] < 0.8 * r.loss[0], "losses %g and %g", r.loss[0], r.loss[1]);
+    case_check_trains(model, _i, 0.8);
     cnn_model_free(model);
 }
 END_TEST
 
 /* ---- INT8 ---- */
 
-static cnn_model *quantized(const cnn_dataset *data, cnn_rounding rounding, int32_t levels)
-{
-    cnn_model *model = make_model(net, 3);
-    cnn_quantize_options options;
-    cnn_quantize_options_init(&options);
-    options.images = 64;
-    options.rounding = rounding;
-    options.levels = levels;
-    CHECK_OK(cnn_fold_batchnorm(model));
-    CHECK_OK(cnn_quantize(model, data, &options, NULL, NULL));
-    return model;
-}
-
-static double error_of(cnn_model *int8, const float *exact, const cnn_dataset *data)
-{
-    float *rounded = run_logits(int8, "cpu", data, SHOWN);
-    const double error = relative_difference(exact, rounded, SHOWN * CLASSES);
-    free(rounded);
-    return error;
-}
-
 START_TEST(test_int8)
 {
-    static const char *const devices[] = {"cpu:portable", "ref"};
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = make_model(net, 3), *int8 = quantized(&data, CNN_ROUNDING_NEAREST, 127);
-    float *exact = run_logits(model, "cpu", &data, SHOWN), *cpu = run_logits(int8, "cpu", &data, SHOWN);
-    ck_assert_double_lt(error_of(int8, exact, &data), 0.05);
-    for (int i = 0; i < 2; i++) {
-        float *other = run_logits(int8, devices[i], &data, SHOWN);
-        ck_assert_mem_eq(cpu, other, SHOWN * CLASSES * sizeof *cpu);
-        free(other);
-    }
-    free(exact);
-    free(cpu);
+    cnn_model *model = make_model(net, 3), *int8 = case_int8(net, NULL);
+    ck_assert_double_lt(case_difference(model, int8), 0.05);
+    case_check_same_bits(int8);
     cnn_model_free(int8);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 /* Each group is rounded to patches of its own. Those of another are worse than none. */
 START_TEST(test_adaptive_rounding)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = make_model(net, 3), *nearest = quantized(&data, CNN_ROUNDING_NEAREST, 7);
-    cnn_model *adaptive = quantized(&data, CNN_ROUNDING_ADAPTIVE, 7);
-    float *exact = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(error_of(adaptive, exact, &data), 0.9 * error_of(nearest, exact, &data));
-    free(exact);
+    cnn_quantize_options options = case_quantize_options();
+    options.levels = 7;
+    options.rounding = CNN_ROUNDING_NEAREST;
+    cnn_model *model = make_model(net, 3), *nearest = case_int8(net, &options);
+    options.rounding = CNN_ROUNDING_ADAPTIVE;
+    cnn_model *adaptive = case_int8(net, &options);
+    ck_assert_double_lt(case_difference(model, adaptive), 0.9 * case_difference(model, nearest));
     cnn_model_free(nearest);
     cnn_model_free(adaptive);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 START_TEST(test_equalizing_changes_no_answer)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(net, 5);
-    int groups;
     CHECK_OK(cnn_fold_batchnorm(model));
-    float *before = run_logits(model, "cpu", &data, SHOWN);
     const float weight = param_data(model, "wide2", CNN_PARAM_WEIGHT)[3];
-    CHECK_OK(cnn_equalize(model, &data, 1, "cpu", &groups));
-    ck_assert_int_eq(groups, 2); /* not what the two groups read and make */
+    case_check_equalize(model, 2); /* not what the two groups read and make */
     ck_assert(param_data(model, "wide2", CNN_PARAM_WEIGHT)[3] != weight);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-    free(before);
-    free(after);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
 /* ---- Pruning ---- */
 
-/* Sets to 0 the filter, gamma and beta of channel c of a conv and its batch norm: it adds nothing. */
-static void silence(cnn_model *model, const char *conv, const char *bn, int32_t c)
-{
-    const cnn_tensor_desc *desc = param_desc(model, conv, CNN_PARAM_WEIGHT);
-    const int64_t filter = cnn_desc_elements(desc) / desc->n;
-    memset(param_data(model, conv, CNN_PARAM_WEIGHT) + c * filter, 0, (size_t)filter * sizeof(float));
-    if (!bn)
-        return;
-    param_data(model, bn, CNN_PARAM_GAMMA)[c] = param_data(model, bn, CNN_PARAM_BETA)[c] = 0;
-    param_data(model, bn, CNN_PARAM_RUNNING_MEAN)[c] = 0;
-}
-
-/* Every second channel is silent, in the depthwise convolutions as well, so pruning half removes these. */
 START_TEST(test_depthwise_channels_follow_their_inputs)
 {
-    static const char *const layers[][2] = {{"conv1", "bn1"}, {"deep2", "bn2"}, {"wide2", "bnw2"}, {"deep3", "bn3"}};
-    static const int32_t left[] = {4, 4, 10, 10};
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = make_model(net, 5), *loaded;
-    for (int i = 0; i < 4; i++)
-        for (int32_t c = 1; c < 2 * left[i]; c += 2)
-            silence(model, layers[i][0], layers[i][1], c);
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    cnn_prune_result result;
-    CHECK_OK(cnn_prune_channels(model, &(cnn_prune_options){.ratio = 0.5}, &result));
+    cnn_model *model = make_model(net, 5);
+    const cnn_prune_result result =
+        case_check_halving(model, (const char *const[]){"conv1", "deep2", "wide2", "deep3", NULL});
     ck_assert_int_eq(result.candidates, 28);
-    for (int i = 0; i < 4; i++) {
-        ck_assert_int_eq(param_desc(model, layers[i][0], CNN_PARAM_WEIGHT)->n, left[i]);
-        ck_assert_int_eq(param_desc(model, layers[i][1], CNN_PARAM_GAMMA)->c, left[i]);
-    }
     ck_assert_int_eq(cnn_node_groups(&model->nodes[cnn_model_find(model, "deep3")]), 10);
     ck_assert_int_eq(param_desc(model, "deep3", CNN_PARAM_WEIGHT)->c, 1);
     ck_assert_int_eq(param_desc(model, "wide3", CNN_PARAM_WEIGHT)->n, 16); /* held by the groups that read it */
     ck_assert_int_eq(param_desc(model, "two", CNN_PARAM_WEIGHT)->n, 12);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-
-    char path[64];
-    snprintf(path, sizeof path, "groups-%ld.cnn", (long)getpid());
-    CHECK_OK(cnn_model_save(model, path, NULL));
-    CHECK_OK(cnn_model_load(path, &loaded));
-    unlink(path);
-    float *again = run_logits(loaded, "cpu", &data, SHOWN);
-    ck_assert_mem_eq(after, again, SHOWN * CLASSES * sizeof *after);
-    free(before);
-    free(after);
-    free(again);
     cnn_model_free(model);
-    cnn_model_free(loaded);
-    free_data(&data);
 }
 END_TEST
 
@@ -208,26 +111,15 @@ static const char chain[] = "image = input(height=28, width=28, channels=1)\n"
 /* A constant goes through a depthwise filter that does not pad; a filter of zeros makes one. */
 START_TEST(test_dead_units_go_through)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
     cnn_model *model = make_model(chain, 4);
-    int64_t units;
-    silence(model, "conv1", NULL, 1);
-    param_data(model, "conv1", CNN_PARAM_BIAS)[1] = 0.5f;
+    case_make_constant(model, "conv1", 1, 0.5f);
     param_data(model, "deep2", CNN_PARAM_BIAS)[1] = 1.25f;
-    silence(model, "deep2", NULL, 4);
-    param_data(model, "deep2", CNN_PARAM_BIAS)[4] = 0.75f;
-    float *before = run_logits(model, "cpu", &data, SHOWN);
-    CHECK_OK(cnn_remove_dead(model, &units));
-    ck_assert_int_eq(units, 2);
+    case_make_constant(model, "deep2", 4, 0.75f);
+    case_check_dead(model, 2);
     ck_assert_int_eq(param_desc(model, "conv1", CNN_PARAM_WEIGHT)->n, 4);
     ck_assert_int_eq(param_desc(model, "deep2", CNN_PARAM_WEIGHT)->n, 4);
     ck_assert_int_eq(param_desc(model, "conv3", CNN_PARAM_WEIGHT)->c, 4);
-    float *after = run_logits(model, "cpu", &data, SHOWN);
-    ck_assert_double_lt(relative_difference(before, after, SHOWN * CLASSES), 1e-5);
-    free(before);
-    free(after);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -243,18 +135,13 @@ START_TEST(test_dead_units_that_stay)
                                           "pool = globalavgpool(sum)\n"
                                           "fc = linear(pool, out=10)\n";
     cnn_model *model = make_model(net, 4);
-    int64_t units;
     CHECK_OK(cnn_fold_batchnorm(model));
-    silence(model, "wide2", NULL, 1);
-    param_data(model, "wide2", CNN_PARAM_BIAS)[1] = 0.5f;
-    CHECK_OK(cnn_remove_dead(model, &units));
-    ck_assert_int_eq(units, 0);
+    case_make_constant(model, "wide2", 1, 0.5f);
+    case_check_dead(model, 0);
     cnn_model_free(model);
     model = make_model(read_twice, 4);
-    silence(model, "conv1", NULL, 1);
-    param_data(model, "conv1", CNN_PARAM_BIAS)[1] = -0.5f;
-    CHECK_OK(cnn_remove_dead(model, &units));
-    ck_assert_int_eq(units, 0);
+    case_make_constant(model, "conv1", 1, -0.5f);
+    case_check_dead(model, 0);
     cnn_model_free(model);
 }
 END_TEST
@@ -264,15 +151,7 @@ START_TEST(test_masks_go_through)
 {
     cnn_model *model = make_model(net, 6);
     int64_t units;
-    for (int i = 0; i < model->node_count; i++) {
-        cnn_param *weight = &model->nodes[i].param[CNN_PARAM_WEIGHT];
-        if (!cnn_node_has_weights(&model->nodes[i]))
-            continue;
-        weight->mask = cnn_aligned_alloc((size_t)cnn_desc_elements(&weight->desc));
-        memset(weight->mask, 1, (size_t)cnn_desc_elements(&weight->desc));
-    }
-    silence(model, "deep3", NULL, 7);
-    memset(model->nodes[cnn_model_find(model, "deep3")].param[CNN_PARAM_WEIGHT].mask + 7 * 25, 0, 25);
+    case_prune_filter(model, "deep3", 7);
     CHECK_OK(cnn_mask_dead(model, &units));
     ck_assert_int_eq(units, 1);
     const uint8_t *makes = model->nodes[cnn_model_find(model, "wide2")].param[CNN_PARAM_WEIGHT].mask;
@@ -287,31 +166,14 @@ END_TEST
 
 /* ---- Files, and what is refused ---- */
 
-/* ONNX in float and INT8, safetensors into a network of other weights. */
 START_TEST(test_files_of_other_tools)
 {
-    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
-    cnn_model *model = _i == 1 ? quantized(&data, CNN_ROUNDING_NEAREST, 127) : make_model(net, 8), *back = NULL;
-    char path[64];
-    snprintf(path, sizeof path, "groups-%ld.%s", (long)getpid(), _i < 2 ? "onnx" : "safetensors");
-    if (_i < 2) {
-        CHECK_OK(cnn_onnx_save(model, path, NULL));
-        CHECK_OK(cnn_onnx_load(path, NULL, &back));
-    } else {
-        back = make_model(net, 9);
-        CHECK_OK(cnn_safetensors_save(model, path, NULL));
-        CHECK_OK(cnn_safetensors_load(path, back));
-    }
-    unlink(path);
+    cnn_model *model = _i == 1 ? case_int8(net, NULL) : make_model(net, 8);
+    cnn_model *back = case_check_file(model, _i < 2 ? "onnx" : "safetensors");
     ck_assert_int_eq(cnn_node_groups(&back->nodes[cnn_model_find(back, "deep3")]), 20);
     ck_assert_int_eq(cnn_node_groups(&back->nodes[cnn_model_find(back, "two")]), 2);
-    float *before = run_logits(model, "cpu", &data, SHOWN), *after = run_logits(back, "cpu", &data, SHOWN);
-    ck_assert_mem_eq(before, after, SHOWN * CLASSES * sizeof *before);
-    free(before);
-    free(after);
     cnn_model_free(back);
     cnn_model_free(model);
-    free_data(&data);
 }
 END_TEST
 
@@ -339,9 +201,9 @@ int main(void)
 {
     Suite *suite = suite_create("groups");
     TCase *tests = tcase_create("groups");
-    tcase_add_checked_fixture(tests, case_set_up, case_tear_down);
+    tcase_add_checked_fixture(tests, case_network_set_up, case_network_tear_down);
     tcase_set_timeout(tests, 120);
-    tcase_add_loop_test(tests, test_it_trains, 0, 3);
+    tcase_add_loop_test(tests, test_it_trains, 0, STORAGES);
     tcase_add_test(tests, test_int8);
     tcase_add_test(tests, test_adaptive_rounding);
     tcase_add_test(tests, test_equalizing_changes_no_answer);

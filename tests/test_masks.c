@@ -1,11 +1,7 @@
 /* Pruning single weights: exact shares, and masks that hold through training, folding, INT8 and files. */
-#include "tests/optimize_common.h"
-
-#include "core/session.h"
+#include "tests/network_case.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <unistd.h>
 
 static const char chain[] = "image = input(height=12, width=12, channels=1)\n"
                             "conv1 = conv(image, out=8, kernel=3, pad=1)\n"
@@ -165,45 +161,19 @@ END_TEST
 
 /* ---- Training ---- */
 
-/* 36 steps at a high rate with momentum and decay: no pruned weight moves, and all others do. */
-static void train_steps(cnn_session *session, const cnn_dataset *data, int steps)
-{
-    float result[2];
-    int32_t index[16];
-    for (int step = 0; step < steps; step++) {
-        for (int i = 0; i < 16; i++)
-            index[i] = (step * 16 + i) % data->count;
-        CHECK_OK(cnn_session_step(session, index, 16, result));
-    }
-    CHECK_OK(cnn_session_pull(session));
-}
-
-static cnn_session *open_training(cnn_model *model, const cnn_dataset *data, const char *device, cnn_dtype storage)
-{
-    cnn_session *session;
-    const cnn_session_options options = {.device = device, .batch = 16, .train = true, .storage = storage};
-    const float rate = 0.05f;
-    cnn_train_state state = {.momentum = 0.9f, .weight_decay = 0.01f, .loss_scale = 64, .first_overflow = -1};
-    CHECK_OK(cnn_session_open(model, &options, &session));
-    CHECK_OK(cnn_session_set_data(session, data));
-    CHECK_OK(cnn_session_set_schedule(session, &rate, 1));
-    CHECK_OK(cnn_session_set_state(session, &state));
-    return session;
-}
-
 static const struct {
     const char *device;
     cnn_dtype storage;
 } trainings[] = {{"ref", CNN_F32}, {"cpu", CNN_F32}, {"cpu", CNN_F16}, {"cpu", CNN_BF16}};
 
+/* At a high rate with momentum and decay no pruned weight moves, and all others do. */
 START_TEST(test_training_holds_masks)
 {
     cnn_model *model = make_model(chain, 5), *before;
-    cnn_dataset data = make_data(48, 12, 1, 10);
     CHECK_OK(prune(model, 0.5, false, NULL));
     CHECK_OK(cnn_model_clone(model, &before));
-    cnn_session *session = open_training(model, &data, trainings[_i].device, trainings[_i].storage);
-    train_steps(session, &data, 6);
+    cnn_session *session = case_open_steps(model, trainings[_i].device, trainings[_i].storage);
+    case_run_steps(session, 6);
     for (int l = 0; l < LAYERS; l++) {
         const cnn_param *now = weight_of(model, layers[l]), *then = weight_of(before, layers[l]);
         int64_t count = count_of(model, layers[l]), moved = 0;
@@ -214,7 +184,6 @@ START_TEST(test_training_holds_masks)
         ck_assert_int_eq(moved, count - pruned_of(model, layers[l]));
     }
     cnn_session_close(session);
-    free_data(&data);
     cnn_model_free(before);
     cnn_model_free(model);
 }
@@ -224,14 +193,13 @@ END_TEST
 START_TEST(test_masks_can_come_while_training)
 {
     cnn_model *model = make_model(chain, 6);
-    cnn_dataset data = make_data(48, 12, 1, 10);
-    cnn_session *session = open_training(model, &data, trainings[_i].device, trainings[_i].storage);
-    train_steps(session, &data, 3);
+    cnn_session *session = case_open_steps(model, trainings[_i].device, trainings[_i].storage);
+    case_run_steps(session, 3);
     static const double growing[] = {0.25, 0.5, 0.9};
     for (int step = 0; step < 3; step++) {
         CHECK_OK(prune(model, growing[step], false, NULL));
         CHECK_OK(cnn_session_push(session));
-        train_steps(session, &data, 3);
+        case_run_steps(session, 3);
         for (int l = 0; l < LAYERS; l++)
             ck_assert_int_eq(pruned_of(model, layers[l]),
                              (int64_t)floor((double)count_of(model, layers[l]) * growing[step] + 0.5));
@@ -242,13 +210,12 @@ START_TEST(test_masks_can_come_while_training)
         weight_of(model, layers[l])->mask = NULL;
     }
     CHECK_OK(cnn_session_push(session));
-    train_steps(session, &data, 1);
+    case_run_steps(session, 1);
     int64_t zeros = 0;
     for (int64_t i = 0; i < count_of(model, "fc2"); i++)
         zeros += param_data(model, "fc2", CNN_PARAM_WEIGHT)[i] == 0;
     ck_assert_int_lt(zeros, count_of(model, "fc2") / 2); /* inputs that are 0 give no gradient */
     cnn_session_close(session);
-    free_data(&data);
     cnn_model_free(model);
 }
 END_TEST
@@ -257,16 +224,15 @@ END_TEST
 
 START_TEST(test_masks_survive_every_pass)
 {
-    cnn_model *model = make_model(chain, 7), *read;
-    cnn_dataset data = make_data(60, 12, 1, 10);
+    cnn_model *model = make_model(chain, 7);
     int64_t pruned[LAYERS];
     CHECK_OK(prune(model, 0.6, false, NULL));
     /* A negative factor must not make -0 of a pruned weight: files would keep that as a value. */
     param_data(model, "bn1", CNN_PARAM_GAMMA)[0] = -1;
     for (int l = 0; l < LAYERS; l++)
         pruned[l] = pruned_of(model, layers[l]);
-    cnn_session *session = open_training(model, &data, "cpu", CNN_F32);
-    train_steps(session, &data, 4);
+    cnn_session *session = case_open_steps(model, "cpu", CNN_F32);
+    case_run_steps(session, 4);
     cnn_session_close(session);
     CHECK_OK(cnn_fold_batchnorm(model));
     for (int l = 0; l < LAYERS; l++) {
@@ -275,16 +241,12 @@ START_TEST(test_masks_survive_every_pass)
             ck_assert(!signbit(param_data(model, layers[l], CNN_PARAM_WEIGHT)[i]) ||
                       param_data(model, layers[l], CNN_PARAM_WEIGHT)[i] != 0);
     }
-    cnn_quantize_options options;
-    cnn_quantize_options_init(&options);
+    cnn_quantize_options options = case_quantize_options();
     options.device = "ref";
-    CHECK_OK(cnn_quantize(model, &data, &options, NULL, NULL));
-    char path[64];
-    snprintf(path, sizeof path, "test_masks_%ld.cnn", (long)getpid());
+    CHECK_OK(cnn_quantize(model, &case_data, &options, NULL, NULL));
     size_t sizes[3];
     for (int pack = CNN_PACK_AUTO; pack <= CNN_PACK_SMALLEST; pack++) {
-        CHECK_OK(cnn_model_save_packed(model, path, (cnn_pack)pack, &sizes[pack]));
-        CHECK_OK(cnn_model_load(path, &read));
+        cnn_model *read = case_packed(model, (cnn_pack)pack, &sizes[pack]);
         for (int l = 0; l < LAYERS; l++) {
             int node = cnn_model_find(model, layers[l]);
             cnn_param *now = &read->nodes[node].param[CNN_PARAM_WEIGHT], *then = weight_of(model, layers[l]);
@@ -295,10 +257,8 @@ START_TEST(test_masks_survive_every_pass)
         }
         cnn_model_free(read);
     }
-    unlink(path);
     ck_assert_uint_lt(sizes[CNN_PACK_AUTO], sizes[CNN_PACK_RAW]);
     ck_assert_uint_lt(sizes[CNN_PACK_SMALLEST], sizes[CNN_PACK_AUTO]);
-    free_data(&data);
     cnn_model_free(model);
 }
 END_TEST
@@ -307,7 +267,6 @@ END_TEST
 START_TEST(test_empty_channels)
 {
     cnn_model *model = make_model(chain, 8), *copy;
-    cnn_dataset data = make_data(60, 12, 1, 10);
     float *weights = param_data(model, "conv2", CNN_PARAM_WEIGHT);
     for (int k = 0; k < 16; k += 2)
         for (int i = 0; i < 72; i++)
@@ -317,23 +276,21 @@ START_TEST(test_empty_channels)
     for (int k = 0; k < 16; k++)
         for (int i = 0; i < 72; i++)
             ck_assert((param_data(model, "conv2", CNN_PARAM_WEIGHT)[k * 72 + i] == 0) == (k % 2 == 0));
-    float *before = run_logits(model, "ref", &data, 5);
+    float *before = run_logits(model, "ref", &case_data, 5);
     const cnn_prune_options channels = {.ratio = 0.5};
     CHECK_OK(cnn_prune_channels(model, &channels, NULL));
     ck_assert_int_eq(weight_of(model, "conv2")->desc.n, 8);
     for (int64_t i = 0; i < count_of(model, "conv2"); i++)
         ck_assert_int_eq(weight_of(model, "conv2")->mask[i], 1);
-    cnn_quantize_options options;
-    cnn_quantize_options_init(&options);
+    cnn_quantize_options options = case_quantize_options();
     options.device = "ref";
     CHECK_OK(cnn_fold_batchnorm(copy));
-    CHECK_OK(cnn_quantize(copy, &data, &options, NULL, NULL));
+    CHECK_OK(cnn_quantize(copy, &case_data, &options, NULL, NULL));
     ck_assert(weight_of(copy, "conv2")->scale[0] == 1);
-    float *after = run_logits(copy, "ref", &data, 5);
+    float *after = run_logits(copy, "ref", &case_data, 5);
     ck_assert_double_le(relative_difference(before, after, 50), 0.1);
     free(before);
     free(after);
-    free_data(&data);
     cnn_model_free(copy);
     cnn_model_free(model);
 }
@@ -359,28 +316,22 @@ END_TEST
 START_TEST(test_out_of_memory_changes_nothing)
 {
     cnn_model *model = make_model(chain, 10);
-    uint64_t before = fingerprint(model);
-    cnn_status status = CNN_ERR_MEMORY;
-    for (long n = 1; status != CNN_OK; n++) {
-        cnn_memory_fail_at(n);
-        status = prune(model, 0.5, true, NULL);
-        cnn_memory_fail_at(0);
-        ck_assert_int_lt(n, 1000);
-        if (status == CNN_OK)
-            break;
-        ck_assert_int_eq(status, CNN_ERR_MEMORY);
-        ck_assert_uint_eq(fingerprint(model), before);
-    }
-    ck_assert_uint_ne(fingerprint(model), before);
+    case_check_out_of_memory(model, &(cnn_prune_options){.ratio = 0.5, .global = true}, cnn_prune_weights);
     cnn_model_free(model);
 }
 END_TEST
+
+static void set_up(void)
+{
+    case_make_data(60, 12);
+}
 
 static Suite *masks_suite(void)
 {
     enum { TRAININGS = sizeof trainings / sizeof trainings[0] };
     Suite *suite = suite_create("masks");
     TCase *tests = tcase_create("masks");
+    tcase_add_checked_fixture(tests, set_up, case_free_data);
     tcase_add_loop_test(tests, test_each_layer_loses_its_exact_share, 0, sizeof shares / sizeof shares[0]);
     tcase_add_test(tests, test_a_larger_share_only_adds);
     tcase_add_test(tests, test_among_equals_the_first_stay);

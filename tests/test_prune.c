@@ -1,5 +1,5 @@
 /* Pruning criteria, and channels in several steps. */
-#include "tests/optimize_common.h"
+#include "tests/network_case.h"
 
 #include "core/session.h"
 #include "optimize/score.h"
@@ -279,19 +279,7 @@ START_TEST(test_out_of_memory_changes_nothing)
     cnn_model *model = make_model(chain, 7);
     cnn_dataset data = make_data(20, 12, 1, 10);
     const cnn_prune_options options = {.ratio = 0.5, .criterion = CNN_CRITERION_TAYLOR, .data = &data, .device = "ref"};
-    uint64_t before = fingerprint(model);
-    cnn_status status = CNN_ERR_MEMORY;
-    for (long n = 1; status != CNN_OK; n++) {
-        cnn_memory_fail_at(n);
-        status = cnn_prune_channels(model, &options, NULL);
-        cnn_memory_fail_at(0);
-        ck_assert_int_lt(n, 2000);
-        if (status == CNN_OK)
-            break;
-        ck_assert_int_eq(status, CNN_ERR_MEMORY);
-        ck_assert_uint_eq(fingerprint(model), before);
-    }
-    ck_assert_uint_ne(fingerprint(model), before);
+    case_check_out_of_memory(model, &options, cnn_prune_channels);
     free_data(&data);
     cnn_model_free(model);
 }

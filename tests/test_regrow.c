@@ -1,6 +1,6 @@
 /* Regrowth: the schedule's count holds, what comes back went in an earlier step and has the largest gradients, begins
  * at 0 and trains. */
-#include "tests/optimize_common.h"
+#include "tests/network_case.h"
 
 #include "core/session.h"
 #include "core/weight_blocks.h"
@@ -82,8 +82,7 @@ static float *gradients_of(const cnn_model *model, const char *layer, const cnn_
 START_TEST(test_the_largest_gradients_come_back)
 {
     cnn_model *model = make_model(chain, 1), *before;
-    cnn_dataset data = make_data(IMAGES, 10, 1, 10);
-    const cnn_prune_options first = options_with(0.5, 0.4, &data), second = options_with(0.7, 0.4, &data);
+    const cnn_prune_options first = options_with(0.5, 0.4, &case_data), second = options_with(0.7, 0.4, &case_data);
     CHECK_OK(cnn_prune_weights(model, &first, NULL)); /* nothing went before: nothing comes back */
     CHECK_OK(cnn_model_clone(model, &before));
     cnn_prune_result result;
@@ -96,7 +95,7 @@ START_TEST(test_the_largest_gradients_come_back)
                       wanted = (int64_t)floor((double)count * 0.7 + 0.5);
         ck_assert_int_eq(pruned_of(before, layers[l]), half);
         ck_assert_int_eq(pruned_of(model, layers[l]), wanted);
-        float *gradient = gradients_of(before, layers[l], &data), least_back = INFINITY, most_left = 0;
+        float *gradient = gradients_of(before, layers[l], &case_data), least_back = INFINITY, most_left = 0;
         int64_t back = 0;
         for (int64_t i = 0; i < count; i++) {
             if (then->mask[i])
@@ -115,7 +114,6 @@ START_TEST(test_the_largest_gradients_come_back)
         removed += wanted;
     }
     ck_assert_int_eq(result.removed, removed);
-    free_data(&data);
     cnn_model_free(before);
     cnn_model_free(model);
 }
@@ -124,15 +122,13 @@ END_TEST
 START_TEST(test_without_regrowth_nothing_changes)
 {
     cnn_model *model = make_model(chain, 2), *plain;
-    cnn_dataset data = make_data(IMAGES, 10, 1, 10);
-    const cnn_prune_options first = options_with(0.5, 0, &data), second = options_with(0.7, 0, NULL);
+    const cnn_prune_options first = options_with(0.5, 0, &case_data), second = options_with(0.7, 0, NULL);
     CHECK_OK(cnn_prune_weights(model, &first, NULL));
     CHECK_OK(cnn_model_clone(model, &plain));
     CHECK_OK(cnn_prune_weights(model, &second, NULL)); /* needs no images either */
     for (int l = 0; l < LAYERS; l++)
         for (int64_t i = 0; i < count_of(model, layers[l]); i++)
             ck_assert(weight_of(plain, layers[l])->mask[i] || !weight_of(model, layers[l])->mask[i]);
-    free_data(&data);
     cnn_model_free(plain);
     cnn_model_free(model);
 }
@@ -142,8 +138,7 @@ END_TEST
 START_TEST(test_global_and_blocks)
 {
     cnn_model *model = make_model(chain, 3), *before;
-    cnn_dataset data = make_data(IMAGES, 10, 1, 10);
-    cnn_prune_options options = options_with(0.4, 0.5, &data);
+    cnn_prune_options options = options_with(0.4, 0.5, &case_data);
     options.global = true;
     cnn_status (*const prune)(cnn_model *, const cnn_prune_options *, cnn_prune_result *) =
         _i ? cnn_prune_blocks : cnn_prune_weights;
@@ -172,7 +167,6 @@ START_TEST(test_global_and_blocks)
     ck_assert_int_eq(result.removed, pruned);
     ck_assert_double_le(fabs((double)pruned - (double)result.candidates * 0.7), _i ? 4 * 32 : 0.5);
     ck_assert_double_le(fabs((double)back - (double)result.candidates * 0.15), _i ? 4 * 64 : 4);
-    free_data(&data);
     cnn_model_free(before);
     cnn_model_free(model);
 }
@@ -180,38 +174,19 @@ END_TEST
 
 /* ---- Training ---- */
 
-static void train_steps(cnn_session *session, const cnn_dataset *data, int steps)
-{
-    float result[2];
-    int32_t index[16];
-    for (int step = 0; step < steps; step++) {
-        for (int i = 0; i < 16; i++)
-            index[i] = (step * 16 + i) % data->count;
-        CHECK_OK(cnn_session_step(session, index, 16, result));
-    }
-    CHECK_OK(cnn_session_pull(session));
-}
-
 /* What comes back in the middle of a run begins at 0 and moves; the rest of what is pruned stays 0. */
 START_TEST(test_regrown_weights_train)
 {
     cnn_model *model = make_model(chain, 4), *before, *then;
-    cnn_dataset data = make_data(IMAGES, 10, 1, 10);
-    cnn_session *session;
-    const float rate = 0.05f;
-    const cnn_train_state state = {.momentum = 0.9f, .weight_decay = 0.01f, .loss_scale = 1, .first_overflow = -1};
-    const cnn_prune_options first = options_with(0.5, 0, &data), second = options_with(0.7, 0.4, &data);
+    const cnn_prune_options first = options_with(0.5, 0, &case_data), second = options_with(0.7, 0.4, &case_data);
     CHECK_OK(cnn_prune_weights(model, &first, NULL));
-    CHECK_OK(cnn_session_open(model, &(cnn_session_options){.device = "cpu", .batch = 16, .train = true}, &session));
-    CHECK_OK(cnn_session_set_data(session, &data));
-    CHECK_OK(cnn_session_set_schedule(session, &rate, 1));
-    CHECK_OK(cnn_session_set_state(session, &state));
-    train_steps(session, &data, 3);
+    cnn_session *session = case_open_steps(model, "cpu", CNN_F32);
+    case_run_steps(session, 3);
     CHECK_OK(cnn_model_clone(model, &before));
     CHECK_OK(cnn_prune_weights(model, &second, NULL));
     CHECK_OK(cnn_model_clone(model, &then));
     CHECK_OK(cnn_session_push(session));
-    train_steps(session, &data, 3);
+    case_run_steps(session, 3);
     int64_t back = 0, moved = 0;
     for (int l = 0; l < LAYERS; l++) {
         ck_assert_int_eq(pruned_of(model, layers[l]), pruned_of(then, layers[l]));
@@ -225,7 +200,6 @@ START_TEST(test_regrown_weights_train)
     ck_assert_int_gt(back, 100);
     ck_assert_int_ge(moved, back * 9 / 10);
     cnn_session_close(session);
-    free_data(&data);
     cnn_model_free(then);
     cnn_model_free(before);
     cnn_model_free(model);
@@ -238,25 +212,29 @@ START_TEST(test_refusals_change_nothing)
 {
     static const double wrong[] = {-0.1, 1, 1.5, NAN, INFINITY};
     cnn_model *model = make_model(chain, 5);
-    cnn_dataset data = make_data(IMAGES, 10, 1, 10);
-    const cnn_prune_options first = options_with(0.5, 0, &data), blind = options_with(0.7, 0.4, NULL);
+    const cnn_prune_options first = options_with(0.5, 0, &case_data), blind = options_with(0.7, 0.4, NULL);
     CHECK_OK(cnn_prune_weights(model, &first, NULL));
     const uint64_t before = fingerprint(model);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        const cnn_prune_options options = options_with(0.7, wrong[i], &data);
+        const cnn_prune_options options = options_with(0.7, wrong[i], &case_data);
         CHECK_REFUSED(cnn_prune_weights(model, &options, NULL), CNN_ERR_USAGE, "come back");
     }
     CHECK_REFUSED(cnn_prune_weights(model, &blind, NULL), CNN_ERR_USAGE, "regrowth needs training images");
     ck_assert_uint_eq(fingerprint(model), before);
-    free_data(&data);
     cnn_model_free(model);
 }
 END_TEST
+
+static void set_up(void)
+{
+    case_make_data(IMAGES, 10);
+}
 
 static Suite *regrow_suite(void)
 {
     Suite *suite = suite_create("regrow");
     TCase *tests = tcase_create("regrow");
+    tcase_add_checked_fixture(tests, set_up, case_free_data);
     tcase_add_test(tests, test_the_largest_gradients_come_back);
     tcase_add_test(tests, test_without_regrowth_nothing_changes);
     tcase_add_loop_test(tests, test_global_and_blocks, 0, 2);

@@ -36,3 +36,33 @@ agree() {
     run python3 "$here/compare.py" "$@"
     [ "$code" = 0 ] && echo "$*: $(cat "$logs/out")" || fail "$*"
 }
+
+# trains_alike MODEL EPOCHS STEPS: both devices train it with FP16 and find the same losses: DEVICE.cnn and DEVICE.log.
+trains_alike() {
+    for device in cpu cudasim; do
+        succeeds "$train" --data mnist --data-dir data --model "$1" --batch 16 --epochs "$2" --amp --device $device --quiet \
+            --log $device.log --log-every 1 -o $device.cnn
+    done
+    agree losses cudasim.log cpu.log 1e-2 "$3"
+}
+
+# logits "DEVICE..." MODEL OPTION...: DEVICE.logits of the test images.
+logits() {
+    devices=$1 model=$2
+    shift 2
+    for device in $devices; do
+        succeeds "$infer" -m "$model" --test "$@" --device $device --logits $device.logits --quiet
+    done
+}
+
+# is_alike MODEL: its losses and its FP32 logits on cudasim are close to the CPU's; pruned and in INT8 it has the CPU's bits.
+is_alike() {
+    trains_alike "$1" 0.6 11
+    succeeds "$opt" cudasim.cnn --prune 0.5 --int8 --finetune 0.3 --batch 16 --data mnist --data-dir data --device cudasim --quiet \
+        -o int8.cnn
+    logits "cpu cudasim ref" int8.cnn --data mnist --data-dir data
+    same cudasim.logits cpu.logits
+    same ref.logits cpu.logits
+    logits "cpu cudasim" cpu.cnn --data mnist --data-dir data
+    agree logits cudasim.logits cpu.logits 1e-5
+}

@@ -8,23 +8,15 @@ succeeds "$train" --model tiny.cfg --data mnist --data-dir data --batch 16 --epo
 succeeds "$opt" tiny.cnn --prune 0.5 --int8 --finetune 0.3 --batch 16 --data mnist --data-dir data --device cudasim \
     --quiet -o pruned.cnn
 
-# logits MODEL BATCH DATA...: DEVICE.logits of both devices.
-logits() {
-    model=$1 batch=$2
-    shift 2
-    for device in cpu cudasim; do
-        succeeds "$infer" -m "$model" --test "$@" --batch "$batch" --device $device --logits $device.logits --quiet
-    done
-}
-logits int8.cnn 64 --data synth
+logits "cpu cudasim" int8.cnn --batch 64 --data synth
 same cudasim.logits cpu.logits
 for batch in 1 64; do
-    logits pruned.cnn $batch --data mnist --data-dir data
+    logits "cpu cudasim" pruned.cnn --batch $batch --data mnist --data-dir data
     same cudasim.logits cpu.logits
 done
-logits int8.cnn 1 --data mnist --data-dir data
+logits "cpu cudasim" int8.cnn --batch 1 --data mnist --data-dir data
 same cudasim.logits cpu.logits
-logits trained.cnn 64 --data mnist --data-dir data
+logits "cpu cudasim" trained.cnn --batch 64 --data mnist --data-dir data
 agree logits cudasim.logits cpu.logits 1e-5
 
 # Interrupted behind its third step.

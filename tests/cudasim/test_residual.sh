@@ -21,20 +21,5 @@ pool4 = avgpool(relu3, kernel=2, stride=1)
 pool5 = globalavgpool(pool4)
 fc = linear(pool5, out=10)
 CFG
-for device in cpu cudasim; do
-    succeeds "$train" --model residual.cfg --data mnist --data-dir data --batch 16 --epochs 0.6 --amp --device $device --quiet \
-        --log $device.log --log-every 1 -o $device.cnn
-done
-agree losses cudasim.log cpu.log 1e-2 11
-
-succeeds "$opt" cudasim.cnn --prune 0.5 --int8 --finetune 0.3 --batch 16 --data mnist --data-dir data --device cudasim --quiet -o int8.cnn
-for device in cpu cudasim ref; do
-    succeeds "$infer" -m int8.cnn --test --data mnist --data-dir data --device $device --logits $device.logits --quiet
-done
-same cudasim.logits cpu.logits
-same ref.logits cpu.logits
-for device in cpu cudasim; do
-    succeeds "$infer" -m cpu.cnn --test --data mnist --data-dir data --device $device --logits $device.logits --quiet
-done
-agree logits cudasim.logits cpu.logits 1e-5
+is_alike residual.cfg
 finish
