@@ -170,3 +170,10 @@ int64_t cnn_reader_zigzag(cnn_reader *reader, const char *what)
     int64_t half = (int64_t)(folded >> 1);
     return folded & 1 ? -half - 1 : half;
 }
+
+cnn_status cnn_reader_finish(cnn_reader *reader, const char *what)
+{
+    if (!reader->failed && reader->at != reader->end)
+        cnn_reader_fail(reader, "%s is %zu bytes too long", what, reader->end - reader->at);
+    return cnn_reader_status(reader);
+}

@@ -47,4 +47,7 @@ static inline cnn_status cnn_reader_status(const cnn_reader *reader)
     return reader->failed ? CNN_ERR_FORMAT : CNN_OK;
 }
 
+/* Its end must have been reached; `what` names what was read in the error. Gives cnn_reader_status. */
+cnn_status cnn_reader_finish(cnn_reader *reader, const char *what);
+
 #endif

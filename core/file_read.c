@@ -123,13 +123,6 @@ static cnn_status find_fields(cnn_reader *head, cnn_reader field[CNN_TAG_COUNT])
     return cnn_reader_status(head);
 }
 
-cnn_status cnn_file_end_field(cnn_reader *field, const char *what)
-{
-    if (!field->failed && field->at != field->end)
-        cnn_reader_fail(field, "%s is %zu bytes too long", what, field->end - field->at);
-    return cnn_reader_status(field);
-}
-
 /* ---- The graph ---- */
 
 static void read_attrs(cnn_reader *r, const cnn_layer_type *type, double attr[CNN_MAX_ATTRS])
@@ -218,8 +211,8 @@ static cnn_status read_graph(cnn_reader *r, cnn_reader *names, cnn_model *model)
     CNN_TRY(cnn_reader_status(r));
     for (int i = 0; i < count; i++)
         CNN_TRY(read_node(r, names, model));
-    CNN_TRY(cnn_file_end_field(r, "the graph"));
-    CNN_TRY(cnn_file_end_field(names, "the field of names"));
+    CNN_TRY(cnn_reader_finish(r, "the graph"));
+    CNN_TRY(cnn_reader_finish(names, "the field of names"));
     CNN_TRY(cnn_model_infer_shapes(model, r->path));
 out:
     return status;
@@ -278,7 +271,7 @@ static cnn_status decode(const uint8_t *data, size_t size, const char *path, boo
         CNN_TRY(cnn_file_read_tensors(&field[CNN_TAG_TENSORS], size, data_start, in_place, made, &file_end));
     if (field[CNN_TAG_BOOKS].data) {
         CNN_TRY(cnn_books_read(&field[CNN_TAG_BOOKS], made));
-        CNN_TRY(cnn_file_end_field(&field[CNN_TAG_BOOKS], "the field of codebooks"));
+        CNN_TRY(cnn_reader_finish(&field[CNN_TAG_BOOKS], "the field of codebooks"));
     }
     CNN_TRY(check_end(size, file_end ? file_end : head_end, path));
     status = cnn_model_check(made);

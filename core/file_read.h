@@ -4,9 +4,6 @@
 
 #include "core/file.h"
 
-/* A field must be used up; `what` names it in the error. */
-cnn_status cnn_file_end_field(cnn_reader *field, const char *what);
-
 /* Fills in what the fields say of a model whose graph and shapes are known. */
 cnn_status cnn_file_read_facts(cnn_reader field[CNN_TAG_COUNT], cnn_model *model);
 

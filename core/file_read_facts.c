@@ -72,7 +72,7 @@ static cnn_status read_class_names(cnn_reader *r, cnn_model *model)
         if (problem)
             cnn_reader_fail(r, "the name of class %d %s", i, problem);
     }
-    return cnn_file_end_field(r, "the field of class names");
+    return cnn_reader_finish(r, "the field of class names");
 }
 
 static cnn_status read_preparation(cnn_reader *r, cnn_preparation *preparation)
@@ -85,7 +85,7 @@ static cnn_status read_preparation(cnn_reader *r, cnn_preparation *preparation)
                         "pictures are prepared in the way %llu, which cnnkit %s does not know; install a newer cnnkit",
                         (unsigned long long)id, cnn_version());
     *preparation = (cnn_preparation)id;
-    return cnn_file_end_field(r, "the preparation of pictures");
+    return cnn_reader_finish(r, "the preparation of pictures");
 }
 
 static cnn_status read_augmentation(cnn_reader *r, cnn_model *model)
@@ -105,7 +105,7 @@ static cnn_status read_augmentation(cnn_reader *r, cnn_model *model)
         cnn_reader_fail(r, "the kinds of augmentation are longer than %d bytes", CNN_AUGMENTATION_BYTES - 1);
     if (!r->failed)
         memcpy(model->augmentation, kinds, length);
-    return cnn_file_end_field(r, "the augmentation");
+    return cnn_reader_finish(r, "the augmentation");
 }
 
 /* What ends the network behind the last layer: 1, a softmax. */
@@ -118,7 +118,7 @@ static cnn_status read_softmax(cnn_reader *r, bool *softmax)
         cnn_reader_fail(r, "its network ends in the way %llu, which cnnkit %s does not know; install a newer cnnkit",
                         (unsigned long long)id, cnn_version());
     *softmax = true;
-    return cnn_file_end_field(r, "what ends the network");
+    return cnn_reader_finish(r, "what ends the network");
 }
 
 static cnn_status read_normalization(cnn_reader *r, cnn_normalization *normalization)
@@ -138,7 +138,7 @@ static cnn_status read_normalization(cnn_reader *r, cnn_normalization *normaliza
             normalization->std[c] = c < count ? cnn_reader_f32(r, "a deviation") : normalization->std[count - 1];
         }
     }
-    return cnn_file_end_field(r, "the normalization");
+    return cnn_reader_finish(r, "the normalization");
 }
 
 static cnn_status read_out_scales(cnn_reader *r, cnn_model *model)
@@ -156,7 +156,7 @@ static cnn_status read_out_scales(cnn_reader *r, cnn_model *model)
             cnn_reader_fail(r, "the scale of layer '%s' is coded as %llu, which cnnkit %s does not know", node->name,
                             (unsigned long long)code, cnn_version());
     }
-    return cnn_file_end_field(r, "the field of scales");
+    return cnn_reader_finish(r, "the field of scales");
 }
 
 cnn_status cnn_file_read_facts(cnn_reader field[CNN_TAG_COUNT], cnn_model *model)
@@ -171,11 +171,11 @@ cnn_status cnn_file_read_facts(cnn_reader field[CNN_TAG_COUNT], cnn_model *model
                             "was trained on data set %llu, which cnnkit %s does not know; install a newer cnnkit",
                             (unsigned long long)id, cnn_version());
         model->dataset = (cnn_dataset_id)id;
-        CNN_TRY(cnn_file_end_field(dataset, "the data set"));
+        CNN_TRY(cnn_reader_finish(dataset, "the data set"));
     }
     if (seed->data) {
         model->split_seed = cnn_reader_varint(seed, UINT64_MAX, "the split seed");
-        CNN_TRY(cnn_file_end_field(seed, "the split seed"));
+        CNN_TRY(cnn_reader_finish(seed, "the split seed"));
     }
     CNN_TRY(read_class_names(&field[CNN_TAG_CLASS_NAMES], model));
     CNN_TRY(read_preparation(&field[CNN_TAG_PREPARATION], &model->preparation));

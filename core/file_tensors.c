@@ -304,9 +304,7 @@ cnn_status cnn_file_read_tensors(cnn_reader *table, size_t size, size_t data_sta
     CNN_TRY(cnn_reader_status(table));
     for (uint64_t i = 0; i < count; i++)
         CNN_TRY(read_tensor(&t, model, &last));
-    if (table->at != table->end)
-        cnn_reader_fail(table, "the table of tensors is %zu bytes too long", table->end - table->at);
-    CNN_TRY(cnn_reader_status(table));
+    CNN_TRY(cnn_reader_finish(table, "the table of tensors"));
     CNN_TRY(check_complete(table, model));
     *file_end = t.any_section ? data_start + t.next : 0;
 out:

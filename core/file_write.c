@@ -24,7 +24,7 @@ void cnn_file_default_name(const cnn_model *model, const cnn_layer_type *type, i
 
 /* ---- Fields of the head ---- */
 
-void cnn_file_put_field(cnn_bytes *head, cnn_file_tag tag, cnn_bytes *value)
+static void put_field(cnn_bytes *head, cnn_file_tag tag, cnn_bytes *value)
 {
     cnn_bytes_put_varint(head, (uint64_t)tag);
     cnn_bytes_put_varint(head, value->length);
@@ -37,14 +37,14 @@ static void put_text_field(cnn_bytes *head, cnn_file_tag tag, const char *text)
 {
     cnn_bytes value = {0};
     cnn_bytes_put(&value, text, strlen(text));
-    cnn_file_put_field(head, tag, &value);
+    put_field(head, tag, &value);
 }
 
 static void put_varint_field(cnn_bytes *head, cnn_file_tag tag, uint64_t number)
 {
     cnn_bytes value = {0};
     cnn_bytes_put_varint(&value, number);
-    cnn_file_put_field(head, tag, &value);
+    put_field(head, tag, &value);
 }
 
 static void put_augmentation(cnn_bytes *head, const cnn_model *model)
@@ -52,7 +52,7 @@ static void put_augmentation(cnn_bytes *head, const cnn_model *model)
     cnn_bytes value = {0};
     cnn_bytes_put_f64(&value, model->augment);
     cnn_bytes_put(&value, model->augmentation, strlen(model->augmentation));
-    cnn_file_put_field(head, CNN_TAG_AUGMENTATION, &value);
+    put_field(head, CNN_TAG_AUGMENTATION, &value);
 }
 
 /* Names, 0 bytes for one that is the default; no field when all are. */
@@ -70,7 +70,7 @@ static void put_node_names(cnn_bytes *head, const cnn_model *model)
         any |= length > 0;
     }
     if (any)
-        cnn_file_put_field(head, CNN_TAG_NODE_NAMES, &value);
+        put_field(head, CNN_TAG_NODE_NAMES, &value);
     cnn_bytes_free(&value);
 }
 
@@ -82,7 +82,7 @@ static void put_class_names(cnn_bytes *head, const cnn_model *model)
         cnn_bytes_put_varint(&value, length);
         cnn_bytes_put(&value, model->class_names[i], length);
     }
-    cnn_file_put_field(head, CNN_TAG_CLASS_NAMES, &value);
+    put_field(head, CNN_TAG_CLASS_NAMES, &value);
 }
 
 static void put_attrs(cnn_bytes *value, const cnn_node *node, uint64_t mask)
@@ -125,7 +125,7 @@ static void put_graph(cnn_bytes *head, const cnn_model *model)
     cnn_bytes_put_varint(&value, (uint64_t)model->node_count);
     for (int i = 0; i < model->node_count; i++)
         put_node(&value, &model->nodes[i], i);
-    cnn_file_put_field(head, CNN_TAG_GRAPH, &value);
+    put_field(head, CNN_TAG_GRAPH, &value);
 }
 
 static void put_out_scales(cnn_bytes *head, const cnn_model *model)
@@ -142,7 +142,7 @@ static void put_out_scales(cnn_bytes *head, const cnn_model *model)
             cnn_bytes_put_f32(&value, node->out_scale);
         }
     }
-    cnn_file_put_field(head, CNN_TAG_OUT_SCALES, &value);
+    put_field(head, CNN_TAG_OUT_SCALES, &value);
 }
 
 /* Values of as many channels as differ from the one before; the last goes for the rest. */
@@ -161,7 +161,7 @@ static void put_normalization(cnn_bytes *head, const cnn_normalization *normaliz
         cnn_bytes_put_f32(&value, mean[c]);
         cnn_bytes_put_f32(&value, std[c]);
     }
-    cnn_file_put_field(head, CNN_TAG_NORMALIZATION, &value);
+    put_field(head, CNN_TAG_NORMALIZATION, &value);
 }
 
 /* ---- The file ---- */
@@ -187,19 +187,21 @@ static void put_fields(cnn_file_image *image, cnn_bytes *head, const cnn_file_op
     if (model->softmax)
         put_varint_field(head, CNN_TAG_SOFTMAX, 1);
     put_graph(head, model);
-    cnn_bytes stream = {0}, books = {0};
+    cnn_bytes stream = {0}, books = {0}, tensors = {0};
     const cnn_status streamed = cnn_file_make_stream(options, model, &stream, &books, image->node_bytes);
     if (streamed == CNN_ERR_MEMORY)
         head->failed = true;
-    if (streamed != CNN_OK)
-        cnn_file_put_tensors(image, head, options, model);
+    if (streamed != CNN_OK) {
+        cnn_file_put_tensors(image, &tensors, options, model);
+        put_field(head, CNN_TAG_TENSORS, &tensors);
+    }
     if (streamed != CNN_OK && cnn_model_is_quantized(model))
         put_out_scales(head, model);
     put_normalization(head, &model->normalization);
     if (streamed == CNN_OK)
-        cnn_file_put_field(head, CNN_TAG_STREAM, &stream);
+        put_field(head, CNN_TAG_STREAM, &stream);
     if (streamed == CNN_OK && books.length > 0)
-        cnn_file_put_field(head, CNN_TAG_BOOKS, &books);
+        put_field(head, CNN_TAG_BOOKS, &books);
     cnn_bytes_free(&stream);
     cnn_bytes_free(&books);
 }

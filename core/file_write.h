@@ -9,11 +9,8 @@ static inline size_t cnn_file_align_up(size_t bytes)
     return (bytes + CNN_FILE_ALIGN - 1) / CNN_FILE_ALIGN * CNN_FILE_ALIGN;
 }
 
-/* Appends a field and frees its value; when there was no memory for that, head->failed is set. */
-void cnn_file_put_field(cnn_bytes *head, cnn_file_tag tag, cnn_bytes *value);
-
-/* Appends the field of tensors; what does not fit in the head becomes sections of the image. */
-void cnn_file_put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_options *options,
+/* Appends the value of the field of tensors; what does not fit in the head becomes sections of the image. */
+void cnn_file_put_tensors(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options,
                           const cnn_model *model);
 
 /* Where every byte counts, and a stream can hold the model and makes it smaller: that stream, the books of its ranks

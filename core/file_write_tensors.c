@@ -173,26 +173,24 @@ static void put_tensor(cnn_file_image *image, cnn_bytes *table, const cnn_file_o
         put_mask(image, table, options, param);
 }
 
-void cnn_file_put_tensors(cnn_file_image *image, cnn_bytes *head, const cnn_file_options *options,
+void cnn_file_put_tensors(cnn_file_image *image, cnn_bytes *table, const cnn_file_options *options,
                           const cnn_model *model)
 {
-    cnn_bytes table = {0};
     uint64_t count = 0;
     for (int i = 0; i < model->node_count; i++)
         for (int role = 0; role < CNN_PARAM_STORED; role++)
             count += model->nodes[i].param[role].desc.dtype != CNN_NONE;
-    cnn_bytes_put_varint(&table, count);
+    cnn_bytes_put_varint(table, count);
     for (int i = 0; i < model->node_count; i++)
         for (int role = 0; role < CNN_PARAM_STORED; role++) {
             if (model->nodes[i].param[role].desc.dtype == CNN_NONE)
                 continue;
-            size_t in_head = table.length, in_data = image->data_bytes;
-            put_tensor(image, &table, options, i, role, &model->nodes[i].param[role]);
-            image->node_bytes[i] += table.length - in_head;
+            size_t in_head = table->length, in_data = image->data_bytes;
+            put_tensor(image, table, options, i, role, &model->nodes[i].param[role]);
+            image->node_bytes[i] += table->length - in_head;
             if (image->data_bytes > in_data)
                 image->node_bytes[i] += image->data_bytes - cnn_file_align_up(in_data);
         }
-    cnn_file_put_field(head, CNN_TAG_TENSORS, &table);
 }
 
 /* ---- All parameters as one stream ---- */
