@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "core/model.h"
 
+#include <math.h>
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,7 @@ static inline double relative_difference(const float *a, const float *b, int64_t
 {
     double most = 0, difference = 0;
     for (int64_t i = 0; i < count; i++) {
+        ck_assert(isfinite(a[i]) && isfinite(b[i]));
         most = most > (a[i] < 0 ? -a[i] : a[i]) ? most : (a[i] < 0 ? -a[i] : a[i]);
         double d = (double)a[i] - b[i];
         difference = difference > (d < 0 ? -d : d) ? difference : (d < 0 ? -d : d);
