@@ -19,7 +19,7 @@ if(CNN_FUZZ) # libFuzzer steers by which edges of the library an input reaches
     target_link_options(cnn_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 if(CNN_COVERAGE)
-    target_compile_options(cnn_flags INTERFACE --coverage)
+    target_compile_options(cnn_flags INTERFACE $<$<NOT:$<BOOL:$<TARGET_PROPERTY:CNN_NOT_COUNTED>>>:--coverage>)
     target_link_options(cnn_flags INTERFACE --coverage)
 endif()
 
@@ -46,6 +46,15 @@ endif()
 function(cnn_add_part name)
     add_library(${name} OBJECT ${ARGN})
     target_link_libraries(${name} PRIVATE cnn_flags)
+endfunction()
+
+# One of kernels. They take most of the tests' time: a build that counts lines optimizes them and leaves them out, unless asked.
+function(cnn_add_kernels name)
+    cnn_add_part(${name} ${ARGN})
+    if(CNN_COVERAGE AND NOT CNN_COVERAGE_KERNELS)
+        set_target_properties(${name} PROPERTIES CNN_NOT_COUNTED ON)
+        target_compile_options(${name} PRIVATE -O2)
+    endif()
 endfunction()
 
 # A command-line tool over the static library.
