@@ -1,6 +1,6 @@
 """resnet20 on CIFAR-10 in PyTorch, with the recipe that bench/cifar gives cnn-train.
 
-    work_cifar.py FOLDER --epochs N [--batch N] [--lr R] [--weight-decay D] [--cutout SIDE] [--device cpu|cuda] [--seed N] [--threads N]
+    work_cifar.py FOLDER --epochs N --batch N --lr R --weight-decay D [--cutout SIDE] [--device cpu|cuda] [--seed N] [--threads N]
 
 FOLDER: of CIFAR-10's binary files. The same network, as many of the training images (the last tenth is left out; cnn-train
 chooses its own), images changed in the same way (mirrored or not, moved by up to 4 pixels, what comes in from outside
@@ -142,9 +142,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=0.2)
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--lr", type=float, required=True)
+    parser.add_argument("--weight-decay", type=float, required=True)
     parser.add_argument("--cutout", type=int, default=0)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seed", type=int, default=1)
