@@ -2,7 +2,7 @@
 # OOM_EVERY=K takes each K-th request only (the standard is below; 1: all of them).
 . "$2/tests/faults/lib.sh"
 harness=oom_$tool
-every=${OOM_EVERY:-32}
+every=${OOM_EVERY:-16}
 
 case $tool in
 cnn-train)
