@@ -70,7 +70,8 @@ void case_make_constant(cnn_model *model, const char *layer, int32_t k, float va
  * and no answer changes, nor through a file. */
 cnn_prune_result case_check_halving(cnn_model *model, const char *const *layers);
 
-/* These passes find so many dead units, or groups to equalize, and change no answer. */
+/* These passes find so many dead units, or groups to equalize, and change no answer; with no groups not a bit of one.
+ */
 void case_check_dead(cnn_model *model, int64_t units);
 void case_check_equalize(cnn_model *model, int groups);
 
