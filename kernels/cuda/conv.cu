@@ -1,6 +1,5 @@
 /* Convolutions and linear layers of any shape and padding, forward, data gradient and weight gradient: what is left
- * when the libraries and the tensor-core kernels refuse, and f16 and bf16 weight gradients of few channels and many
- * pixels, which a library would not slice (cudnn_ops.c). Correct and steady, not fast.
+ * when the libraries and the tensor-core kernels refuse. Correct and steady, not fast.
  *
  * All are matrix products whose factors are gathered, sum_d A[row][d] B[column][d]:
  *   forward          row = output pixel   column = output channel k     d = (r, s, c)

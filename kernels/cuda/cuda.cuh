@@ -155,7 +155,11 @@ template <typename T> static inline bool cnn_aligned(const T *address, size_t by
  * emulation's sum is exact and rounded once.
  *
  * m16n8k32 is the same for i8 and i32 sums: a register holds four neighbours of k, so that every "2 pair" is 4 pair and
- * every 8 of k is 16. */
+ * every 8 of k is 16.
+ *
+ * cnn_load_transposed reads four matrices of 8x8 16-bit elements from shared memory (ldmatrix.x4.trans): lane l gives
+ * the address of row l%8 of matrix l/8, 8 elements that begin at a multiple of 16 bytes; to[i] becomes rows 2 pair and
+ * 2 pair+1 of matrix i in column group. So rows along k make a fragment. */
 #ifdef CNN_CUDASIM
 
 struct cnn_mma_operands {
@@ -216,6 +220,33 @@ static inline void cnn_mma_m16n8k16_bf16(float d[4], const uint32_t a[4], const 
     simt_collective(0xffffffffu, &mine, cnn_mma_warp<__nv_bfloat16>, site);
 }
 
+struct cnn_load_operands {
+    uint32_t *to;
+    const uint16_t *row;
+};
+
+static inline void cnn_load_warp(void *const operand[32], uint32_t)
+{
+    for (int lane = 0; lane < 32; lane++) {
+        const auto *mine = static_cast<const cnn_load_operands *>(operand[lane]);
+        const int group = lane / 4, pair = lane % 4;
+        for (int i = 0; i < 4; i++) {
+            const uint16_t *lower = static_cast<const cnn_load_operands *>(operand[i * 8 + pair * 2])->row;
+            const uint16_t *upper = static_cast<const cnn_load_operands *>(operand[i * 8 + pair * 2 + 1])->row;
+            mine->to[i] = lower[group] | static_cast<uint32_t>(upper[group]) << 16;
+        }
+    }
+}
+
+static inline void cnn_load_transposed(uint32_t to[4], const uint16_t *row, SIMT_HERE)
+{
+    SIMT_SITE("ldmatrix");
+    if (!cnn_aligned(row, 16))
+        simt_fail("ldmatrix: a row is not 16-byte aligned");
+    cnn_load_operands mine = {to, row};
+    simt_collective(0xffffffffu, &mine, cnn_load_warp, site);
+}
+
 static inline void cnn_mma_warp_s8(void *const operand[32], uint32_t)
 {
     int8_t a[16][32], b[32][8];
@@ -265,6 +296,14 @@ static __device__ __forceinline__ void cnn_mma_m16n8k16_bf16(float d[4], const u
 }
 
 #undef CNN_MMA
+
+static __device__ __forceinline__ void cnn_load_transposed(uint32_t to[4], const uint16_t *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+                 : "memory");
+}
 
 static __device__ __forceinline__ void cnn_mma_m16n8k32_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
 {

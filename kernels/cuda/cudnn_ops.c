@@ -186,17 +186,6 @@ bool cnn_cudnn_suits_conv(const cnn_op_desc *desc, const cnn_device *device, cha
     return cnn_unpadded(desc, why) && suits_epilogue(desc, why);
 }
 
-/* Few sums of many terms: engines that always give the same bits do not cut the pixels into slices (their plans for
- * sm_90 have no workspace for it), so a block or a few walk over all of them while the GPU waits. Ours slices. */
-static bool has_few_sums(const cnn_op_desc *desc)
-{
-    enum { TILE = 128, FEW = 8, MANY_PIXELS = 16384 };
-    const cnn_tensor_desc *dw = &desc->arg[CNN_ARG_DST];
-    const int64_t taps = (int64_t)dw->h * dw->w * dw->c;
-    const int64_t tiles = ((dw->n + TILE - 1) / TILE) * ((taps + TILE - 1) / TILE);
-    return tiles <= FEW && cnn_desc_pixels(&desc->arg[CNN_ARG_SRC2]) >= MANY_PIXELS;
-}
-
 bool cnn_cudnn_suits_conv_grad(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *dw = &desc->arg[CNN_ARG_DST];
@@ -206,8 +195,6 @@ bool cnn_cudnn_suits_conv_grad(const cnn_op_desc *desc, const cnn_device *device
     if (desc->op == CNN_OP_CONV_WGRAD && is_half(src->dtype) && (dw->n % 8 || dw->c % 8))
         return cnn_refuse(why, "cuDNN's %s weight gradients can be trusted for multiples of 8 channels only",
                           cnn_dtype_name(src->dtype));
-    if (desc->op == CNN_OP_CONV_WGRAD && is_half(src->dtype) && has_few_sums(desc))
-        return cnn_refuse(why, "few sums of many terms, which cuDNN gives to a few blocks");
     return cnn_unpadded(desc, why);
 }
 

@@ -152,6 +152,8 @@ static cudaError_t requantize(const cnn_op_desc *desc, void *const arg[CNN_ARG_C
 const cnn_cuda_impl cnn_cuda_kernel_impls[] = {
     {CNN_OP_CONV, "cnn_cuda_conv", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv, NULL},
     {CNN_OP_CONV_DGRAD, "cnn_cuda_conv_dgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv, NULL},
+    {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_wgrad_mma", cnn_cuda_conv_wgrad_mma_suits, cnn_cuda_conv_wgrad_mma_workspace,
+     cnn_cuda_conv_wgrad_mma, NULL},
     {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_wgrad", conv_suits, cnn_cuda_conv_workspace, cnn_cuda_conv_wgrad, NULL},
     {CNN_OP_GROUP_CONV, "cnn_cuda_group_conv", group_conv_suits, cnn_cuda_group_conv_workspace, cnn_cuda_group_conv,
      NULL},

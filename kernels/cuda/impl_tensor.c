@@ -1,8 +1,9 @@
 /* Our tensor-core and fused kernels: when they suit.
  *
  * Their machine code is looked into by tests/cudasim/check_compile.sh, which reads the names here:
- * tensor-core kernels: k_conv_first k_conv_first_wgrad */
+ * tensor-core kernels: k_conv_first k_conv_first_wgrad k_conv_wgrad */
 #include "kernels/cuda/conv_first.h"
+#include "kernels/cuda/conv_wgrad.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/refuse.h"
 
@@ -62,6 +63,36 @@ static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *de
     const int32_t taps = (dw->h * dw->w * dw->c + CNN_FIRST_TAPS) / CNN_FIRST_TAPS; /* with the bias */
     const int32_t most = CNN_CUDA_TICKETS / (groups * taps) * CNN_FIRST_CHANNELS;
     return dw->n <= most || cnn_refuse(why, "%d output channels are more than %d", (int)dw->n, (int)most);
+}
+
+/* ---- Weight gradients of other convolutions ---- */
+
+bool cnn_cuda_conv_wgrad_mma_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    const int32_t most_blocks = 65535;
+    (void)device;
+    if (desc->arg[CNN_ARG_SRC].dtype == CNN_F32)
+        return cnn_refuse(why, "it computes in f16 and bf16");
+    if (!cnn_unpadded(desc, why))
+        return false;
+    const cnn_wgrad_conv f = cnn_wgrad_conv_of(desc);
+    if (f.shared_bytes > CNN_WGRAD_SHARED_BYTES)
+        return cnn_refuse(why, "it would need %d bytes of shared memory", (int)f.shared_bytes);
+    return (f.blocks_k <= most_blocks && (int64_t)f.blocks_c * f.blocks_t <= most_blocks) ||
+           cnn_refuse(why, "it has more than %d blocks of channels", (int)most_blocks);
+}
+
+/* Few sums of many terms: engines of cuDNN that always give the same bits do not cut the pixels into slices (their
+ * plans for sm_90 have no workspace for it), so a block or a few walk over all of them while the GPU waits. */
+static bool few_sums_suit(const cnn_op_desc *desc, const cnn_device *device, char *why)
+{
+    enum { TILE = 128, FEW = 8, MANY_PIXELS = 16384 };
+    const cnn_tensor_desc *dw = &desc->arg[CNN_ARG_DST];
+    const int64_t taps = (int64_t)dw->h * dw->w * dw->c;
+    const int64_t tiles = ((dw->n + TILE - 1) / TILE) * ((taps + TILE - 1) / TILE);
+    if (tiles > FEW || cnn_desc_pixels(&desc->arg[CNN_ARG_SRC2]) < MANY_PIXELS)
+        return cnn_refuse(why, "cuDNN's kernels have blocks enough");
+    return cnn_cuda_conv_wgrad_mma_suits(desc, device, why);
 }
 
 /* ---- Linear layers with few outputs ---- */
@@ -157,6 +188,8 @@ const cnn_cuda_impl cnn_cuda_tensor_impls[] = {
     {CNN_OP_CONV, "cnn_cuda_conv_first", conv_first_suits, NULL, cnn_cuda_conv_first, NULL},
     {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_first_wgrad", conv_first_wgrad_suits, cnn_cuda_conv_first_wgrad_workspace,
      cnn_cuda_conv_first_wgrad, NULL},
+    {CNN_OP_CONV_WGRAD, "cnn_cuda_conv_wgrad_mma", few_sums_suit, cnn_cuda_conv_wgrad_mma_workspace,
+     cnn_cuda_conv_wgrad_mma, NULL},
     {CNN_OP_LINEAR_DGRAD, "cnn_cuda_linear_dgrad_few", linear_dgrad_suits, NULL, cnn_cuda_linear_dgrad_few, NULL},
     {CNN_OP_LINEAR_WGRAD, "cnn_cuda_linear_wgrad_few", linear_wgrad_suits, cnn_cuda_linear_wgrad_few_workspace,
      cnn_cuda_linear_wgrad_few, NULL},

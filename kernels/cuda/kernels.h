@@ -25,6 +25,12 @@ cudaError_t cnn_cuda_column_sum(const void *src, cnn_dtype dtype, int64_t pixels
 cnn_cuda_launch cnn_cuda_conv_first, cnn_cuda_conv_first_wgrad;
 size_t cnn_cuda_conv_first_wgrad_workspace(const cnn_op_desc *desc);
 
+/* ---- Weight gradients of convolutions in f16 and bf16: conv_wgrad.cu ---- */
+
+cnn_cuda_launch cnn_cuda_conv_wgrad_mma;
+size_t cnn_cuda_conv_wgrad_mma_workspace(const cnn_op_desc *desc);
+bool cnn_cuda_conv_wgrad_mma_suits(const cnn_op_desc *desc, const cnn_device *device, char *why);
+
 /* ---- Linear layers with few outputs ---- */
 
 enum { CNN_CUDA_FEW_OUTPUTS = 16 };

@@ -24,7 +24,7 @@ CFG
 is_alike residual.cfg
 
 # Weight gradients of few channels over many pixels are sums that our own kernel slices; cuDNN has those over few pixels.
-ours() { grep -c 'by cnn_cuda_conv_wgrad,' "$logs/out"; }
+ours() { grep -c 'by cnn_cuda_conv_wgrad_mma,' "$logs/out"; }
 for batch in 64 1; do
     succeeds "$train" --model resnet20 --data synth --amp --batch $batch --device cudasim --dump-program
     [ $batch = 64 ] && wanted=6 || wanted=0 # conv1 has a kernel of its own, the first stage 6 convolutions

@@ -116,13 +116,13 @@ bool fuzz_container_read(fuzz_container *c, const uint8_t *data, size_t size)
     cnn_reader head = {.data = data, .at = CNN_FILE_MAGIC_BYTES, .end = size, .path = "mutated"};
     cnn_reader field[CNN_TAG_COUNT] = {{0}};
     memset(c, 0, sizeof *c);
-    if (size < CNN_FILE_MAGIC_BYTES)
-        return false;
     if (cnn_signature_here(data, size)) {
         size -= CNN_SIGNATURE_BYTES;
         c->signature = fuzz_copy(data + size, CNN_SIGNATURE_BYTES);
         head.end = size;
     }
+    if (size < CNN_FILE_MAGIC_BYTES)
+        return false;
     c->version = take(&head);
     const uint64_t bytes = cnn_reader_varint(&head, CNN_FILE_MAX_HEAD, "length");
     if (head.failed || bytes + 4 > size - head.at)

@@ -95,6 +95,23 @@ START_TEST(mutated_models_are_read)
 }
 END_TEST
 
+START_TEST(what_is_shorter_than_its_signature_is_no_container)
+{
+    static uint8_t data[MOST_BYTES];
+    static fuzz_container container;
+    const size_t size = read_file(CNN_SOURCE_DIR "/tests/fuzz/corpus/cnn", "tiny-signed.cnn", data);
+    for (size_t rest = 1; rest < CNN_FILE_MAGIC_BYTES; rest++) {
+        const size_t bytes = CNN_SIGNATURE_BYTES + rest;
+        uint8_t *copy = malloc(bytes); /* sanitizers know its end */
+        ck_assert(copy && bytes < size);
+        memcpy(copy, data + size - bytes, bytes);
+        fuzz_forget();
+        ck_assert(!fuzz_container_read(&container, copy, bytes));
+        free(copy);
+    }
+}
+END_TEST
+
 START_TEST(mutated_onnx_files_are_read)
 {
     const double share = share_read(CNN_SOURCE_DIR "/tests/fuzz/corpus/onnx", mutate_onnx, read_onnx, NULL);
@@ -107,6 +124,7 @@ int main(void)
     Suite *suite = suite_create("mutators");
     TCase *tcase = tcase_create("mutators");
     tcase_add_test(tcase, mutated_models_are_read);
+    tcase_add_test(tcase, what_is_shorter_than_its_signature_is_no_container);
     tcase_add_test(tcase, mutated_onnx_files_are_read);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
