@@ -32,7 +32,7 @@ static int terminal_columns(void)
 static void format_rate(const cnn_progress *progress, double done, const char *separator, char text[RATE_BYTES])
 {
     char count[CNN_UNIT_BYTES];
-    double rate = (done - progress->before) / (cnn_clock() - progress->start_s);
+    double rate = (done - progress->before) / (cnn_clock() - progress->before_s);
     *text = '\0';
     if (progress->unit && rate < 100)
         snprintf(text, RATE_BYTES, "%.1f %s/s%s", rate, progress->unit, separator);
@@ -92,6 +92,7 @@ static void print_plain(cnn_progress *progress, double share, double left_s)
 void cnn_progress_begin(cnn_progress *progress, cnn_cli *cli, const char *label, double total, const char *unit)
 {
     *progress = (cnn_progress){.cli = cli, .unit = unit, .total = total, .start_s = cnn_clock()};
+    progress->before_s = progress->start_s;
     progress->enabled = !cli->common.quiet && total > 0;
     progress->terminal = isatty(STDERR_FILENO);
     progress->shown_s = progress->start_s;
@@ -108,16 +109,17 @@ void cnn_progress_label(cnn_progress *progress, const char *label)
     snprintf(progress->label, sizeof progress->label, "%s", label);
 }
 
-void cnn_progress_update(cnn_progress *progress, double done, const char *note)
+static void count_from(cnn_progress *progress, double done, double now)
 {
-    if (!progress->enabled || done <= progress->before)
-        return;
-    double now = cnn_clock(), elapsed = now - progress->start_s;
-    double pause = progress->terminal ? terminal_every_s : progress->any ? plain_every_s : plain_first_s;
-    if (now - progress->shown_s < pause)
-        return;
-    double share = done < progress->total ? done / progress->total : 1;
-    double left_s = elapsed * (1 - share) * progress->total / (done - progress->before);
+    progress->before = done;
+    progress->before_s = now;
+    progress->under_way = true;
+}
+
+static void show(cnn_progress *progress, double done, double now, const char *note)
+{
+    const double share = done < progress->total ? done / progress->total : 1;
+    const double left_s = (now - progress->before_s) * (1 - share) * progress->total / (done - progress->before);
     if (!progress->terminal && !progress->any && left_s < plain_worth_s)
         return;
     snprintf(progress->note, sizeof progress->note, "%s", note ? note : "");
@@ -127,6 +129,22 @@ void cnn_progress_update(cnn_progress *progress, double done, const char *note)
     else
         print_plain(progress, share, left_s);
     progress->any = true;
+}
+
+void cnn_progress_update(cnn_progress *progress, double done, const char *note)
+{
+    if (!progress->enabled || done <= progress->before)
+        return;
+    const double now = cnn_clock();
+    if (!progress->under_way && !progress->terminal) { /* no rate yet */
+        count_from(progress, done, now);
+        return;
+    }
+    double pause = progress->terminal ? terminal_every_s : progress->any ? plain_every_s : plain_first_s;
+    if (now - progress->shown_s >= pause)
+        show(progress, done, now, note);
+    if (!progress->under_way)
+        count_from(progress, done, now);
 }
 
 void cnn_progress_end(cnn_progress *progress)

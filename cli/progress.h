@@ -13,14 +13,15 @@ typedef struct cnn_progress {
     char label[64];
     char note[64];
     const char *unit; /* "images", a string that lives as long as this; NULL: no rate is shown */
-    double total, done;
-    double before;           /* done by an earlier run */
+    double total;
+    double before, before_s; /* from where and when the rate counts */
     double start_s, shown_s; /* cnn_clock() */
-    bool enabled, terminal, any;
+    bool enabled, terminal, any, under_way;
 } cnn_progress;
 
 /* total and the amounts of cnn_progress_update are in `unit`s ("images"). After half a second plain output says how
- * long all of it will take, unless it is about to end. */
+ * long all of it will take, unless it is about to end. The rate counts from the first update: what comes before may
+ * have made plans and buffers. */
 void cnn_progress_begin(cnn_progress *progress, cnn_cli *cli, const char *label, double total, const char *unit);
 
 /* Cheap: draws at most ten times a second on a terminal, otherwise a line every ten seconds. note may be NULL. */
