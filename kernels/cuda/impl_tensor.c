@@ -69,10 +69,13 @@ static bool conv_first_wgrad_suits(const cnn_op_desc *desc, const cnn_device *de
 
 bool cnn_cuda_conv_wgrad_mma_suits(const cnn_op_desc *desc, const cnn_device *device, char *why)
 {
-    const int32_t most_blocks = 65535;
+    const int32_t most_blocks = 65535, fewest_channels = 8;
     (void)device;
     if (desc->arg[CNN_ARG_SRC].dtype == CNN_F32)
         return cnn_refuse(why, "it computes in f16 and bf16");
+    if (desc->arg[CNN_ARG_SRC].c < fewest_channels)
+        return cnn_refuse(why, "most of a fragment of %d input channels would be padding",
+                          (int)desc->arg[CNN_ARG_SRC].c);
     if (!cnn_unpadded(desc, why))
         return false;
     const cnn_wgrad_conv f = cnn_wgrad_conv_of(desc);
