@@ -12,8 +12,8 @@ typedef struct shape {
 
 /* {n, h, w, c, k, r, s, stride, pad, groups}. Some have more pixels, channels or terms than one block of a kernel, some
  * so few bytes in a line of the filter as first layers have, in places where pooling is 2x2; one has a filter so large
- * that slices of its weight gradient have several tiles. The last three are large
- * enough for Winograd kernels, one with more channels than a piece of depth. */
+ * that slices of its weight gradient have several tiles. The last three are large enough for Winograd kernels, one with
+ * more channels than a piece of depth. */
 static const shape conv_shapes[] = {
     {1, 5, 5, 1, 1, 3, 3, 1, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0, 1},    {1, 8, 8, 17, 33, 3, 3, 1, 1, 1},
     {1, 5, 9, 33, 3, 3, 3, 2, 1, 1},    {3, 4, 4, 1, 1, 1, 1, 1, 0, 1},     {2, 5, 5, 64, 64, 1, 1, 1, 0, 1},
