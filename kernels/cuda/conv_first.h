@@ -7,6 +7,7 @@
 #define CNN_CUDA_CONV_FIRST_H
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/pieces.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,23 +35,6 @@ typedef struct cnn_first_conv {
     int32_t image_h, image_w; /* input pixels behind a tile */
 } cnn_first_conv;
 
-static inline int32_t cnn_first_min(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int32_t cnn_first_up(int32_t value, int32_t multiple)
-{
-    return (value + multiple - 1) / multiple * multiple;
-}
-
-/* length cut into the fewest pieces of at most `most`, all alike but the last, a multiple of unit. */
-static inline int32_t cnn_first_piece(int32_t length, int32_t most, int32_t unit)
-{
-    const int32_t whole = most / unit * unit, pieces = (length + whole - 1) / whole;
-    return cnn_first_up((length + pieces - 1) / pieces, unit);
-}
-
 static inline int64_t cnn_first_tiles(const cnn_first_conv *f)
 {
     return (int64_t)f->n * f->tiles_p * f->tiles_q;
@@ -72,8 +56,8 @@ static inline cnn_first_conv cnn_first_conv_of(const cnn_op_desc *desc, const cn
     f.taps = f.r * f.s * f.c;
     f.steps = (f.taps * (int32_t)cnn_dtype_bytes(x->dtype) + 31) / 32;
     f.pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) ? desc->pool_kernel : 1;
-    f.tile_q = cnn_first_piece(f.q, row, f.pool);
-    f.tile_p = cnn_first_piece(f.p, cnn_first_min(CNN_FIRST_PIXELS / f.tile_q, 16), f.pool);
+    f.tile_q = cnn_cuda_piece(f.q, row, f.pool);
+    f.tile_p = cnn_cuda_piece(f.p, cnn_cuda_min(CNN_FIRST_PIXELS / f.tile_q, 16), f.pool);
     f.tiles_p = (f.p + f.tile_p - 1) / f.tile_p;
     f.tiles_q = (f.q + f.tile_q - 1) / f.tile_q;
     f.image_h = (f.tile_p - 1) * f.stride + f.r;
@@ -121,7 +105,7 @@ static inline cnn_first_layout cnn_first_layout_of(const cnn_first_conv *f, int3
     l.offsets = l.mult + CNN_FIRST_CHANNELS * 4;
     l.pixels = l.offsets + f->steps * 32 / element_bytes * 2;
     l.image = l.pixels + CNN_FIRST_PIXELS * 4;
-    l.bytes = l.image + cnn_first_up(f->image_h * f->image_w * f->c * element_bytes, 16);
+    l.bytes = l.image + cnn_cuda_up(f->image_h * f->image_w * f->c * element_bytes, 16);
     return l;
 }
 

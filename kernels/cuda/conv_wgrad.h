@@ -7,6 +7,7 @@
 #define CNN_CUDA_CONV_WGRAD_H
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/pieces.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,17 +37,6 @@ typedef struct cnn_wgrad_conv {
     int32_t shared_bytes;
 } cnn_wgrad_conv;
 
-static inline int32_t cnn_wgrad_pieces(int32_t length, int32_t piece)
-{
-    return (length + piece - 1) / piece;
-}
-
-/* The length of the fewest pieces of at most `most`, alike but for the last. */
-static inline int32_t cnn_wgrad_piece(int32_t length, int32_t most)
-{
-    return cnn_wgrad_pieces(length, cnn_wgrad_pieces(length, most));
-}
-
 /* Lanes' sums of a block, CNN_WGRAD_FRAGMENT bytes each: [taps][rows][2][32]. */
 static inline int32_t cnn_wgrad_fragments(const cnn_wgrad_conv *f)
 {
@@ -67,10 +57,9 @@ static inline int64_t cnn_wgrad_shared_bytes(const cnn_wgrad_conv *f)
 static inline void cnn_wgrad_cut_tiles(cnn_wgrad_conv *f)
 {
     int64_t bytes;
-    f->tile_q = cnn_wgrad_piece(f->q, CNN_WGRAD_WIDTH);
-    f->tile_p = cnn_wgrad_piece(f->p, CNN_WGRAD_PIXELS / f->tile_q);
-    f->tile_n = CNN_WGRAD_PIXELS / (f->tile_p * f->tile_q);
-    f->tile_n = f->tile_n < f->n ? f->tile_n : f->n;
+    f->tile_q = cnn_cuda_piece(f->q, CNN_WGRAD_WIDTH, 1);
+    f->tile_p = cnn_cuda_piece(f->p, CNN_WGRAD_PIXELS / f->tile_q, 1);
+    f->tile_n = cnn_cuda_min(CNN_WGRAD_PIXELS / (f->tile_p * f->tile_q), f->n);
     for (;;) {
         f->image_h = (f->tile_p - 1) * f->stride + f->r;
         f->image_w = (f->tile_q - 1) * f->stride + f->s;
@@ -78,12 +67,12 @@ static inline void cnn_wgrad_cut_tiles(cnn_wgrad_conv *f)
         int32_t *longest = f->tile_n > 1 ? &f->tile_n : f->tile_p > f->tile_q ? &f->tile_p : &f->tile_q;
         if (bytes <= CNN_WGRAD_SHARED_BYTES || *longest == 1)
             break;
-        *longest = cnn_wgrad_pieces(*longest, 2);
+        *longest = cnn_cuda_pieces(*longest, 2);
     }
     f->shared_bytes = bytes < INT32_MAX ? (int32_t)bytes : INT32_MAX;
-    f->tiles_n = cnn_wgrad_pieces(f->n, f->tile_n);
-    f->tiles_p = cnn_wgrad_pieces(f->p, f->tile_p);
-    f->tiles_q = cnn_wgrad_pieces(f->q, f->tile_q);
+    f->tiles_n = cnn_cuda_pieces(f->n, f->tile_n);
+    f->tiles_p = cnn_cuda_pieces(f->p, f->tile_p);
+    f->tiles_q = cnn_cuda_pieces(f->q, f->tile_q);
     f->tiles = (int64_t)f->tiles_n * f->tiles_p * f->tiles_q;
 }
 
@@ -100,9 +89,9 @@ static inline cnn_wgrad_conv cnn_wgrad_conv_of(const cnn_op_desc *desc)
     f.x_pitch = x->c_pad, f.y_pitch = desc->arg[CNN_ARG_SRC2].c_pad;
     f.rows = f.k <= 16 ? 1 : 2;
     f.taps = f.r * f.s == 1 ? 1 : 9;
-    f.blocks_k = cnn_wgrad_pieces(f.k, f.rows * 16);
-    f.blocks_c = cnn_wgrad_pieces(f.c, CNN_WGRAD_CHANNELS);
-    f.blocks_t = cnn_wgrad_pieces(f.r * f.s, f.taps);
+    f.blocks_k = cnn_cuda_pieces(f.k, f.rows * 16);
+    f.blocks_c = cnn_cuda_pieces(f.c, CNN_WGRAD_CHANNELS);
+    f.blocks_t = cnn_cuda_pieces(f.r * f.s, f.taps);
     cnn_wgrad_cut_tiles(&f);
     const int64_t blocks = (int64_t)f.blocks_k * f.blocks_c * f.blocks_t;
     const int64_t slices = blocks < CNN_WGRAD_BLOCKS ? CNN_WGRAD_BLOCKS / blocks : 1;

@@ -11,9 +11,9 @@ typedef struct shape {
 } shape;
 
 /* {n, h, w, c, k, r, s, stride, pad, groups}. Some have more pixels, channels or terms than one block of a kernel, some
- * so few bytes in a line of the filter as first layers have, in places where pooling is 2x2; one has a filter so large
- * that slices of its weight gradient have several tiles. The last three are large enough for Winograd kernels, one with
- * more channels than a piece of depth. */
+ * so few bytes in a line of the filter as first layers have, in places where pooling is 2x2; some are large
+ * enough for Winograd kernels, one with more channels than a piece of depth; the last has a filter so large that slices
+ * of its weight gradient have several tiles. */
 static const shape conv_shapes[] = {
     {1, 5, 5, 1, 1, 3, 3, 1, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0, 1},    {1, 8, 8, 17, 33, 3, 3, 1, 1, 1},
     {1, 5, 9, 33, 3, 3, 3, 2, 1, 1},    {3, 4, 4, 1, 1, 1, 1, 1, 0, 1},     {2, 5, 5, 64, 64, 1, 1, 1, 0, 1},
@@ -28,10 +28,10 @@ static const shape conv_shapes[] = {
     {1, 16, 16, 70, 17, 3, 3, 1, 0, 1}, {1, 7, 21, 4, 5, 3, 2, 1, 1, 1},    {3, 12, 12, 40, 20, 5, 5, 1, 2, 1},
     {9, 8, 8, 33, 7, 1, 1, 1, 0, 1},    {1, 10, 70, 3, 66, 7, 5, 2, 3, 1},  {2, 9, 37, 2, 7, 5, 3, 1, 1, 1},
     {2, 14, 14, 6, 16, 5, 5, 1, 0, 1},  {1, 11, 40, 1, 4, 5, 3, 1, 0, 1},   {2, 6, 45, 2, 7, 3, 5, 1, 1, 1},
-    {1, 12, 9, 7, 5, 5, 3, 1, 4, 1},    {4, 26, 24, 8, 3, 13, 13, 1, 6, 1}, {1, 8, 8, 32, 32, 5, 5, 1, 2, 1},
-    {3, 7, 21, 1, 3, 3, 3, 1, 1, 1},    {3, 6, 18, 1, 9, 3, 7, 1, 3, 1},    {2, 9, 11, 37, 35, 5, 5, 1, 1, 1},
-    {2, 12, 9, 270, 33, 5, 5, 1, 0, 1}, {1, 3, 14, 9, 37, 5, 5, 1, 2, 1},   {1, 4, 28, 9, 17, 3, 3, 1, 1, 1},
-    {1, 2, 14, 12, 20, 7, 7, 1, 3, 1},
+    {1, 12, 9, 7, 5, 5, 3, 1, 4, 1},    {1, 8, 8, 32, 32, 5, 5, 1, 2, 1},   {3, 7, 21, 1, 3, 3, 3, 1, 1, 1},
+    {3, 6, 18, 1, 9, 3, 7, 1, 3, 1},    {2, 9, 11, 37, 35, 5, 5, 1, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0, 1},
+    {1, 3, 14, 9, 37, 5, 5, 1, 2, 1},   {1, 4, 28, 9, 17, 3, 3, 1, 1, 1},   {1, 2, 14, 12, 20, 7, 7, 1, 3, 1},
+    {4, 26, 24, 8, 3, 13, 13, 1, 6, 1},
 };
 static const shape linear_shapes[] = {
     {1, 1, 1, 1, 1, 0, 0, 1, 0, 1},      {1, 1, 1, 17, 5, 0, 0, 1, 0, 1},    {3, 1, 1, 33, 10, 0, 0, 1, 0, 1},
