@@ -33,6 +33,8 @@ cnn_cpu_make_fn cnn_cpu_linear_bf16_amx_make;
 #endif
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;
+cnn_cpu_suits_fn cnn_cpu_wgrad_lines_suits; /* wgrad_lines.c: CONV_WGRAD */
+cnn_cpu_make_fn cnn_cpu_wgrad_lines_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_few_suits; /* wgrad_few.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_few_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_float_suits; /* wgrad.c: CONV_WGRAD, LINEAR_WGRAD */

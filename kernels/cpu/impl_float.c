@@ -27,6 +27,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(CONV_DGRAD, "conv_dgrad_few", conv_few),
     ROW(CONV_DGRAD, "conv_dgrad_winograd", conv_winograd),
     ROW(CONV_DGRAD, "conv_dgrad_float", conv_float),
+    ROW(CONV_WGRAD, "conv_wgrad_lines", wgrad_lines),
     ROW(CONV_WGRAD, "conv_wgrad_few", wgrad_few),
     ROW(CONV_WGRAD, "conv_wgrad_winograd", wgrad_winograd),
     ROW(CONV_WGRAD, "conv_wgrad_float", wgrad_float),

@@ -140,9 +140,31 @@ static void mask(const uint8_t *live, float *x, int64_t count)
 /* ---- Sums over pixels ----
  * Sums are double. Some pixels are taken at once, so that the running sums are loaded and stored less often. */
 
+enum { FEW_COLUMNS = 16, COLUMN_DEPTH = 8 /* pixels that are summed in f32 */ };
+
+/* Some of the pixels of few channels, as many as are returned: vectors run over all channels of neighbouring pixels. */
+static int64_t column_sums_few(const float *x, int64_t pixels, int channels, double *restrict sum)
+{
+    const ptrdiff_t width = (ptrdiff_t)channels * VEC_LANES;
+    float some[FEW_COLUMNS * VEC_LANES];
+    int64_t pixel = 0;
+    for (; pixel + COLUMN_DEPTH * VEC_LANES <= pixels; pixel += COLUMN_DEPTH * VEC_LANES, x += COLUMN_DEPTH * width) {
+        for (ptrdiff_t i = 0; i < width; i += VEC_LANES) {
+            vec total = vec_load(x + i);
+            for (int j = 1; j < COLUMN_DEPTH; j++)
+                total = vec_add(total, vec_load(x + j * width + i));
+            vec_store(some + i, total);
+        }
+        for (ptrdiff_t i = 0; i < width; i += channels)
+            for (int c = 0; c < channels; c++)
+                sum[c] += (double)some[i + c];
+    }
+    return pixel;
+}
+
 static void column_sums(const float *x, int64_t pixels, int channels, double *restrict sum)
 {
-    int64_t pixel = 0;
+    int64_t pixel = channels <= FEW_COLUMNS ? column_sums_few(x, pixels, channels, sum) : 0;
     for (; pixel + 4 <= pixels; pixel += 4) {
         const float *x0 = x + pixel * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
         for (int c = 0; c < channels; c++)

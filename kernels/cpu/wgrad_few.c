@@ -4,7 +4,8 @@
  *
  * For a row (n,p) of output pixels the R lines of x under it are interleaved into a band [column][r][c], with zeros
  * outside the image. The taps (s,r,c) of pixel q are then contiguous, from column q*stride on, so that the row is a
- * matrix product over its pixels straight from the band and from dy. Whichever wastes fewer lanes runs along vectors:
+ * matrix product over its pixels straight from the band and from dy. The next row's band is the same memory, some lines
+ * on, so that only lines that are new to it are written. Whichever wastes fewer lanes runs along vectors:
  *
  *   output channels   sums [tap][k], taps broadcast
  *   taps              sums [k][tap], dy broadcast
@@ -47,40 +48,50 @@ typedef struct few_run {
 
 /* ---- One row of output pixels ---- */
 
-/* Interleaves the lines of x under row (n,p). */
-static void fill_band(const few_run *run, int64_t n, int32_t p, float *band, float *line)
+/* Line h of image n becomes lines `to`, to + R*C, ... of a band: a column after the other, 0 outside the image. */
+static void fill_line(const few_run *run, int64_t n, int32_t h, float *to, float *line)
 {
     const few_kernel *kernel = run->kernel;
     const cnn_conv_shape *shape = &kernel->shape;
     const int32_t c = shape->c, step = shape->r * c;
     const int32_t right = shape->pad + shape->w < kernel->columns ? shape->pad + shape->w : kernel->columns;
-    for (int32_t r = 0; r < shape->r; r++) {
-        int32_t h = p * shape->stride + r - shape->pad;
-        bool inside = h >= 0 && h < shape->h;
-        int32_t left = inside ? shape->pad < right ? shape->pad : right : kernel->columns;
-        float *to = band + r * c;
-        for (int32_t column = 0; column < left; column++, to += step)
-            for (int32_t i = 0; i < c; i++)
-                to[i] = 0.0f;
-        if (!inside)
-            continue;
-        const int64_t first = (n * shape->h + h) * (int64_t)shape->w * c;
-        const float *from = (const float *)run->args[CNN_ARG_SRC] + first;
-        if (kernel->dtype != CNN_F32) {
-            kernel->loops->to_f32(kernel->dtype, (const uint16_t *)run->args[CNN_ARG_SRC] + first, line,
-                                  (int64_t)shape->w * c);
-            from = line;
-        }
-        if (c == 1)
-            for (int32_t column = left; column < right; column++, to += step)
-                *to = *from++;
-        else
-            for (int32_t column = left; column < right; column++, to += step, from += c)
-                cnn_gather_copy(to, from, (size_t)c);
-        for (int32_t column = right > left ? right : left; column < kernel->columns; column++, to += step)
-            for (int32_t i = 0; i < c; i++)
-                to[i] = 0.0f;
+    const bool inside = h >= 0 && h < shape->h;
+    const int32_t left = inside ? shape->pad < right ? shape->pad : right : kernel->columns;
+    for (int32_t column = 0; column < left; column++, to += step)
+        for (int32_t i = 0; i < c; i++)
+            to[i] = 0.0f;
+    if (!inside)
+        return;
+    const int64_t first = (n * shape->h + h) * (int64_t)shape->w * c;
+    const float *from = (const float *)run->args[CNN_ARG_SRC] + first;
+    if (kernel->dtype != CNN_F32) {
+        kernel->loops->to_f32(kernel->dtype, (const uint16_t *)run->args[CNN_ARG_SRC] + first, line,
+                              (int64_t)shape->w * c);
+        from = line;
     }
+    if (c == 1)
+        for (int32_t column = left; column < right; column++, to += step)
+            *to = *from++;
+    else
+        for (int32_t column = left; column < right; column++, to += step, from += c)
+            cnn_gather_copy(to, from, (size_t)c);
+    for (int32_t column = right > left ? right : left; column < kernel->columns; column++, to += step)
+        for (int32_t i = 0; i < c; i++)
+            to[i] = 0.0f;
+}
+
+/* The band of row (n,p), where `band` is that of row (n,0). It begins stride lines behind that of the row before, whose
+ * lines it shares: what one line writes was the column to the right of lines that no row needs any more. `fresh`: there
+ * is no such row. */
+static float *fill_band(const few_run *run, int64_t n, int32_t p, bool fresh, float *band, float *line)
+{
+    const few_kernel *kernel = run->kernel;
+    const cnn_conv_shape *shape = &kernel->shape;
+    float *begin = band + (ptrdiff_t)p * shape->stride * shape->c;
+    const int32_t shared = fresh || shape->stride > shape->r ? 0 : shape->r - shape->stride;
+    for (int32_t r = shared; r < shape->r; r++)
+        fill_line(run, n, p * shape->stride + r - shape->pad, begin + r * shape->c, line);
+    return begin;
 }
 
 /* dy of row (n,p), in place or as f32 with room behind it. */
@@ -125,9 +136,11 @@ static void slice_task(void *context, int task, int worker)
     float *sums = (float *)(void *)(run->sums + (size_t)task * kernel->sums_bytes);
     memset(sums, 0, kernel->sums_bytes);
     memset(band, 0, kernel->band_bytes);
-    for (int64_t row = rows * task / kernel->slices; row < last; row++) {
-        fill_band(run, row / kernel->shape.p, (int32_t)(row % kernel->shape.p), band, line);
-        multiply(kernel, read_dy(run, row, line), band, sums);
+    const int64_t first = rows * task / kernel->slices;
+    for (int64_t row = first; row < last; row++) {
+        const int32_t p = (int32_t)(row % kernel->shape.p);
+        const float *taps = fill_band(run, row / kernel->shape.p, p, p == 0 || row == first, band, line);
+        multiply(kernel, read_dy(run, row, line), taps, sums);
     }
 }
 
@@ -206,8 +219,9 @@ static void choose_memory(few_kernel *kernel)
     const size_t floats = sizeof(float), x_line = (size_t)shape->w * (size_t)shape->c;
     const size_t dy_line = (size_t)shape->q * (size_t)shape->k;
     kernel->sums_bytes = cnn_cpu_aligned((size_t)kernel->rows * (size_t)kernel->pitch * floats);
-    kernel->band_bytes =
-        cnn_cpu_aligned(((size_t)kernel->columns * (size_t)shape->r * (size_t)shape->c + SLACK) * floats);
+    const size_t band_lines =
+        (size_t)kernel->columns * (size_t)shape->r + (size_t)(shape->p - 1) * (size_t)shape->stride;
+    kernel->band_bytes = cnn_cpu_aligned((band_lines * (size_t)shape->c + SLACK) * floats);
     kernel->line_bytes = cnn_cpu_aligned(((x_line > dy_line ? x_line : dy_line) + SLACK) * floats);
     kernel->slot_bytes = kernel->band_bytes + kernel->line_bytes;
     kernel->cpu.base.workspace_bytes =

@@ -12,8 +12,8 @@ typedef struct shape {
 
 /* {n, h, w, c, k, r, s, stride, pad, groups}. Some have more pixels, channels or terms than one block of a kernel, some
  * so few bytes in a line of the filter as first layers have, in places where pooling is 2x2; some are large
- * enough for Winograd kernels, one with more channels than a piece of depth; the last has a filter so large that slices
- * of its weight gradient have several tiles. */
+ * enough for Winograd kernels, one with more channels than a piece of depth; one has a filter so large that slices of
+ * its weight gradient have several tiles, the last few channels and images of several pieces. */
 static const shape conv_shapes[] = {
     {1, 5, 5, 1, 1, 3, 3, 1, 1, 1},     {2, 7, 5, 5, 17, 3, 3, 1, 0, 1},    {1, 8, 8, 17, 33, 3, 3, 1, 1, 1},
     {1, 5, 9, 33, 3, 3, 3, 2, 1, 1},    {3, 4, 4, 1, 1, 1, 1, 1, 0, 1},     {2, 5, 5, 64, 64, 1, 1, 1, 0, 1},
@@ -31,7 +31,7 @@ static const shape conv_shapes[] = {
     {1, 12, 9, 7, 5, 5, 3, 1, 4, 1},    {1, 8, 8, 32, 32, 5, 5, 1, 2, 1},   {3, 7, 21, 1, 3, 3, 3, 1, 1, 1},
     {3, 6, 18, 1, 9, 3, 7, 1, 3, 1},    {2, 9, 11, 37, 35, 5, 5, 1, 1, 1},  {2, 12, 9, 270, 33, 5, 5, 1, 0, 1},
     {1, 3, 14, 9, 37, 5, 5, 1, 2, 1},   {1, 4, 28, 9, 17, 3, 3, 1, 1, 1},   {1, 2, 14, 12, 20, 7, 7, 1, 3, 1},
-    {4, 26, 24, 8, 3, 13, 13, 1, 6, 1},
+    {4, 26, 24, 8, 3, 13, 13, 1, 6, 1}, {2, 30, 30, 6, 18, 5, 5, 1, 1, 1},
 };
 static const shape linear_shapes[] = {
     {1, 1, 1, 1, 1, 0, 0, 1, 0, 1},      {1, 1, 1, 17, 5, 0, 0, 1, 0, 1},    {3, 1, 1, 33, 10, 0, 0, 1, 0, 1},
