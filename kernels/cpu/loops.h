@@ -2,7 +2,7 @@
  *
  * The drivers (conv.c, wgrad.c, bn.c, ...) know shapes and tasks; these loops know vectors. All of them work on f32:
  * drivers convert f16 and bf16 on the way in and out with to_f32 and from_f32, in blocks that stay in cache. The same
- * sources (loops_gemm.h, loops_winograd.h, loops_rows.h) are compiled for every level. */
+ * sources (loops_gemm.h, loops_winograd.h, loops_rows.h, ...) are compiled for every level. */
 #ifndef CNN_CPU_LOOPS_H
 #define CNN_CPU_LOOPS_H
 
@@ -164,6 +164,15 @@ typedef struct cnn_cpu_loops {
                                const float *mean, const float *invstd, const float *scale, const float *mean_dy,
                                const float *mean_dot, int channels, float *dx);
 
+    /* Max-pooling of `windows` neighbouring windows: y and index, [windows][channels], get the first maximum of kernel
+     * x kernel pixels (NaN wins) and its number. line: floats between lines of x. Whole vectors are read and written.
+     */
+    void (*pool_windows)(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, float *y,
+                         uint8_t *index);
+    /* A line of dx under windows that touch: pixel s of window q gets dy where index is position + s, else 0. Whole
+     * vectors are read and written. */
+    void (*pool_grad_line)(const float *dy, const uint8_t *index, int position, int kernel, int windows, int channels,
+                           float *dx);
     /* One more element of each window: where value beats max (first maximum, NaN wins), max and first take it. */
     void (*pool_step)(const float *value, int position, float *max, int32_t *first, int count);
     /* sum += dy where first == position */

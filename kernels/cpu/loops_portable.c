@@ -4,4 +4,6 @@
 #include "kernels/cpu/loops_winograd.h"
 #include "kernels/cpu/loops_depthwise.h"
 #include "kernels/cpu/loops_activations.h"
+#include "kernels/cpu/loops_pool.h"
+#include "kernels/cpu/loops_bn.h"
 #include "kernels/cpu/loops_rows.h"

@@ -6,9 +6,9 @@
  *
  * Windows that reach beyond the image are cut at its edge.
  *
- * With few channels a pixel would not fill a vector: runs of neighbouring windows are taken at once. Forward, the same
- * tap of all windows of a run is collected into one piece; the gradient of windows that touch but do not overlap is
- * computed tap by tap and dealt back to their pixels. */
+ * With few channels so little is done for a pixel that runs of neighbouring windows are taken at once, in the gradient
+ * where windows touch but do not overlap. Pixels are then read and written as whole vectors, in place where there is
+ * something behind them. */
 #include "kernels/cpu/floats.h"
 
 #include <string.h>
@@ -16,9 +16,9 @@
 enum {
     PIECE = 256,        /* channels */
     FEW_CHANNELS = 64,  /* at most so many are taken in runs of windows */
-    RUN = 512,          /* most floats of one tap of a run */
-    BAND = 2048,        /* most floats of the image's row under a run */
-    SLACK = 64,         /* whole vectors may be read and written beyond them */
+    RUN = 512,          /* most floats of a run's outputs */
+    BAND = 2048,        /* most floats of the image under a run */
+    SLACK = 16,         /* a vector: what is read and written beyond them */
     TASK_FLOATS = 16384 /* about so many are read or written by a task */
 };
 
@@ -29,8 +29,6 @@ typedef struct pool_kernel {
     int32_t kernel, stride, pad;
     int32_t task_rows;
     int32_t run_windows; /* 0: channels are taken window by window */
-    int32_t vectors;     /* the floats of whole vectors that hold one pixel */
-    int32_t start[RUN];  /* of a run's pieces, see choose_run() */
 } pool_kernel;
 
 typedef struct pool_run {
@@ -98,35 +96,40 @@ static void pool_window(const pool_run *run, int64_t n, int32_t p, int32_t q, in
     }
 }
 
+/* `lines` of `count` elements of desc's images from `offset` on, with a vector behind each that can be read: in place
+ * or as f32 in `band`. *line: floats from one to the next. */
+static const float *read_lines(const pool_kernel *kernel, const cnn_tensor_desc *desc, const void *data, int64_t offset,
+                               int32_t lines, int32_t count, float *band, ptrdiff_t *line)
+{
+    const int64_t width = (int64_t)desc->w * desc->c;
+    *line = width;
+    if (desc->dtype == CNN_F32 && offset + (lines - 1) * width + count + SLACK <= cnn_desc_elements(desc))
+        return (const float *)data + offset;
+    *line = count;
+    const size_t bytes = cnn_dtype_bytes(desc->dtype);
+    for (int32_t r = 0; r < lines; r++)
+        kernel->loops->to_f32(desc->dtype, (const char *)data + (size_t)(offset + r * width) * bytes, band + r * count,
+                              count);
+    memset(band + lines * count, 0, SLACK * sizeof *band);
+    return band;
+}
+
 /* `windows` output pixels from (n,p,q) on, all channels. */
 static void pool_windows(const pool_run *run, int64_t n, int32_t p, int32_t q, int32_t windows)
 {
     const pool_kernel *kernel = run->kernel;
-    const int32_t channels = kernel->small.c, count = windows * channels, lanes = kernel->loops->lanes;
-    const int32_t span = ((windows - 1) * kernel->stride + kernel->kernel) * channels;
-    float band[BAND + SLACK], tap[RUN + SLACK], max[RUN + SLACK];
-    int32_t first[RUN + SLACK] = {0};
-    memset(band + span, 0, SLACK * sizeof *band);
-    for (int32_t r = 0; r < kernel->kernel; r++) {
-        int64_t from = offset_of(&kernel->big, n, p * kernel->stride + r, q * kernel->stride, 0);
-        kernel->loops->to_f32(kernel->big.dtype,
-                              (const char *)run->args[CNN_ARG_SRC] + (size_t)from * cnn_dtype_bytes(kernel->big.dtype),
-                              band, span);
-        for (int32_t s = 0; s < kernel->kernel; s++) {
-            bool start = r == 0 && s == 0;
-            kernel->loops->deal(band + s * channels, kernel->start, windows, kernel->vectors, start ? max : tap,
-                                channels);
-            if (!start) /* whole vectors, what the last holds beyond the run is not used */
-                kernel->loops->pool_step(tap, r * kernel->kernel + s, max, first, (count + lanes - 1) / lanes * lanes);
-        }
-    }
-    int64_t to = offset_of(&kernel->small, n, p, q, 0);
+    const int32_t channels = kernel->small.c, count = windows * channels;
+    float band[BAND + SLACK], max[RUN + SLACK];
+    uint8_t first[RUN + SLACK];
+    ptrdiff_t line;
+    const float *x = read_lines(kernel, &kernel->big, run->args[CNN_ARG_SRC],
+                                offset_of(&kernel->big, n, p * kernel->stride, q * kernel->stride, 0), kernel->kernel,
+                                ((windows - 1) * kernel->stride + kernel->kernel) * channels, band, &line);
+    kernel->loops->pool_windows(x, line, kernel->kernel, kernel->stride, windows, channels, max, first);
+    const int64_t to = offset_of(&kernel->small, n, p, q, 0);
     write_piece(kernel, run->args[CNN_ARG_DST], to, count, max);
-    if (kernel->cpu.base.desc.arg[CNN_ARG_INDEX].dtype != CNN_NONE) {
-        uint8_t *index = (uint8_t *)run->args[CNN_ARG_INDEX] + to;
-        for (int i = 0; i < count; i++)
-            index[i] = (uint8_t)first[i];
-    }
+    if (kernel->cpu.base.desc.arg[CNN_ARG_INDEX].dtype != CNN_NONE)
+        memcpy((uint8_t *)run->args[CNN_ARG_INDEX] + to, first, (size_t)count);
 }
 
 /* The rows [first, returned) of a task, counted over all images. */
@@ -185,14 +188,18 @@ static void gradient_windows(const pool_run *run, int64_t n, int32_t h, int32_t 
     const pool_kernel *kernel = run->kernel;
     const int32_t channels = kernel->small.c, count = windows * channels;
     const int64_t from = offset_of(&kernel->small, n, p, q, 0);
-    float dy[RUN], tap[BAND + SLACK], band[BAND + SLACK];
-    const float *value = read_piece(kernel, run->args[CNN_ARG_SRC2], from, count, dy);
-    const int32_t pitch = kernel->run_windows * channels;
-    memset(tap, 0, (size_t)(kernel->kernel * pitch + SLACK) * sizeof *tap);
-    for (int32_t s = 0; s < kernel->kernel; s++)
-        kernel->loops->pool_grad_step(value, (const uint8_t *)run->args[CNN_ARG_INDEX] + from,
-                                      (h - p * kernel->stride) * kernel->kernel + s, tap + s * pitch, count);
-    kernel->loops->deal(tap, kernel->start, windows * kernel->kernel, kernel->vectors, band, channels);
+    const uint8_t *index = (const uint8_t *)run->args[CNN_ARG_INDEX] + from;
+    float piece[RUN + SLACK], band[BAND + SLACK];
+    uint8_t last[RUN + SLACK];
+    ptrdiff_t line;
+    const float *dy = read_lines(kernel, &kernel->small, run->args[CNN_ARG_SRC2], from, 1, count, piece, &line);
+    if (from + count + SLACK > cnn_desc_elements(&kernel->small)) {
+        memcpy(last, index, (size_t)count);
+        memset(last + count, 0, SLACK);
+        index = last;
+    }
+    kernel->loops->pool_grad_line(dy, index, (h - p * kernel->stride) * kernel->kernel, kernel->kernel, windows,
+                                  channels, band);
     write_piece(kernel, run->args[CNN_ARG_DST], offset_of(&kernel->big, n, h, q * kernel->stride, 0),
                 windows * kernel->kernel * channels, band);
 }
@@ -252,24 +259,17 @@ bool cnn_cpu_maxpool_float_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char 
     return cnn_unpadded(desc, why);
 }
 
-/* Windows of a run, and where its pieces start: forward one for each window in its first row, without the tap's own
- * offset; in the gradient one for each pixel of a row under the run, among the taps' floats. */
+/* Windows of a run: as many as fit. */
 static void choose_run(pool_kernel *kernel, bool grad)
 {
-    const int32_t channels = kernel->small.c, taps = kernel->kernel;
-    kernel->vectors = (channels + kernel->loops->lanes - 1) / kernel->loops->lanes * kernel->loops->lanes;
-    if (channels > FEW_CHANNELS || taps * channels > BAND || kernel->pad > 0 || (grad && kernel->stride != taps))
+    const int32_t channels = kernel->small.c, taps = kernel->kernel, lines = grad ? 1 : taps;
+    if (channels > FEW_CHANNELS || lines * taps * channels > BAND || kernel->pad > 0 ||
+        (grad && kernel->stride != taps))
         return;
-    int32_t most = grad ? RUN / taps : RUN, band = (BAND / channels - taps) / kernel->stride + 1;
-    most = most < RUN / channels ? most : RUN / channels;
-    most = most < band ? most : band;
-    kernel->run_windows = most < kernel->small.w ? most : kernel->small.w;
-    for (int32_t q = 0; q < kernel->run_windows; q++)
-        for (int32_t s = 0; s < (grad ? taps : 1); s++)
-            if (grad)
-                kernel->start[q * taps + s] = (s * kernel->run_windows + q) * channels;
-            else
-                kernel->start[q] = q * kernel->stride * channels;
+    const int32_t most = RUN / channels, band = (BAND / (lines * channels) - taps) / kernel->stride + 1;
+    kernel->run_windows = most < band ? most : band;
+    if (kernel->run_windows > kernel->small.w)
+        kernel->run_windows = kernel->small.w;
 }
 
 cnn_status cnn_cpu_maxpool_float_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

@@ -6,6 +6,7 @@
 #ifndef CNN_CPU_SIMD_H
 #define CNN_CPU_SIMD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -123,6 +124,25 @@ VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
     return _mm512_mask_mov_ps(a, _mm512_cmpeq_epi32_mask(at, _mm512_set1_epi32(t)), b);
 }
 
+VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
+{
+    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(at));
+}
+
+VEC_INLINE vec_at vec_at_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+/* Where x is greater than max, or the first NaN, max becomes x and the number t. */
+VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
+{
+    const __mmask16 ordered = _mm512_cmp_ps_mask(*max, *max, _CMP_ORD_Q);
+    const __mmask16 takes = _mm512_mask_cmp_ps_mask(ordered, x, *max, _CMP_NLE_UQ);
+    *max = _mm512_mask_mov_ps(*max, takes, x);
+    *at = _mm512_mask_mov_epi32(*at, takes, _mm512_set1_epi32(t));
+}
+
 /* x where the number is below t, else 0 */
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
 {
@@ -227,6 +247,24 @@ VEC_INLINE vec_at vec_load_at(const uint8_t *p)
 VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
 {
     return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_cmpeq_epi32(at, _mm256_set1_epi32(t))));
+}
+
+VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
+{
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(at), _mm256_extracti128_si256(at, 1));
+    _mm_storel_epi64((void *)p, _mm_packus_epi16(words, words));
+}
+
+VEC_INLINE vec_at vec_at_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
+VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
+{
+    const __m256 takes = _mm256_and_ps(_mm256_cmp_ps(*max, *max, _CMP_ORD_Q), _mm256_cmp_ps(x, *max, _CMP_NLE_UQ));
+    *max = _mm256_blendv_ps(*max, x, takes);
+    *at = _mm256_blendv_epi8(*at, _mm256_set1_epi32(t), _mm256_castps_si256(takes));
 }
 
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
@@ -338,6 +376,26 @@ VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
     for (int i = 0; i < VEC_LANES; i++)
         a[i] = at.lane[i] == t ? b[i] : a[i];
     return a;
+}
+
+VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
+{
+    memcpy(p, at.lane, sizeof at.lane);
+}
+
+VEC_INLINE vec_at vec_at_zero(void)
+{
+    return (vec_at){{0}};
+}
+
+VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
+{
+    for (int i = 0; i < VEC_LANES; i++) {
+        const float v = x[i], m = (*max)[i];
+        const bool takes = (v > m) | ((v != v) & (m == m));
+        (*max)[i] = takes ? v : m;
+        at->lane[i] = takes ? (uint8_t)t : at->lane[i];
+    }
 }
 
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)

@@ -1,0 +1,64 @@
+/* Max-pooling and its gradient. Included once by each loops_<isa>.c, before loops_bn.h.
+ *
+ * Pixels of few channels are taken as whole vectors: what they hold beyond the channels belongs to the next pixel or to
+ * nobody. It is stored too, before the pixel behind it, which overwrites it. */
+
+/* ---- Runs of neighbouring windows ---- */
+
+VEC_INLINE void pool_windows_of(const int kernel, const float *x, ptrdiff_t line, int stride, int windows, int channels,
+                                float *y, uint8_t *index)
+{
+    for (int q = 0; q < windows; q++, x += stride * channels, y += channels, index += channels)
+        for (int c = 0; c < channels; c += VEC_LANES) {
+            vec max = vec_load(x + c);
+            vec_at first = vec_at_zero();
+            for (int r = 0; r < kernel; r++)
+                for (int s = r == 0; s < kernel; s++)
+                    vec_take_greater(&max, &first, vec_load(x + r * line + s * channels + c), r * kernel + s);
+            vec_store(y + c, max);
+            vec_store_at(index + c, first);
+        }
+}
+
+static void pool_windows(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, float *y,
+                         uint8_t *index)
+{
+    if (kernel == 2)
+        pool_windows_of(2, x, line, stride, windows, channels, y, index);
+    else
+        pool_windows_of(kernel, x, line, stride, windows, channels, y, index);
+}
+
+/* dy is added to 0, which makes 0 of -0. */
+static void pool_grad_line(const float *dy, const uint8_t *index, int position, int kernel, int windows, int channels,
+                           float *dx)
+{
+    for (int q = 0; q < windows; q++, dy += channels, index += channels)
+        for (int s = 0; s < kernel; s++, dx += channels)
+            for (int c = 0; c < channels; c += VEC_LANES) {
+                const vec_at first = vec_load_at(index + c);
+                const vec chosen = vec_choose(vec_zero(), vec_load(dy + c), first, position + s);
+                vec_store(dx + c, vec_add(chosen, vec_zero()));
+            }
+}
+
+/* ---- The channels of one window ---- */
+
+static void pool_step(const float *value, int position, float *restrict max, int32_t *restrict first, int count)
+{
+    for (int i = 0; i < count; i++) {
+        float v = value[i], m = max[i];
+        int32_t takes = (v > m) | ((v != v) & (m == m));
+        max[i] = takes ? v : m;
+        first[i] = takes ? position : first[i];
+    }
+}
+
+static void pool_grad_step(const float *dy, const uint8_t *first, int position, float *restrict sum, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int32_t at = first[i];
+        float gradient = dy[i];
+        sum[i] += at == position ? gradient : 0.0f;
+    }
+}
