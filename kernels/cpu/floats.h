@@ -13,6 +13,8 @@ cnn_cpu_suits_fn cnn_cpu_linear_train_suits; /* linear.c: LINEAR, LINEAR_DGRAD, 
 cnn_cpu_make_fn cnn_cpu_linear_train_make;
 cnn_cpu_suits_fn cnn_cpu_conv_float_suits; /* conv.c: CONV, CONV_DGRAD, LINEAR, LINEAR_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_float_make;
+cnn_cpu_suits_fn cnn_cpu_dgrad_lines_suits; /* dgrad_lines.c: CONV_DGRAD */
+cnn_cpu_make_fn cnn_cpu_dgrad_lines_make;
 cnn_cpu_suits_fn cnn_cpu_conv_few_suits; /* conv_few.c: CONV, CONV_DGRAD */
 cnn_cpu_make_fn cnn_cpu_conv_few_make;
 cnn_cpu_suits_fn cnn_cpu_conv_first_suits; /* conv_first.c: CONV */

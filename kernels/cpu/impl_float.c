@@ -24,6 +24,7 @@ const cnn_cpu_impl cnn_cpu_float_impls[] = {
     ROW(CONV, "conv_first", conv_first),
     ROW(CONV, "conv_winograd", conv_winograd),
     ROW(CONV, "conv_float", conv_float),
+    ROW(CONV_DGRAD, "conv_dgrad_lines", dgrad_lines),
     ROW(CONV_DGRAD, "conv_dgrad_few", conv_few),
     ROW(CONV_DGRAD, "conv_dgrad_winograd", conv_winograd),
     ROW(CONV_DGRAD, "conv_dgrad_float", conv_float),

@@ -88,6 +88,10 @@ typedef struct cnn_cpu_loops {
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
 
+    /* dst[x*channels + c] = the sum over t < taps of src[(x - t)*pitch + t*channels + c], in that order, for `pixels`
+     * pixels. Whole vectors are read and written. */
+    void (*fold)(const float *src, ptrdiff_t pitch, int taps, int pixels, int channels, float *dst);
+
     /* Depthwise convolutions (loops_depthwise.h): y = ..., as cnn_depthwise_taps has it; sums of the weights' gradient,
      * sum[weight[t] + c] += sum over j of x[j*x_step + tap[t] + c] * dy[j*y_step + c]; and y of int8. */
     void (*depthwise)(const cnn_depthwise_taps *taps, const float *x, const float *w, float *y);

@@ -159,6 +159,18 @@ static void deal(const float *row, const int32_t *start, int groups, int width, 
             vec_store(dst + g * dst_pitch + i, vec_load(row + start[g] + i));
 }
 
+static void fold(const float *src, ptrdiff_t pitch, int taps, int pixels, int channels, float *dst)
+{
+    const ptrdiff_t step = channels - pitch;
+    for (int x = 0; x < pixels; x++, src += pitch, dst += channels)
+        for (int c = 0; c < channels; c += VEC_LANES) {
+            vec sum = vec_load(src + c);
+            for (int t = 1; t < taps; t++)
+                sum = vec_add(sum, vec_load(src + t * step + c));
+            vec_store(dst + c, sum);
+        }
+}
+
 /* ---- Dot products ---- */
 
 VEC_INLINE void dot_images(const int images, const float *w, ptrdiff_t w_pitch, const float *x, ptrdiff_t x_pitch,

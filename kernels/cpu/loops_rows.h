@@ -314,6 +314,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .tile_by_pixels = {TILE_LIST(by_pixels, 1), TILE_LIST(by_pixels, 2)},
     .transpose = transpose,
     .deal = deal,
+    .fold = fold,
     .depthwise = depthwise,
     .depthwise_grad = depthwise_grad,
     .depthwise_i8 = depthwise_i8,
