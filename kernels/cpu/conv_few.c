@@ -5,7 +5,7 @@
  *
  *   sums[k][x] = sum over (r,s,c) of weight[(r,s,c)][k] * plane[y + r - pad_h][c][x + s]
  *
- * for whole vectors of x. Filter rows outside the image are left out. The sums of a row are then transposed to pixels.
+ * for whole vectors of x. Filter rows outside the image are left out. The sums of a row then become pixels.
  * The data gradient is the same over dy with the filter turned around. Weights are packed by every run: they are few.
  */
 #include "kernels/cpu/epilogue.h"
@@ -15,6 +15,7 @@
 
 enum {
     FEW_CHANNELS = CNN_GATHER_SHORT, /* output channels below it */
+    SUMS = 8,                        /* planes of sums: as many are read when they become pixels */
     MOST_PLANES = 32768,             /* floats of an image's planes */
     MOST_WEIGHTS = 16384,
     SLACK = 32 /* two vectors */
@@ -40,7 +41,7 @@ typedef struct few_run {
     const few_kernel *kernel;
     void *const *args;
     float *weights;  /* [depth][out_c] */
-    float *bias;     /* [out_w][out_c], or NULL */
+    float *bias;     /* what sums begin with, [out_c][sums_pitch], or NULL */
     int32_t *offset; /* of a term in the planes */
     char *slots;     /* a slot: planes, sums of a row, a line of pixels */
 } few_run;
@@ -62,7 +63,7 @@ static void pack_weights(const few_kernel *kernel, const float *w, float *packed
 
 /* ---- One image ---- */
 
-/* sums[out_c][out_w] of row y. */
+/* sums[out_c][out_w] of row y, behind the bias if there is one. */
 static void multiply(const few_run *run, int32_t y, const float *planes, float *sums)
 {
     const few_kernel *kernel = run->kernel;
@@ -70,10 +71,12 @@ static void multiply(const few_run *run, int32_t y, const float *planes, float *
     const int32_t row = y - kernel->pad_h, terms = kernel->shape.s * kernel->in_c;
     const int32_t low = row < 0 ? -row : 0;
     const int32_t high = kernel->in_h - row < kernel->shape.r ? kernel->in_h - row : kernel->shape.r;
-    if (high <= low) {
+    if (run->bias)
+        memcpy(sums, run->bias, kernel->bias_bytes);
+    else if (high <= low)
         memset(sums, 0, kernel->sums_bytes);
+    if (high <= low)
         return;
-    }
     const float *b = planes + (row + low) * kernel->in_c * kernel->planes.pitch;
     const int tiles = (kernel->out_c + loops->tile_rows - 1) / loops->tile_rows;
     for (int32_t x = 0; x < kernel->out_w; x += 2 * loops->lanes) {
@@ -81,7 +84,8 @@ static void multiply(const few_run *run, int32_t y, const float *planes, float *
         for (int t = 0; t < tiles; t++) {
             int first = kernel->out_c * t / tiles, count = kernel->out_c * (t + 1) / tiles - first;
             tile[count - 1](run->weights + low * terms * kernel->out_c + first, kernel->out_c, b + x, run->offset,
-                            sums + first * kernel->sums_pitch + x, kernel->sums_pitch, (high - low) * terms, false);
+                            sums + first * kernel->sums_pitch + x, kernel->sums_pitch, (high - low) * terms,
+                            run->bias != NULL);
         }
     }
 }
@@ -97,18 +101,18 @@ static void image_task(void *context, int task, int worker)
     float *line = (float *)(void *)(slot + kernel->planes_bytes + kernel->sums_bytes);
     const cnn_dtype dtype = kernel->cpu.base.desc.arg[CNN_ARG_DST].dtype;
     memset(planes, 0, kernel->planes_bytes);
+    memset(sums, 0, kernel->sums_bytes);
     cnn_planes_fill(&kernel->planes, run->args[CNN_ARG_SRC], task, 0, kernel->in_h, planes, line);
     for (int32_t y = 0; y < kernel->out_h; y++) {
         const int64_t first = ((int64_t)task * kernel->out_h + y) * count;
         void *dst = (char *)run->args[CNN_ARG_DST] + (size_t)first * cnn_dtype_bytes(dtype);
-        float *pixels = dtype == CNN_F32 ? dst : line;
+        /* in place, what is written behind the row is written again by the next */
+        const bool in_place = dtype == CNN_F32 && y + 1 < kernel->out_h && count >= SUMS;
         multiply(run, y, planes, sums);
-        loops->transpose(sums, kernel->sums_pitch, kernel->out_c, kernel->out_w, pixels, kernel->out_c);
-        if (run->bias)
-            loops->add(pixels, run->bias, pixels, count);
         if (kernel->relu)
-            loops->relu(pixels, pixels, count);
-        if (dtype != CNN_F32)
+            loops->relu(sums, sums, kernel->out_c * kernel->sums_pitch);
+        loops->interleave(sums, kernel->sums_pitch, kernel->out_c, kernel->out_w, in_place ? dst : line);
+        if (!in_place)
             loops->from_f32(dtype, line, dst, count);
     }
 }
@@ -135,8 +139,9 @@ static cnn_status few_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUN
     cnn_planes_offsets(&kernel->planes, kernel->shape.r, kernel->shape.s, run.offset);
     if (cnn_op_has_epilogue(&base->desc, CNN_EPILOGUE_BIAS)) {
         run.bias = (float *)(void *)memory;
-        for (int32_t x = 0; x < kernel->out_w; x++)
-            memcpy(run.bias + x * kernel->out_c, args[CNN_ARG_BIAS], (size_t)kernel->out_c * sizeof *run.bias);
+        for (int32_t k = 0; k < kernel->out_c; k++)
+            for (ptrdiff_t x = 0; x < kernel->sums_pitch; x++)
+                run.bias[k * kernel->sums_pitch + x] = ((const float *)args[CNN_ARG_BIAS])[k];
     }
     run.slots = memory + kernel->bias_bytes;
     cnn_cpu_parallel(kernel->cpu.device->host, kernel->shape.n, kernel->slots, image_task, &run);
@@ -201,11 +206,11 @@ static void choose_memory(few_kernel *kernel)
     kernel->weights_bytes = cnn_cpu_aligned(weights * floats);
     kernel->wide_bytes = kernel->weight_dtype == CNN_F32 ? 0 : kernel->weights_bytes;
     kernel->offsets_bytes = cnn_cpu_aligned((size_t)kernel->depth * sizeof(int32_t));
-    kernel->bias_bytes = cnn_cpu_aligned(out_line * floats);
+    kernel->bias_bytes = cnn_cpu_aligned((size_t)kernel->out_c * (size_t)kernel->sums_pitch * floats);
     kernel->planes_bytes =
         cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->planes.pitch + SLACK) * floats);
-    kernel->sums_bytes = cnn_cpu_aligned((size_t)kernel->out_c * (size_t)kernel->sums_pitch * floats);
-    kernel->line_bytes = cnn_cpu_aligned((in_line > out_line ? in_line : out_line) * floats);
+    kernel->sums_bytes = cnn_cpu_aligned(SUMS * (size_t)kernel->sums_pitch * floats);
+    kernel->line_bytes = cnn_cpu_aligned(((in_line > out_line ? in_line : out_line) + CNN_PLANES_SLACK) * floats);
     kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = kernel->weights_bytes + kernel->wide_bytes + kernel->offsets_bytes +

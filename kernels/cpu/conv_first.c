@@ -72,9 +72,8 @@ static void compute_line(const first_run *run, int64_t n, int32_t y, int32_t fir
             multiply(run, plane + x, weights, count, depth, sums, kernel->width);
         else
             memset(sums, 0, kernel->sums_bytes);
-        for (int32_t i = 0; i < count; i++)
-            cnn_epilogue_store(kernel->loops, &kernel->cpu.base.desc, run->args, sums + (ptrdiff_t)i * kernel->width,
-                               pixel + i, 0, shape->k);
+        cnn_epilogue_store_pixels(kernel->loops, &kernel->cpu.base.desc, run->args, sums, kernel->width, pixel, count,
+                                  0, shape->k);
     }
 }
 
@@ -177,7 +176,7 @@ static void choose_memory(first_kernel *kernel)
     kernel->offsets_bytes = cnn_cpu_aligned(depth * sizeof(int32_t));
     kernel->planes_bytes = cnn_cpu_aligned((size_t)shape->h * (size_t)shape->c * (size_t)kernel->planes.pitch * floats);
     kernel->sums_bytes = cnn_cpu_aligned((size_t)kernel->loops->tile_rows * (size_t)kernel->width * floats);
-    kernel->line_bytes = cnn_cpu_aligned((size_t)shape->w * (size_t)shape->c * floats);
+    kernel->line_bytes = cnn_cpu_aligned(((size_t)shape->w * (size_t)shape->c + CNN_PLANES_SLACK) * floats);
     kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes =

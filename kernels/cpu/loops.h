@@ -85,6 +85,13 @@ typedef struct cnn_cpu_loops {
     cnn_transpose_fn transpose;
     cnn_dot_fn dot;
 
+    /* Pixels of 1 to 8 channels out of and into planes: interleave dst[x*channels + c] = src[c*src_pitch + x], where
+     * planes up to the eighth are read and 8 - channels floats behind the last pixel written, and deinterleave
+     * dst[c*dst_pitch + x] = src[x*channels + c], of 8 pixels or more, where as many floats behind the last are read.
+     */
+    void (*interleave)(const float *src, ptrdiff_t src_pitch, int channels, int pixels, float *dst);
+    void (*deinterleave)(const float *src, int channels, int pixels, float *dst, ptrdiff_t dst_pitch);
+
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
 

@@ -112,8 +112,8 @@ static void transpose_some(const float *src, ptrdiff_t src_pitch, int rows, int 
 }
 
 #if defined(CNN_SIMD_AVX512) || defined(CNN_SIMD_AVX2)
-/* 8 rows of 8 floats become 8 columns of dst. */
-VEC_INLINE void transpose_8x8(const float *src, ptrdiff_t src_pitch, float *dst, ptrdiff_t dst_pitch)
+/* 8 rows of 8 floats become 8 columns of dst, of which the first `kept` rows are stored, in their order. */
+VEC_INLINE void transpose_8x8(const float *src, ptrdiff_t src_pitch, const int kept, float *dst, ptrdiff_t dst_pitch)
 {
     __m256 row[8], pair[8];
     VEC_UNROLL
@@ -130,10 +130,34 @@ VEC_INLINE void transpose_8x8(const float *src, ptrdiff_t src_pitch, float *dst,
         pair[half + 2] = _mm256_unpacklo_ps(row[half + 2], row[half + 3]);
         pair[half + 3] = _mm256_unpackhi_ps(row[half + 2], row[half + 3]);
         float *out = dst + half * dst_pitch;
-        _mm256_storeu_ps(out + 0 * dst_pitch, _mm256_shuffle_ps(pair[half + 0], pair[half + 2], 0x44));
-        _mm256_storeu_ps(out + 1 * dst_pitch, _mm256_shuffle_ps(pair[half + 0], pair[half + 2], 0xee));
-        _mm256_storeu_ps(out + 2 * dst_pitch, _mm256_shuffle_ps(pair[half + 1], pair[half + 3], 0x44));
-        _mm256_storeu_ps(out + 3 * dst_pitch, _mm256_shuffle_ps(pair[half + 1], pair[half + 3], 0xee));
+        const int rest = kept - half;
+        if (rest > 0)
+            _mm256_storeu_ps(out + 0 * dst_pitch, _mm256_shuffle_ps(pair[half + 0], pair[half + 2], 0x44));
+        if (rest > 1)
+            _mm256_storeu_ps(out + 1 * dst_pitch, _mm256_shuffle_ps(pair[half + 0], pair[half + 2], 0xee));
+        if (rest > 2)
+            _mm256_storeu_ps(out + 2 * dst_pitch, _mm256_shuffle_ps(pair[half + 1], pair[half + 3], 0x44));
+        if (rest > 3)
+            _mm256_storeu_ps(out + 3 * dst_pitch, _mm256_shuffle_ps(pair[half + 1], pair[half + 3], 0xee));
+    }
+}
+
+/* The last group of 8 pixels overlaps the one before. */
+static void interleave(const float *src, ptrdiff_t src_pitch, int channels, int pixels, float *dst)
+{
+    for (int x = 0; x < pixels && pixels >= 8; x += 8) {
+        const int at = x + 8 <= pixels ? x : pixels - 8;
+        transpose_8x8(src + at, src_pitch, 8, dst + (ptrdiff_t)at * channels, channels);
+    }
+    if (pixels < 8)
+        transpose_some(src, src_pitch, channels, pixels, dst, channels);
+}
+
+static void deinterleave(const float *src, int channels, int pixels, float *dst, ptrdiff_t dst_pitch)
+{
+    for (int x = 0; x < pixels; x += 8) {
+        const int at = x + 8 <= pixels ? x : pixels - 8;
+        transpose_8x8(src + (ptrdiff_t)at * channels, channels, channels, dst + at, dst_pitch);
     }
 }
 
@@ -142,13 +166,25 @@ static void transpose(const float *src, ptrdiff_t src_pitch, int rows, int depth
     int whole = rows == width && width % 8 == 0 ? depth / 8 * 8 : 0;
     for (int k = 0; k < whole; k += 8)
         for (int j = 0; j < width; j += 8)
-            transpose_8x8(src + j * src_pitch + k, src_pitch, dst + (ptrdiff_t)k * width + j, width);
+            transpose_8x8(src + j * src_pitch + k, src_pitch, 8, dst + (ptrdiff_t)k * width + j, width);
     transpose_some(src + whole, src_pitch, rows, depth - whole, dst + (ptrdiff_t)whole * width, width);
 }
 #else
 static void transpose(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width)
 {
     transpose_some(src, src_pitch, rows, depth, dst, width);
+}
+
+static void interleave(const float *src, ptrdiff_t src_pitch, int channels, int pixels, float *dst)
+{
+    transpose_some(src, src_pitch, channels, pixels, dst, channels);
+}
+
+static void deinterleave(const float *src, int channels, int pixels, float *dst, ptrdiff_t dst_pitch)
+{
+    for (int c = 0; c < channels; c++)
+        for (int x = 0; x < pixels; x++)
+            dst[c * dst_pitch + x] = src[x * channels + c];
 }
 #endif
 

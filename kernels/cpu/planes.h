@@ -4,6 +4,8 @@
 
 #include "kernels/cpu/loops.h"
 
+enum { CNN_PLANES_SLACK = 8 };
+
 /* Lines of an image [H,W,C] as f32 in planes [line][channel][column], with zeros left and right. */
 typedef struct cnn_planes {
     const cnn_cpu_loops *loops;
@@ -14,7 +16,7 @@ typedef struct cnn_planes {
 } cnn_planes;
 
 /* Fills lines [first, first + lines) of image n of src. Zeros must stand: they are not written. line: room for w*c
- * floats. */
+ * + CNN_PLANES_SLACK floats. */
 void cnn_planes_fill(const cnn_planes *planes, const void *src, int64_t n, int32_t first, int32_t lines, float *dst,
                      float *line);
 
