@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { ITEMS_PER_LANE = 4, OFFSET = 128, AMX_OUTPUTS = 32 };
+enum { ITEMS_PER_LANE = 4, OFFSET = 128, AMX_OUTPUTS = 64 };
 
 typedef struct few_i8 {
     cnn_cpu_kernel base;
