@@ -1,6 +1,7 @@
 /* Fusion: element-wise ops, sums and pooling move into the convolution, linear op or batch norm of inference that makes
- * their input, the ReLU behind a sum of INT8 into that; in training, ReLU and max-pooling into the batch norm before
- * them, a ReLU's gradient into the linear layer's behind it, and running statistics into the op that finds overflows.
+ * their input, the ReLU behind a sum of INT8 into that; in training, ReLU and max-pooling into the batch norm or the
+ * convolution before them, a ReLU's gradient into the linear layer's behind it, and running statistics into the op that
+ * finds overflows.
  *
  * An op is merged when it is the only reader of the value, directly computes the next one from it, and the backend
  * says that it has a kernel for the merged descriptor. */
@@ -235,6 +236,41 @@ static void merge_pooled_bn(cnn_program *program, int i, const cnn_backend *back
     remove_instruction(program, found.relu);
 }
 
+/* ---- Convolution, ReLU and max-pooling of a training step ---- */
+
+/* A convolution that ends in a ReLU takes the pooling behind it; the index it leaves tells what the ReLU cut off, so
+ * that the gradient of the pooling is that of the ReLU too. */
+static void merge_pooled_conv(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
+{
+    cnn_instruction *list = program->instructions;
+    pooled_bn found = {.relu = i};
+    const int steps = list[i].desc.epilogue_count;
+    if (list[i].desc.op != CNN_OP_CONV || steps == 0 || steps == CNN_MAX_EPILOGUE ||
+        list[i].desc.epilogue[steps - 1] != CNN_EPILOGUE_RELU || !find_relu_readers(program, &found))
+        return;
+    found.pool_grad = follow(program, found.pool, CNN_ARG_INDEX, CNN_OP_MAXPOOL_GRAD, CNN_ARG_INDEX);
+    if (found.pool_grad < 0 ||
+        follow(program, found.pool_grad, CNN_ARG_DST, CNN_OP_RELU_GRAD, CNN_ARG_SRC2) != found.relu_grad)
+        return;
+    const cnn_instruction *pool = &list[found.pool];
+    cnn_instruction forward = list[i], backward = list[found.pool_grad];
+    forward.node = pool->node;
+    take(&forward, pool, CNN_ARG_DST);
+    take(&forward, pool, CNN_ARG_INDEX);
+    forward.desc.epilogue[forward.desc.epilogue_count++] = CNN_EPILOGUE_MAXPOOL;
+    forward.desc.pool_kernel = pool->desc.kernel;
+    forward.desc.pool_stride = pool->desc.stride;
+    backward.node = list[found.relu_grad].node;
+    take(&backward, &list[found.relu_grad], CNN_ARG_DST);
+    if (backend->prepare(device, &forward.desc, NULL, NULL) != CNN_OK)
+        return;
+    forget_value(program, list[i].node, list[i].arg[CNN_ARG_DST]);
+    list[i] = forward;
+    list[found.pool_grad] = backward;
+    remove_instruction(program, found.relu_grad);
+    remove_instruction(program, found.pool);
+}
+
 /* ---- Sums of INT8 and the ReLU behind them ---- */
 
 /* A sum and its ReLU have one scale, so what is cut off at -127 and then at 0 is cut off at 0; so is the other end. */
@@ -314,6 +350,7 @@ cnn_status cnn_program_fuse(cnn_program *program, const cnn_backend *backend, cn
             }
     for (int i = 0; i < program->instruction_count; i++) {
         merge_pooled_bn(program, i, backend, device);
+        merge_pooled_conv(program, i, backend, device);
         merge_add_relu(program, i, backend, device);
     }
     for (int i = program->instruction_count - 1; i >= 0; i--) { /* what goes moves only what was looked at */

@@ -12,7 +12,7 @@
  *
  * | op            | reads                                                      | writes                       |
  * |---------------|------------------------------------------------------------|------------------------------|
- * | CONV          | SRC [N,H,W,C], WEIGHT [K,R,S,C], epilogue's BIAS, SRC2 ... | DST [N,P,Q,K]                |
+ * | CONV          | SRC [N,H,W,C], WEIGHT [K,R,S,C], epilogue's BIAS, SRC2 ... | DST [N,P,Q,K], with epilogue MAXPOOL opt. INDEX u8 of its shape |
  * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C]                         | DST dx [N,H,W,C]             |
  * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K]                         | DST dw f32, opt. DST2 db f32 |
  * | GROUP_CONV*   | as CONV*, with WEIGHT (and DST of GROUP_CONV_WGRAD) [K,R,S,C/G]                           |
@@ -50,6 +50,8 @@
  *
  * CONV     y[n,p,q,k] = sum_rsc x[n, p*stride+r-pad, q*stride+s-pad, c] * w[k,r,s,c], zero outside.
  *          i8 x i8 gives an i32 DST; an epilogue REQUANTIZE or DEQUANTIZE makes it i8 or f32.
+ *          A float CONV that ends in MAXPOOL may have an INDEX, as BN_TRAIN below and with the same roundings. It then
+ *          does not clip.
  *          WEIGHT's structure says what is known of its zeros, which a kernel may skip. It is dense unless the weights are
  *          constant.
  * WGRAD    db[k] = sum_npq dy.

@@ -1,5 +1,6 @@
 /* The CPU backend: opens the device and chooses an implementation for each op from two tables. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/epilogue.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -138,6 +139,17 @@ static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *d
     return NULL;
 }
 
+/* Pooling moves into a convolution only where it would have that kernel without it, too. */
+static bool pools_well(const cnn_device *device, const cnn_op_desc *desc, const cnn_cpu_impl *impl, char *why)
+{
+    cnn_op_desc plain;
+    char reasons[CNN_REASON_BYTES] = "";
+    if (desc->op != CNN_OP_CONV || !cnn_epilogue_unpool(desc, &plain) ||
+        choose(cnn_cpu_float_impls, device, &plain, reasons) == impl)
+        return true;
+    return cnn_refuse(why, "the convolution is faster without the pooling");
+}
+
 static cnn_status cpu_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel, char *why)
 {
     char reasons[CNN_REASON_BYTES] = "";
@@ -151,6 +163,8 @@ static cnn_status cpu_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_k
     const cnn_cpu_impl *impl = choose(cnn_cpu_i8_impls, device, desc, reasons);
     if (!impl)
         impl = choose(cnn_cpu_float_impls, device, desc, reasons);
+    if (!kernel && impl && !pools_well(device, desc, impl, reasons))
+        impl = NULL;
     if (!impl && !*reasons)
         snprintf(reasons, sizeof reasons, "there is no implementation of this op");
     if (why)

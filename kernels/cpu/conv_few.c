@@ -26,7 +26,7 @@ typedef struct few_kernel {
     const cnn_cpu_loops *loops;
     cnn_conv_shape shape;
     cnn_dtype weight_dtype;
-    bool dgrad, relu;
+    bool dgrad, relu, pools;
     int32_t in_h, in_w, in_c, out_h, out_w, out_c; /* of what is read and written: dgrad swaps x and y */
     int32_t pad_h, pad_w;
     int32_t depth; /* R*S*in_c */
@@ -34,7 +34,7 @@ typedef struct few_kernel {
     ptrdiff_t sums_pitch; /* floats between channels' sums */
     int slots;
     size_t weights_bytes, wide_bytes, offsets_bytes, bias_bytes; /* of the workspace, then the slots */
-    size_t planes_bytes, sums_bytes, line_bytes, slot_bytes;
+    size_t planes_bytes, sums_bytes, line_bytes, pool_bytes, slot_bytes;
 } few_kernel;
 
 typedef struct few_run {
@@ -43,7 +43,7 @@ typedef struct few_run {
     float *weights;  /* [depth][out_c] */
     float *bias;     /* what sums begin with, [out_c][sums_pitch], or NULL */
     int32_t *offset; /* of a term in the planes */
-    char *slots;     /* a slot: planes, sums of a row, a line of pixels */
+    char *slots;     /* a slot: planes, sums of a row, a line of pixels, lines to pool */
 } few_run;
 
 /* ---- Before the tasks ---- */
@@ -90,21 +90,15 @@ static void multiply(const few_run *run, int32_t y, const float *planes, float *
     }
 }
 
-static void image_task(void *context, int task, int worker)
+/* Rows of an image. */
+static void store_rows(const few_run *run, int64_t image, const float *planes, float *sums, float *line)
 {
-    const few_run *run = context;
     const few_kernel *kernel = run->kernel;
     const cnn_cpu_loops *loops = kernel->loops;
     const int64_t count = (int64_t)kernel->out_w * kernel->out_c;
-    char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
-    float *planes = (float *)(void *)slot, *sums = (float *)(void *)(slot + kernel->planes_bytes);
-    float *line = (float *)(void *)(slot + kernel->planes_bytes + kernel->sums_bytes);
     const cnn_dtype dtype = kernel->cpu.base.desc.arg[CNN_ARG_DST].dtype;
-    memset(planes, 0, kernel->planes_bytes);
-    memset(sums, 0, kernel->sums_bytes);
-    cnn_planes_fill(&kernel->planes, run->args[CNN_ARG_SRC], task, 0, kernel->in_h, planes, line);
     for (int32_t y = 0; y < kernel->out_h; y++) {
-        const int64_t first = ((int64_t)task * kernel->out_h + y) * count;
+        const int64_t first = (image * kernel->out_h + y) * count;
         void *dst = (char *)run->args[CNN_ARG_DST] + (size_t)first * cnn_dtype_bytes(dtype);
         /* in place, what is written behind the row is written again by the next */
         const bool in_place = dtype == CNN_F32 && y + 1 < kernel->out_h && count >= SUMS;
@@ -115,6 +109,39 @@ static void image_task(void *context, int task, int worker)
         if (!in_place)
             loops->from_f32(dtype, line, dst, count);
     }
+}
+
+/* Rows of windows of an image. */
+static void pool_rows(const few_run *run, int64_t image, const float *planes, float *sums, float *lines)
+{
+    const few_kernel *kernel = run->kernel;
+    const cnn_op_desc *desc = &kernel->cpu.base.desc;
+    const int32_t rows = desc->arg[CNN_ARG_DST].h;
+    const ptrdiff_t count = (ptrdiff_t)kernel->out_w * kernel->out_c;
+    for (int32_t p = 0; p < rows; p++) {
+        for (int32_t r = 0; r < desc->pool_kernel; r++) {
+            multiply(run, p * desc->pool_stride + r, planes, sums);
+            kernel->loops->interleave(sums, kernel->sums_pitch, kernel->out_c, kernel->out_w, lines + r * count);
+        }
+        cnn_epilogue_store_pooled(kernel->loops, desc, run->args, lines, count, image * rows + p);
+    }
+}
+
+static void image_task(void *context, int task, int worker)
+{
+    const few_run *run = context;
+    const few_kernel *kernel = run->kernel;
+    char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
+    float *planes = (float *)(void *)slot, *sums = (float *)(void *)(slot + kernel->planes_bytes);
+    char *lines = slot + kernel->planes_bytes + kernel->sums_bytes;
+    float *line = (float *)(void *)lines;
+    memset(planes, 0, kernel->planes_bytes);
+    memset(sums, 0, kernel->sums_bytes);
+    cnn_planes_fill(&kernel->planes, run->args[CNN_ARG_SRC], task, 0, kernel->in_h, planes, line);
+    if (kernel->pools)
+        pool_rows(run, task, planes, sums, (float *)(void *)(lines + kernel->line_bytes));
+    else
+        store_rows(run, task, planes, sums, line);
 }
 
 /* ---- The kernel ---- */
@@ -178,11 +205,14 @@ bool cnn_cpu_conv_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
         return cnn_refuse(why, "src and dst must be float");
-    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(desc, why) || !cnn_conv_shape_fits(desc, why))
+    cnn_op_desc plain;
+    if (cnn_epilogue_unpool(desc, &plain) && !cnn_epilogue_pool_suits(desc, why))
         return false;
-    for (int32_t i = 0; i < desc->epilogue_count; i++)
-        if (desc->epilogue[i] != CNN_EPILOGUE_BIAS && desc->epilogue[i] != CNN_EPILOGUE_RELU)
-            return cnn_refuse(why, "its epilogue is more than bias, relu");
+    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(&plain, why) || !cnn_conv_shape_fits(desc, why))
+        return false;
+    for (int32_t i = 0; i < plain.epilogue_count; i++)
+        if (plain.epilogue[i] != CNN_EPILOGUE_BIAS && plain.epilogue[i] != CNN_EPILOGUE_RELU)
+            return cnn_refuse(why, "its epilogue is more than bias, relu, max-pool with an index");
     if (desc->stride != 1)
         return cnn_refuse(why, "its stride is not 1");
     few_kernel sizes;
@@ -211,7 +241,8 @@ static void choose_memory(few_kernel *kernel)
         cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->planes.pitch + SLACK) * floats);
     kernel->sums_bytes = cnn_cpu_aligned(SUMS * (size_t)kernel->sums_pitch * floats);
     kernel->line_bytes = cnn_cpu_aligned(((in_line > out_line ? in_line : out_line) + CNN_PLANES_SLACK) * floats);
-    kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes;
+    kernel->pool_bytes = kernel->pools ? cnn_epilogue_pool_bytes(&kernel->cpu.base.desc, (int64_t)out_line) : 0;
+    kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes + kernel->pool_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = kernel->weights_bytes + kernel->wide_bytes + kernel->offsets_bytes +
                                        kernel->bias_bytes + (size_t)kernel->slots * kernel->slot_bytes;
@@ -226,6 +257,7 @@ cnn_status cnn_cpu_conv_few_make(cnn_device *device, const cnn_op_desc *desc, cn
     choose_sizes(kernel, desc, cnn_cpu_loops_get(device->isa));
     kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
     kernel->relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
+    kernel->pools = desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE;
     choose_memory(kernel);
     kernel->cpu.base.run = few_run_kernel;
     cnn_cpu_kernel_name_float(&kernel->cpu, kernel->dgrad ? "conv_dgrad_few" : "conv_few", kernel->planes.dtype);

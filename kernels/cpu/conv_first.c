@@ -27,10 +27,12 @@ typedef struct first_kernel {
     cnn_dtype weight_dtype;
     cnn_planes planes;
     int32_t width; /* output channels, in whole vectors */
-    int chunks;    /* tasks of an image */
+    bool pools;
+    int32_t rows; /* of outputs, pooled or not */
+    int chunks;   /* tasks of an image */
     int slots;
     size_t weights_bytes, wide_bytes, offsets_bytes; /* of the workspace, then the slots */
-    size_t planes_bytes, sums_bytes, line_bytes, slot_bytes;
+    size_t planes_bytes, sums_bytes, line_bytes, pool_bytes, slot_bytes;
 } first_kernel;
 
 typedef struct first_run {
@@ -38,7 +40,7 @@ typedef struct first_run {
     void *const *args;
     float *weights;  /* [R*S*C][width] */
     int32_t *offset; /* of a term in the planes */
-    char *slots;     /* a slot: planes, sums of a tile's pixels, a line of the image */
+    char *slots;     /* a slot: planes, sums of a tile's pixels, a line of the image, lines to pool */
 } first_run;
 
 /* ---- One line of outputs ---- */
@@ -54,8 +56,10 @@ static void multiply(const first_run *run, const float *plane, const float *weig
             plane, run->offset, weights + k, kernel->width, sums + k, pitch, depth, false);
 }
 
-/* Output line y of image n. planes: from the image's line `first` on. */
-static void compute_line(const first_run *run, int64_t n, int32_t y, int32_t first, const float *planes, float *sums)
+/* Output line y of image n. planes: from the image's line `first` on. line: where sums with their bias go that are to
+ * be pooled, or NULL. */
+static void compute_line(const first_run *run, int64_t n, int32_t y, int32_t first, const float *planes, float *sums,
+                         float *line)
 {
     const first_kernel *kernel = run->kernel;
     const cnn_conv_shape *shape = &kernel->shape;
@@ -72,8 +76,12 @@ static void compute_line(const first_run *run, int64_t n, int32_t y, int32_t fir
             multiply(run, plane + x, weights, count, depth, sums, kernel->width);
         else
             memset(sums, 0, kernel->sums_bytes);
-        cnn_epilogue_store_pixels(kernel->loops, &kernel->cpu.base.desc, run->args, sums, kernel->width, pixel, count,
-                                  0, shape->k);
+        if (line)
+            kernel->loops->store_rows(CNN_F32, sums, kernel->width, count, shape->k, run->args[CNN_ARG_BIAS], false,
+                                      line + (ptrdiff_t)x * shape->k, shape->k);
+        else
+            cnn_epilogue_store_pixels(kernel->loops, &kernel->cpu.base.desc, run->args, sums, kernel->width, pixel,
+                                      count, 0, shape->k);
     }
 }
 
@@ -84,18 +92,27 @@ static void lines_task(void *context, int task, int worker)
     const cnn_conv_shape *shape = &kernel->shape;
     const int64_t n = task / kernel->chunks;
     const int32_t chunk = task % kernel->chunks;
-    const int32_t begin = shape->p * chunk / kernel->chunks, end = shape->p * (chunk + 1) / kernel->chunks;
-    int32_t first = begin - shape->pad, last = end - 1 - shape->pad + shape->r;
+    const cnn_op_desc *desc = &kernel->cpu.base.desc;
+    const int32_t rows = kernel->rows, height = kernel->pools ? desc->pool_kernel : 1;
+    const int32_t step = kernel->pools ? desc->pool_stride : 1;
+    const int32_t begin = rows * chunk / kernel->chunks, end = rows * (chunk + 1) / kernel->chunks;
+    int32_t first = begin * step - shape->pad, last = (end - 1) * step + height - 1 - shape->pad + shape->r;
     first = first < 0 ? 0 : first;
     last = last > shape->h ? shape->h : last;
     char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
     float *planes = (float *)(void *)slot, *sums = (float *)(void *)(slot + kernel->planes_bytes);
     float *line = (float *)(void *)(slot + kernel->planes_bytes + kernel->sums_bytes);
+    float *lines = (float *)(void *)(slot + kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes);
+    const ptrdiff_t count = (ptrdiff_t)shape->q * shape->k;
     memset(planes, 0, kernel->planes_bytes);
     if (last > first)
         cnn_planes_fill(&kernel->planes, run->args[CNN_ARG_SRC], n, first, last - first, planes, line);
-    for (int32_t y = begin; y < end; y++)
-        compute_line(run, n, y, first, planes, sums);
+    for (int32_t y = begin; y < end; y++) {
+        for (int32_t r = 0; r < height; r++)
+            compute_line(run, n, y * step + r, first, planes, sums, kernel->pools ? lines + r * count : NULL);
+        if (kernel->pools)
+            cnn_epilogue_store_pooled(kernel->loops, desc, run->args, lines, count, n * rows + y);
+    }
 }
 
 /* ---- The kernel ---- */
@@ -147,20 +164,27 @@ static void choose_sizes(first_kernel *kernel, const cnn_op_desc *desc, const cn
                                   .pitch = shape.w + 2 * shape.pad};
     kernel->width = (shape.k + loops->lanes - 1) / loops->lanes * loops->lanes;
     kernel->chunks = (int)(shape.n >= LEAST_TASKS ? 1 : (LEAST_TASKS + shape.n - 1) / shape.n);
-    kernel->chunks = kernel->chunks > shape.p ? shape.p : kernel->chunks;
+    kernel->pools = desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE;
+    kernel->rows = desc->arg[CNN_ARG_DST].h;
+    kernel->chunks = kernel->chunks > kernel->rows ? kernel->rows : kernel->chunks;
 }
 
 bool cnn_cpu_conv_first_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
         return cnn_refuse(why, "src and dst must be float");
-    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(desc, why) || !cnn_conv_shape_fits(desc, why))
+    cnn_op_desc plain;
+    if (cnn_epilogue_unpool(desc, &plain) && !cnn_epilogue_pool_suits(desc, why))
+        return false;
+    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(&plain, why) || !cnn_conv_shape_fits(desc, why))
         return false;
     if (desc->stride != 1)
         return cnn_refuse(why, "its stride is not 1");
     first_kernel sizes;
     choose_sizes(&sizes, desc, cnn_cpu_loops_get(isa));
     const cnn_conv_shape *shape = &sizes.shape;
+    if (sizes.pools && sizes.width != shape->k)
+        return cnn_refuse(why, "it pools whole vectors of channels");
     if (shape->c >= FEW_CHANNELS || (int64_t)shape->h * shape->c * sizes.planes.pitch > MOST_PLANES ||
         (int64_t)shape->r * shape->s * shape->c * sizes.width > MOST_WEIGHTS)
         return cnn_refuse(why, "more input channels, larger images or more weights than stay in cache");
@@ -177,7 +201,9 @@ static void choose_memory(first_kernel *kernel)
     kernel->planes_bytes = cnn_cpu_aligned((size_t)shape->h * (size_t)shape->c * (size_t)kernel->planes.pitch * floats);
     kernel->sums_bytes = cnn_cpu_aligned((size_t)kernel->loops->tile_rows * (size_t)kernel->width * floats);
     kernel->line_bytes = cnn_cpu_aligned(((size_t)shape->w * (size_t)shape->c + CNN_PLANES_SLACK) * floats);
-    kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes;
+    kernel->pool_bytes =
+        kernel->pools ? cnn_epilogue_pool_bytes(&kernel->cpu.base.desc, (int64_t)shape->q * shape->k) : 0;
+    kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes + kernel->pool_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes =
         kernel->weights_bytes + kernel->wide_bytes + kernel->offsets_bytes + (size_t)kernel->slots * kernel->slot_bytes;

@@ -1,7 +1,12 @@
 /* The end of float convolutions and linear layers: bias, add, ReLU or clip, or a ReLU's gradient, rounding, store. */
 #include "kernels/cpu/epilogue.h"
 
-enum { JOIN_BLOCK = 256 };
+#include <string.h>
+
+enum {
+    JOIN_BLOCK = 256,
+    SLACK = 16 /* a vector: what is read or written beyond rows that are pooled */
+};
 
 bool cnn_epilogue_suits(const cnn_op_desc *desc, char *why)
 {
@@ -76,4 +81,57 @@ void cnn_epilogue_store_pixels(const cnn_cpu_loops *loops, const cnn_op_desc *de
     }
     for (int32_t i = 0; i < pixels; i++)
         cnn_epilogue_store(loops, desc, args, sums + i * sums_pitch, pixel + i, first, count);
+}
+
+/* ---- Pooling ---- */
+
+bool cnn_epilogue_unpool(const cnn_op_desc *desc, cnn_op_desc *plain)
+{
+    *plain = *desc;
+    if (desc->arg[CNN_ARG_INDEX].dtype == CNN_NONE || !cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL))
+        return false;
+    const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
+    cnn_tensor_desc *dst = &plain->arg[CNN_ARG_DST];
+    dst->h = cnn_window_count(src->h, weight->h, desc->stride, desc->pad);
+    dst->w = cnn_window_count(src->w, weight->w, desc->stride, desc->pad);
+    plain->arg[CNN_ARG_INDEX].dtype = CNN_NONE;
+    plain->epilogue_count--;
+    return true;
+}
+
+bool cnn_epilogue_pool_suits(const cnn_op_desc *desc, char *why)
+{
+    if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_ADD))
+        return cnn_refuse(why, "it does not pool sums with a second tensor");
+    return desc->pool_stride >= desc->pool_kernel || cnn_refuse(why, "its windows overlap");
+}
+
+static size_t lines_bytes(const cnn_op_desc *desc, int64_t line)
+{
+    return cnn_cpu_aligned(((size_t)desc->pool_kernel * (size_t)line + SLACK) * sizeof(float));
+}
+
+static size_t row_bytes(const cnn_tensor_desc *dst)
+{
+    return cnn_cpu_aligned(((size_t)dst->w * (size_t)dst->c + SLACK) * sizeof(float));
+}
+
+size_t cnn_epilogue_pool_bytes(const cnn_op_desc *desc, int64_t line)
+{
+    return lines_bytes(desc, line) + 2 * row_bytes(&desc->arg[CNN_ARG_DST]);
+}
+
+void cnn_epilogue_store_pooled(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
+                               float *scratch, int64_t line, int64_t row)
+{
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const int64_t count = (int64_t)dst->w * dst->c;
+    char *memory = (char *)scratch + lines_bytes(desc, line);
+    float *max = (float *)(void *)memory;
+    uint8_t *index = (uint8_t *)memory + row_bytes(dst);
+    loops->pool_windows(scratch, (ptrdiff_t)line, desc->pool_kernel, desc->pool_stride, dst->w, dst->c,
+                        cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU), max, index);
+    loops->from_f32(dst->dtype, max, (char *)args[CNN_ARG_DST] + (size_t)(row * count) * cnn_dtype_bytes(dst->dtype),
+                    count);
+    memcpy((uint8_t *)args[CNN_ARG_INDEX] + row * count, index, (size_t)count);
 }

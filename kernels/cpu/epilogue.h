@@ -16,4 +16,17 @@ void cnn_epilogue_store_pixels(const cnn_cpu_loops *loops, const cnn_op_desc *de
                                float *sums, ptrdiff_t sums_pitch, int64_t pixel, int32_t pixels, int32_t first,
                                int32_t count);
 
+/* Convolutions that pool with an INDEX, in rows of outputs. unpool: whether desc is one, and *plain without the
+ * pooling; suits: whether the functions below do, which want windows that do not overlap. */
+bool cnn_epilogue_unpool(const cnn_op_desc *desc, cnn_op_desc *plain);
+bool cnn_epilogue_pool_suits(const cnn_op_desc *desc, char *why);
+
+/* Bytes of scratch for rows of pool_kernel lines of float outputs, `line` floats each, and for what becomes of them. */
+size_t cnn_epilogue_pool_bytes(const cnn_op_desc *desc, int64_t line);
+
+/* Pools the lines that scratch begins with, sums with the bias but before the ReLU, and stores row `row` of all images
+ * of DST and INDEX. */
+void cnn_epilogue_store_pooled(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
+                               float *scratch, int64_t line, int64_t row);
+
 #endif

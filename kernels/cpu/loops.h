@@ -176,10 +176,10 @@ typedef struct cnn_cpu_loops {
                                const float *mean_dot, int channels, float *dx);
 
     /* Max-pooling of `windows` neighbouring windows: y and index, [windows][channels], get the first maximum of kernel
-     * x kernel pixels (NaN wins) and its number. line: floats between lines of x. Whole vectors are read and written.
-     */
-    void (*pool_windows)(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, float *y,
-                         uint8_t *index);
+     * x kernel pixels (NaN wins) and its number; with relu maxima are cut at 0, and CNN_NO_INDEX stands where they are
+     * not above it. line: floats between lines of x. Whole vectors are read and written. */
+    void (*pool_windows)(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, bool relu,
+                         float *y, uint8_t *index);
     /* A line of dx under windows that touch: pixel s of window q gets dy where index is position + s, else 0. Whole
      * vectors are read and written. */
     void (*pool_grad_line)(const float *dy, const uint8_t *index, int position, int kernel, int windows, int channels,

@@ -6,7 +6,7 @@
 /* ---- Runs of neighbouring windows ---- */
 
 VEC_INLINE void pool_windows_of(const int kernel, const float *x, ptrdiff_t line, int stride, int windows, int channels,
-                                float *y, uint8_t *index)
+                                const bool relu, float *y, uint8_t *index)
 {
     for (int q = 0; q < windows; q++, x += stride * channels, y += channels, index += channels)
         for (int c = 0; c < channels; c += VEC_LANES) {
@@ -15,18 +15,20 @@ VEC_INLINE void pool_windows_of(const int kernel, const float *x, ptrdiff_t line
             for (int r = 0; r < kernel; r++)
                 for (int s = r == 0; s < kernel; s++)
                     vec_take_greater(&max, &first, vec_load(x + r * line + s * channels + c), r * kernel + s);
-            vec_store(y + c, max);
-            vec_store_at(index + c, first);
+            vec_store(y + c, relu ? vec_relu(max) : max);
+            vec_store_at(index + c, relu ? vec_where_positive(first, max, CNN_NO_INDEX) : first);
         }
 }
 
-static void pool_windows(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, float *y,
-                         uint8_t *index)
+static void pool_windows(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, bool relu,
+                         float *y, uint8_t *index)
 {
-    if (kernel == 2)
-        pool_windows_of(2, x, line, stride, windows, channels, y, index);
+    if (kernel == 2 && relu)
+        pool_windows_of(2, x, line, stride, windows, channels, true, y, index);
+    else if (kernel == 2)
+        pool_windows_of(2, x, line, stride, windows, channels, false, y, index);
     else
-        pool_windows_of(kernel, x, line, stride, windows, channels, y, index);
+        pool_windows_of(kernel, x, line, stride, windows, channels, relu, y, index);
 }
 
 /* dy is added to 0, which makes 0 of -0. */

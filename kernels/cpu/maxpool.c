@@ -125,7 +125,7 @@ static void pool_windows(const pool_run *run, int64_t n, int32_t p, int32_t q, i
     const float *x = read_lines(kernel, &kernel->big, run->args[CNN_ARG_SRC],
                                 offset_of(&kernel->big, n, p * kernel->stride, q * kernel->stride, 0), kernel->kernel,
                                 ((windows - 1) * kernel->stride + kernel->kernel) * channels, band, &line);
-    kernel->loops->pool_windows(x, line, kernel->kernel, kernel->stride, windows, channels, max, first);
+    kernel->loops->pool_windows(x, line, kernel->kernel, kernel->stride, windows, channels, false, max, first);
     const int64_t to = offset_of(&kernel->small, n, p, q, 0);
     write_piece(kernel, run->args[CNN_ARG_DST], to, count, max);
     if (kernel->cpu.base.desc.arg[CNN_ARG_INDEX].dtype != CNN_NONE)

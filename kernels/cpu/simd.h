@@ -134,6 +134,12 @@ VEC_INLINE vec_at vec_at_zero(void)
     return _mm512_setzero_si512();
 }
 
+/* The number where x > 0, else t */
+VEC_INLINE vec_at vec_where_positive(vec_at at, vec x, int t)
+{
+    return _mm512_mask_mov_epi32(_mm512_set1_epi32(t), _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), at);
+}
+
 /* Where x is greater than max, or the first NaN, max becomes x and the number t. */
 VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
 {
@@ -258,6 +264,12 @@ VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
 VEC_INLINE vec_at vec_at_zero(void)
 {
     return _mm256_setzero_si256();
+}
+
+VEC_INLINE vec_at vec_where_positive(vec_at at, vec x, int t)
+{
+    const __m256i positive = _mm256_castps_si256(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+    return _mm256_blendv_epi8(_mm256_set1_epi32(t), at, positive);
 }
 
 VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
@@ -386,6 +398,13 @@ VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
 VEC_INLINE vec_at vec_at_zero(void)
 {
     return (vec_at){{0}};
+}
+
+VEC_INLINE vec_at vec_where_positive(vec_at at, vec x, int t)
+{
+    for (int i = 0; i < VEC_LANES; i++)
+        at.lane[i] = x[i] > 0.0f ? at.lane[i] : (uint8_t)t;
+    return at;
 }
 
 VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)

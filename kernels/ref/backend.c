@@ -147,9 +147,10 @@ static cnn_status ref_prepare(cnn_device *device, const cnn_op_desc *desc, cnn_k
     if (!cnn_ref_check(desc, why))
         return CNN_ERR_UNSUPPORTED;
     /* It defines such an op but wants no programs of it: training on the reference rounds after each layer. */
-    bool pools = (desc->op == CNN_OP_BN_TRAIN || desc->op == CNN_OP_BN_GRAD) && desc->arg[CNN_ARG_INDEX].dtype;
+    bool pools = (desc->op == CNN_OP_BN_TRAIN || desc->op == CNN_OP_BN_GRAD || desc->op == CNN_OP_CONV) &&
+                 desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE;
     if (!kernel && pools && why)
-        strcpy(why, "the reference pools after batch norms, not with them");
+        strcpy(why, "the reference pools in an op of its own");
     if (!kernel)
         return pools ? CNN_ERR_UNSUPPORTED : CNN_OK;
     ref_kernel *made = device->host->alloc(sizeof *made);

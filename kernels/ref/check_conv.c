@@ -99,6 +99,13 @@ bool cnn_ref_check_conv(const cnn_op_desc *desc, char *why)
         REQUIRE(out[1] > 0 && out[2] > 0, "a pooling window of %d does not fit into %d x %d", desc->pool_kernel,
                 shape.p, shape.q);
     }
+    if (present(desc, CNN_ARG_INDEX)) {
+        REQUIRE(!is_i8 && cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL), "an index needs floats that are pooled");
+        REQUIRE(!cnn_op_has_epilogue(desc, CNN_EPILOGUE_CLIP), "what is clipped has no index");
+        REQUIRE(desc->pool_kernel <= 15, "a pooling window with an index is at most 15 wide");
+        if (!check_is(desc, CNN_ARG_INDEX, CNN_U8, out, why))
+            return false;
+    }
     return is_i8 ? check_is(desc, CNN_ARG_DST, out_dtype, out, why) : check_float_dst(desc, out, why);
 }
 

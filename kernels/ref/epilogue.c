@@ -31,29 +31,42 @@ static double step(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], cnn_
     }
 }
 
-/* Maximum over the window of output pixel (n,p,q); NaN wins. */
+/* Maximum over the window of output pixel (n,p,q), and which of its pixels is the first; NaN wins. */
 static double window_max(const cnn_op_desc *desc, const cnn_ref_shape *shape, const double *sums, int32_t n, int32_t p,
-                         int32_t q, int32_t k)
+                         int32_t q, int32_t k, int32_t *first)
 {
-    double max = -INFINITY;
+    double max = 0;
+    *first = -1;
     for (int32_t r = 0; r < desc->pool_kernel; r++)
         for (int32_t s = 0; s < desc->pool_kernel; s++) {
             int64_t h = (int64_t)n * shape->p + p * desc->pool_stride + r;
             double value = sums[(h * shape->q + q * desc->pool_stride + s) * shape->k + k];
-            if (value > max || isnan(value))
+            if (*first < 0 || value > max || (isnan(value) && !isnan(max))) {
                 max = value;
+                *first = r * desc->pool_kernel + s;
+            }
         }
     return max;
 }
 
-static void store_pooled(const cnn_op_desc *desc, const cnn_ref_shape *shape, const double *sums, void *dst)
+static void store_pooled(const cnn_op_desc *desc, const cnn_ref_shape *shape, const double *sums,
+                         void *const arg[CNN_ARG_COUNT])
 {
-    const cnn_tensor_desc *out = &desc->arg[CNN_ARG_DST];
+    const cnn_tensor_desc *out = &desc->arg[CNN_ARG_DST], *index = &desc->arg[CNN_ARG_INDEX];
+    const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
     for (int32_t n = 0; n < out->n; n++)
         for (int32_t p = 0; p < out->h; p++)
             for (int32_t q = 0; q < out->w; q++)
-                for (int32_t k = 0; k < out->c; k++)
-                    cnn_ref_put(out, dst, cnn_ref_pixel(out, n, p, q), k, window_max(desc, shape, sums, n, p, q, k));
+                for (int32_t k = 0; k < out->c; k++) {
+                    int32_t first;
+                    const int64_t pixel = cnn_ref_pixel(out, n, p, q);
+                    const double max = window_max(desc, shape, sums, n, p, q, k, &first);
+                    cnn_ref_put(out, arg[CNN_ARG_DST], pixel, k, max);
+                    if (index->dtype != CNN_NONE)
+                        cnn_ref_put(index, arg[CNN_ARG_INDEX], pixel, k, relu && !(max > 0) ? 255 : first);
+                }
+    if (index->dtype != CNN_NONE)
+        cnn_ref_clear_padding(index, arg[CNN_ARG_INDEX]);
 }
 
 void cnn_ref_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], double *sums)
@@ -74,7 +87,7 @@ void cnn_ref_epilogue(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], d
         }
 
     if (cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL)) {
-        store_pooled(desc, &shape, sums, arg[CNN_ARG_DST]);
+        store_pooled(desc, &shape, sums, arg);
     } else {
         for (int64_t pixel = 0; pixel < pixels; pixel++)
             for (int32_t k = 0; k < shape.k; k++)

@@ -58,9 +58,10 @@ static const shape group_shapes[] = {
 
 /* How values are drawn; each makes float sums exact but REAL. */
 typedef enum values {
-    SMALL, /* whole numbers */
-    BIG,   /* f16 and bf16: sums need rounding, f16 ones may overflow */
-    TINY,  /* f16: sums are subnormal, with ties */
+    SMALL,   /* whole numbers */
+    INDEXED, /* as SMALL; where a convolution pools, it has an index */
+    BIG,     /* f16 and bf16: sums need rounding, f16 ones may overflow */
+    TINY,    /* f16: sums are subnormal, with ties */
     REAL,
     I8,   /* whole range */
     TIES, /* i8: multipliers are powers of two, so that many products are halves */
@@ -104,6 +105,9 @@ static const variant forward_variants[] = {
     {CNN_I8, CNN_F32, I8, {D}},
     {CNN_F32, CNN_F32, REAL, {B, C}},
     {CNN_F16, CNN_F16, SMALL, {B, A, C}},
+    {CNN_F32, CNN_F32, INDEXED, {B, R, M}},
+    {CNN_F16, CNN_F16, INDEXED, {R, M}},
+    {CNN_BF16, CNN_BF16, INDEXED, {B, M}},
 };
 static const variant grad_variants[] = {
     {CNN_F32, CNN_F32, SMALL, {0}}, {CNN_F32, CNN_F32, REAL, {0}},   {CNN_F16, CNN_F16, SMALL, {0}},
@@ -204,6 +208,7 @@ static void fill_factors(kc_case *test, cnn_arg a, cnn_arg b, const variant *v)
     test->agreement = v->values == REAL ? KC_SUM : KC_EXACT;
     switch (v->values) {
     case SMALL:
+    case INDEXED:
         test->fill[a] = kc_ints(-3, 3);
         test->fill[b] = kc_ints(-2, 2);
         break;
@@ -294,6 +299,8 @@ static void set_epilogue(kc_case *test, const variant *v, int32_t p, int32_t q)
             desc->pool_stride = mixed % 5 == 0 ? 1 : 2;
             dst->h = cnn_window_count(p, desc->pool_kernel, desc->pool_stride, 0);
             dst->w = cnn_window_count(q, desc->pool_kernel, desc->pool_stride, 0);
+            if (v->values == INDEXED && desc->op == CNN_OP_CONV)
+                desc->arg[CNN_ARG_INDEX] = cnn_desc(CNN_U8, dst->n, dst->h, dst->w, dst->c);
             break;
         default:
             break;
