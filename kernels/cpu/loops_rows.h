@@ -140,7 +140,7 @@ static void mask(const uint8_t *live, float *x, int64_t count)
 /* ---- Sums over pixels ----
  * Sums are double. Some pixels are taken at once, so that the running sums are loaded and stored less often. */
 
-enum { FEW_COLUMNS = 16, COLUMN_DEPTH = 8 /* pixels that are summed in f32 */ };
+enum { FEW_COLUMNS = 16, COLUMN_DEPTH = 8 /* groups of as many pixels as lanes that are summed in f32 */ };
 
 /* Some of the pixels of few channels, as many as are returned: vectors run over all channels of neighbouring pixels. */
 static int64_t column_sums_few(const float *x, int64_t pixels, int channels, double *restrict sum)
@@ -155,9 +155,11 @@ static int64_t column_sums_few(const float *x, int64_t pixels, int channels, dou
                 total = vec_add(total, vec_load(x + j * width + i));
             vec_store(some + i, total);
         }
-        for (ptrdiff_t i = 0; i < width; i += channels)
-            for (int c = 0; c < channels; c++)
-                sum[c] += (double)some[i + c];
+        for (int half = VEC_LANES / 2; half > 0; half /= 2)
+            for (int i = 0; i < half * channels; i++)
+                some[i] += some[half * channels + i];
+        for (int c = 0; c < channels; c++)
+            sum[c] += (double)some[c];
     }
     return pixel;
 }

@@ -182,8 +182,10 @@ static void gradient_pixel(const pool_run *run, int64_t n, int32_t h, int32_t w,
     write_piece(kernel, run->args[CNN_ARG_DST], offset_of(&kernel->big, n, h, w, c), count, sum);
 }
 
-/* Row h of dx under `windows` output pixels from (n,p,q) on, which touch but do not overlap. */
-static void gradient_windows(const pool_run *run, int64_t n, int32_t h, int32_t p, int32_t q, int32_t windows)
+/* Row h of dx under `windows` output pixels from (n,p,q) on, which touch but do not overlap. in_place: what is written
+ * behind them may be overwritten. */
+static void gradient_windows(const pool_run *run, int64_t n, int32_t h, int32_t p, int32_t q, int32_t windows,
+                             bool in_place)
 {
     const pool_kernel *kernel = run->kernel;
     const int32_t channels = kernel->small.c, count = windows * channels;
@@ -198,22 +200,25 @@ static void gradient_windows(const pool_run *run, int64_t n, int32_t h, int32_t 
         memset(last + count, 0, SLACK);
         index = last;
     }
+    const int64_t to = offset_of(&kernel->big, n, h, q * kernel->stride, 0);
+    float *dx = in_place ? (float *)run->args[CNN_ARG_DST] + to : band;
     kernel->loops->pool_grad_line(dy, index, (h - p * kernel->stride) * kernel->kernel, kernel->kernel, windows,
-                                  channels, band);
-    write_piece(kernel, run->args[CNN_ARG_DST], offset_of(&kernel->big, n, h, q * kernel->stride, 0),
-                windows * kernel->kernel * channels, band);
+                                  channels, dx);
+    if (!in_place)
+        write_piece(kernel, run->args[CNN_ARG_DST], to, windows * kernel->kernel * channels, band);
 }
 
-/* Row h of dx in runs of windows; 0 where there are none. */
-static void gradient_row(const pool_run *run, int64_t n, int32_t h)
+/* Row h of dx in runs of windows; 0 where there are none. `more`: the task writes the next row after it. */
+static void gradient_row(const pool_run *run, int64_t n, int32_t h, bool more)
 {
     const pool_kernel *kernel = run->kernel;
     const cnn_tensor_desc *dx = &kernel->big, *dy = &kernel->small;
     const int32_t p = h / kernel->stride, step = kernel->run_windows;
     const int32_t covered = p < dy->h ? dy->w * kernel->stride : 0;
+    const bool in_place = dx->dtype == CNN_F32 && more && (int64_t)dx->w * dx->c >= SLACK;
     if (p < dy->h)
         for (int32_t q = 0; q < dy->w; q += step)
-            gradient_windows(run, n, h, p, q, dy->w - q < step ? dy->w - q : step);
+            gradient_windows(run, n, h, p, q, dy->w - q < step ? dy->w - q : step, in_place);
     const size_t bytes = cnn_dtype_bytes(dx->dtype);
     memset((char *)run->args[CNN_ARG_DST] + (size_t)offset_of(dx, n, h, covered, 0) * bytes, 0,
            (size_t)(dx->w - covered) * (size_t)dx->c * bytes);
@@ -229,7 +234,7 @@ static void maxpool_grad_task(void *context, int task, int worker)
         int64_t n = row / dx->h;
         int32_t h = (int32_t)(row % dx->h);
         if (run->kernel->run_windows) {
-            gradient_row(run, n, h);
+            gradient_row(run, n, h, row + 1 < last);
             continue;
         }
         for (int32_t w = 0; w < dx->w; w++)
