@@ -16,6 +16,7 @@
 enum {
     FEW_CHANNELS = CNN_GATHER_SHORT, /* output channels below it */
     SUMS = 8,                        /* planes of sums: as many are read when they become pixels */
+    POOL_PLANES = 16,                /* scratch of pooling */
     MOST_PLANES = 32768,             /* floats of an image's planes */
     MOST_WEIGHTS = 16384,
     SLACK = 32 /* two vectors */
@@ -111,19 +112,20 @@ static void store_rows(const few_run *run, int64_t image, const float *planes, f
     }
 }
 
-/* Rows of windows of an image. */
-static void pool_rows(const few_run *run, int64_t image, const float *planes, float *sums, float *lines)
+/* Rows of windows of an image, which are pooled while channels are planes. memory: of pool_bytes. */
+static void pool_rows(const few_run *run, int64_t image, const float *planes, float *sums, float *memory)
 {
     const few_kernel *kernel = run->kernel;
     const cnn_op_desc *desc = &kernel->cpu.base.desc;
-    const int32_t rows = desc->arg[CNN_ARG_DST].h;
-    const ptrdiff_t count = (ptrdiff_t)kernel->out_w * kernel->out_c;
-    for (int32_t p = 0; p < rows; p++) {
-        for (int32_t r = 0; r < desc->pool_kernel; r++) {
-            multiply(run, p * desc->pool_stride + r, planes, sums);
-            kernel->loops->interleave(sums, kernel->sums_pitch, kernel->out_c, kernel->out_w, lines + r * count);
-        }
-        cnn_epilogue_store_pooled(kernel->loops, desc, run->args, lines, count, image * rows + p);
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const ptrdiff_t pitch = kernel->sums_pitch;
+    float *bottom = memory, *scratch = bottom + SUMS * pitch, *max = scratch + POOL_PLANES * pitch;
+    uint8_t *index = (uint8_t *)(max + dst->w * dst->c + CNN_PLANES_SLACK);
+    for (int32_t p = 0; p < dst->h; p++) {
+        multiply(run, 2 * p, planes, sums);
+        multiply(run, 2 * p + 1, planes, bottom);
+        kernel->loops->pool_planes(sums, bottom, pitch, kernel->out_c, dst->w, kernel->relu, scratch, max, index);
+        cnn_epilogue_store_row(kernel->loops, desc, run->args, max, index, image * dst->h + p);
     }
 }
 
@@ -206,8 +208,8 @@ bool cnn_cpu_conv_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
         return cnn_refuse(why, "src and dst must be float");
     cnn_op_desc plain;
-    if (cnn_epilogue_unpool(desc, &plain) && !cnn_epilogue_pool_suits(desc, why))
-        return false;
+    if (cnn_epilogue_unpool(desc, &plain) && (desc->pool_kernel != 2 || desc->pool_stride != 2))
+        return cnn_refuse(why, "it pools by 2 x 2");
     if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(&plain, why) || !cnn_conv_shape_fits(desc, why))
         return false;
     for (int32_t i = 0; i < plain.epilogue_count; i++)
@@ -241,7 +243,9 @@ static void choose_memory(few_kernel *kernel)
         cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->planes.pitch + SLACK) * floats);
     kernel->sums_bytes = cnn_cpu_aligned(SUMS * (size_t)kernel->sums_pitch * floats);
     kernel->line_bytes = cnn_cpu_aligned(((in_line > out_line ? in_line : out_line) + CNN_PLANES_SLACK) * floats);
-    kernel->pool_bytes = kernel->pools ? cnn_epilogue_pool_bytes(&kernel->cpu.base.desc, (int64_t)out_line) : 0;
+    if (kernel->pools) /* sums of a second row, scratch, a row of maxima, of their numbers */
+        kernel->pool_bytes = cnn_cpu_aligned((size_t)(SUMS + POOL_PLANES) * (size_t)kernel->sums_pitch * floats +
+                                             (out_line / 2 + CNN_PLANES_SLACK) * (floats + 1));
     kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes + kernel->pool_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = kernel->weights_bytes + kernel->wide_bytes + kernel->offsets_bytes +

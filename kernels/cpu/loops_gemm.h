@@ -195,7 +195,7 @@ static void deal(const float *row, const int32_t *start, int groups, int width, 
             vec_store(dst + g * dst_pitch + i, vec_load(row + start[g] + i));
 }
 
-static void fold(const float *src, ptrdiff_t pitch, int taps, int pixels, int channels, float *dst)
+VEC_INLINE void fold_of(const float *src, ptrdiff_t pitch, const int taps, int pixels, int channels, float *dst)
 {
     const ptrdiff_t step = channels - pitch;
     for (int x = 0; x < pixels; x++, src += pitch, dst += channels)
@@ -205,6 +205,16 @@ static void fold(const float *src, ptrdiff_t pitch, int taps, int pixels, int ch
                 sum = vec_add(sum, vec_load(src + t * step + c));
             vec_store(dst + c, sum);
         }
+}
+
+static void fold(const float *src, ptrdiff_t pitch, int taps, int pixels, int channels, float *dst)
+{
+    if (taps == 3)
+        fold_of(src, pitch, 3, pixels, channels, dst);
+    else if (taps == 5)
+        fold_of(src, pitch, 5, pixels, channels, dst);
+    else
+        fold_of(src, pitch, taps, pixels, channels, dst);
 }
 
 /* ---- Dot products ---- */

@@ -44,6 +44,39 @@ static void pool_grad_line(const float *dy, const uint8_t *index, int position, 
             }
 }
 
+/* ---- Windows of 2x2 in planes ---- */
+
+/* Maxima and their numbers of the windows of one channel, whole vectors of them. */
+VEC_INLINE void pool_plane(const float *top, const float *bottom, int windows, const bool relu, float *y, float *number)
+{
+    for (int q = 0; q < windows; q += VEC_LANES, top += 2 * VEC_LANES, bottom += 2 * VEC_LANES) {
+        const vec a0 = vec_load(top), a1 = vec_load(top + VEC_LANES);
+        const vec b0 = vec_load(bottom), b1 = vec_load(bottom + VEC_LANES);
+        vec max = vec_even(a0, a1), first = vec_zero();
+        vec_number_greater(&max, &first, vec_odd(a0, a1), 1.0f);
+        vec_number_greater(&max, &first, vec_even(b0, b1), 2.0f);
+        vec_number_greater(&max, &first, vec_odd(b0, b1), 3.0f);
+        vec_store(y + q, relu ? vec_relu(max) : max);
+        vec_store(number + q, relu ? vec_pick_positive(first, max, CNN_NO_INDEX) : first);
+    }
+}
+
+/* Numbers are floats until they lie as pixels do, so that they get there as maxima do. */
+static void pool_planes(const float *top, const float *bottom, ptrdiff_t pitch, int channels, int windows, bool relu,
+                        float *scratch, float *y, uint8_t *index)
+{
+    float *max = scratch, *number = max + 8 * pitch;
+    for (int c = 0; c < channels; c++)
+        if (relu)
+            pool_plane(top + c * pitch, bottom + c * pitch, windows, true, max + c * pitch, number + c * pitch);
+        else
+            pool_plane(top + c * pitch, bottom + c * pitch, windows, false, max + c * pitch, number + c * pitch);
+    interleave(max, pitch, channels, windows, y);
+    interleave(number, pitch, channels, windows, max); /* whose planes have been read */
+    for (int i = 0; i < windows * channels; i++)
+        index[i] = (uint8_t)(int32_t)max[i];
+}
+
 /* ---- The channels of one window ---- */
 
 static void pool_step(const float *value, int position, float *restrict max, int32_t *restrict first, int count)

@@ -149,6 +149,33 @@ VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
     *at = _mm512_mask_mov_epi32(*at, takes, _mm512_set1_epi32(t));
 }
 
+/* As vec_take_greater and vec_where_positive, for numbers that are floats. */
+VEC_INLINE void vec_number_greater(vec *max, vec *number, vec x, float t)
+{
+    const __mmask16 ordered = _mm512_cmp_ps_mask(*max, *max, _CMP_ORD_Q);
+    const __mmask16 takes = _mm512_mask_cmp_ps_mask(ordered, x, *max, _CMP_NLE_UQ);
+    *max = _mm512_mask_mov_ps(*max, takes, x);
+    *number = _mm512_mask_mov_ps(*number, takes, _mm512_set1_ps(t));
+}
+
+VEC_INLINE vec vec_pick_positive(vec number, vec x, float t)
+{
+    return _mm512_mask_mov_ps(_mm512_set1_ps(t), _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), number);
+}
+
+/* Lanes 0, 2, 4, ... of a, then of b; lanes 1, 3, 5, ... */
+VEC_INLINE vec vec_even(vec a, vec b)
+{
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+
+VEC_INLINE vec vec_odd(vec a, vec b)
+{
+    const __m512i at = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+
 /* x where the number is below t, else 0 */
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
 {
@@ -277,6 +304,30 @@ VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
     const __m256 takes = _mm256_and_ps(_mm256_cmp_ps(*max, *max, _CMP_ORD_Q), _mm256_cmp_ps(x, *max, _CMP_NLE_UQ));
     *max = _mm256_blendv_ps(*max, x, takes);
     *at = _mm256_blendv_epi8(*at, _mm256_set1_epi32(t), _mm256_castps_si256(takes));
+}
+
+VEC_INLINE void vec_number_greater(vec *max, vec *number, vec x, float t)
+{
+    const __m256 takes = _mm256_and_ps(_mm256_cmp_ps(*max, *max, _CMP_ORD_Q), _mm256_cmp_ps(x, *max, _CMP_NLE_UQ));
+    *max = _mm256_blendv_ps(*max, x, takes);
+    *number = _mm256_blendv_ps(*number, _mm256_set1_ps(t), takes);
+}
+
+VEC_INLINE vec vec_pick_positive(vec number, vec x, float t)
+{
+    return _mm256_blendv_ps(_mm256_set1_ps(t), number, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+}
+
+VEC_INLINE vec vec_even(vec a, vec b)
+{
+    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88));
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8));
+}
+
+VEC_INLINE vec vec_odd(vec a, vec b)
+{
+    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd));
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8));
 }
 
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
@@ -415,6 +466,33 @@ VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
         (*max)[i] = takes ? v : m;
         at->lane[i] = takes ? (uint8_t)t : at->lane[i];
     }
+}
+
+VEC_INLINE void vec_number_greater(vec *max, vec *number, vec x, float t)
+{
+    for (int i = 0; i < VEC_LANES; i++) {
+        const float v = x[i], m = (*max)[i];
+        const bool takes = (v > m) | ((v != v) & (m == m));
+        (*max)[i] = takes ? v : m;
+        (*number)[i] = takes ? t : (*number)[i];
+    }
+}
+
+VEC_INLINE vec vec_pick_positive(vec number, vec x, float t)
+{
+    for (int i = 0; i < VEC_LANES; i++)
+        number[i] = x[i] > 0.0f ? number[i] : t;
+    return number;
+}
+
+VEC_INLINE vec vec_even(vec a, vec b)
+{
+    return (vec){a[0], a[2], b[0], b[2]};
+}
+
+VEC_INLINE vec vec_odd(vec a, vec b)
+{
+    return (vec){a[1], a[3], b[1], b[3]};
 }
 
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
