@@ -2,6 +2,7 @@
  *
  * Pixels of few channels are taken as whole vectors: what they hold beyond the channels belongs to the next pixel or to
  * nobody. It is stored too, before the pixel behind it, which overwrites it. */
+#include "kernels/cpu/simd_pool.h"
 
 /* ---- Runs of neighbouring windows ---- */
 

@@ -110,78 +110,6 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
     _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(half));
 }
 
-/* A number for each lane, of bytes. */
-typedef __m512i vec_at;
-
-VEC_INLINE vec_at vec_load_at(const uint8_t *p)
-{
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
-}
-
-/* b where the number is t, else a */
-VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
-{
-    return _mm512_mask_mov_ps(a, _mm512_cmpeq_epi32_mask(at, _mm512_set1_epi32(t)), b);
-}
-
-VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
-{
-    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(at));
-}
-
-VEC_INLINE vec_at vec_at_zero(void)
-{
-    return _mm512_setzero_si512();
-}
-
-/* The number where x > 0, else t */
-VEC_INLINE vec_at vec_where_positive(vec_at at, vec x, int t)
-{
-    return _mm512_mask_mov_epi32(_mm512_set1_epi32(t), _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), at);
-}
-
-/* Where x is greater than max, or the first NaN, max becomes x and the number t. */
-VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
-{
-    const __mmask16 ordered = _mm512_cmp_ps_mask(*max, *max, _CMP_ORD_Q);
-    const __mmask16 takes = _mm512_mask_cmp_ps_mask(ordered, x, *max, _CMP_NLE_UQ);
-    *max = _mm512_mask_mov_ps(*max, takes, x);
-    *at = _mm512_mask_mov_epi32(*at, takes, _mm512_set1_epi32(t));
-}
-
-/* As vec_take_greater and vec_where_positive, for numbers that are floats. */
-VEC_INLINE void vec_number_greater(vec *max, vec *number, vec x, float t)
-{
-    const __mmask16 ordered = _mm512_cmp_ps_mask(*max, *max, _CMP_ORD_Q);
-    const __mmask16 takes = _mm512_mask_cmp_ps_mask(ordered, x, *max, _CMP_NLE_UQ);
-    *max = _mm512_mask_mov_ps(*max, takes, x);
-    *number = _mm512_mask_mov_ps(*number, takes, _mm512_set1_ps(t));
-}
-
-VEC_INLINE vec vec_pick_positive(vec number, vec x, float t)
-{
-    return _mm512_mask_mov_ps(_mm512_set1_ps(t), _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), number);
-}
-
-/* Lanes 0, 2, 4, ... of a, then of b; lanes 1, 3, 5, ... */
-VEC_INLINE vec vec_even(vec a, vec b)
-{
-    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    return _mm512_permutex2var_ps(a, at, b);
-}
-
-VEC_INLINE vec vec_odd(vec a, vec b)
-{
-    const __m512i at = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    return _mm512_permutex2var_ps(a, at, b);
-}
-
-/* x where the number is below t, else 0 */
-VEC_INLINE vec vec_below(vec x, vec_at at, int t)
-{
-    return _mm512_maskz_mov_ps(_mm512_cmplt_epi32_mask(at, _mm512_set1_epi32(t)), x);
-}
-
 #elif defined(CNN_SIMD_AVX2)
 #include <immintrin.h>
 
@@ -270,76 +198,12 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
     _mm_storeu_si128((void *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08)));
 }
 
-typedef __m256i vec_at;
-
-VEC_INLINE vec_at vec_load_at(const uint8_t *p)
-{
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
-}
-
-VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
-{
-    return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_cmpeq_epi32(at, _mm256_set1_epi32(t))));
-}
-
-VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
-{
-    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(at), _mm256_extracti128_si256(at, 1));
-    _mm_storel_epi64((void *)p, _mm_packus_epi16(words, words));
-}
-
-VEC_INLINE vec_at vec_at_zero(void)
-{
-    return _mm256_setzero_si256();
-}
-
-VEC_INLINE vec_at vec_where_positive(vec_at at, vec x, int t)
-{
-    const __m256i positive = _mm256_castps_si256(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
-    return _mm256_blendv_epi8(_mm256_set1_epi32(t), at, positive);
-}
-
-VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
-{
-    const __m256 takes = _mm256_and_ps(_mm256_cmp_ps(*max, *max, _CMP_ORD_Q), _mm256_cmp_ps(x, *max, _CMP_NLE_UQ));
-    *max = _mm256_blendv_ps(*max, x, takes);
-    *at = _mm256_blendv_epi8(*at, _mm256_set1_epi32(t), _mm256_castps_si256(takes));
-}
-
-VEC_INLINE void vec_number_greater(vec *max, vec *number, vec x, float t)
-{
-    const __m256 takes = _mm256_and_ps(_mm256_cmp_ps(*max, *max, _CMP_ORD_Q), _mm256_cmp_ps(x, *max, _CMP_NLE_UQ));
-    *max = _mm256_blendv_ps(*max, x, takes);
-    *number = _mm256_blendv_ps(*number, _mm256_set1_ps(t), takes);
-}
-
-VEC_INLINE vec vec_pick_positive(vec number, vec x, float t)
-{
-    return _mm256_blendv_ps(_mm256_set1_ps(t), number, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
-}
-
-VEC_INLINE vec vec_even(vec a, vec b)
-{
-    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88));
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8));
-}
-
-VEC_INLINE vec vec_odd(vec a, vec b)
-{
-    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd));
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8));
-}
-
-VEC_INLINE vec vec_below(vec x, vec_at at, int t)
-{
-    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(t), at)));
-}
-
 #elif defined(CNN_SIMD_PORTABLE)
 #include "kernels/cpu/half.h"
 
 enum { VEC_LANES = 4, VEC_TILE_ROWS = 6 };
 typedef float vec __attribute__((vector_size(16)));
+typedef int32_t vec_bits __attribute__((vector_size(16))); /* of a comparison: all ones where it holds */
 #define VEC_ISA portable
 
 VEC_INLINE vec vec_load(const float *p)
@@ -392,11 +256,15 @@ VEC_INLINE vec vec_fms(vec a, vec b, vec c)
 
 #define VEC_KEEP(x) ((void)0)
 
+/* b where the bits are ones, else a. Comparisons lane by lane become branches. */
+VEC_INLINE vec vec_blend(vec a, vec b, vec_bits bits)
+{
+    return (vec)(((vec_bits)b & bits) | ((vec_bits)a & ~bits));
+}
+
 VEC_INLINE vec vec_relu(vec x)
 {
-    for (int i = 0; i < VEC_LANES; i++)
-        x[i] = x[i] <= 0.0f ? 0.0f : x[i];
-    return x;
+    return vec_blend(x, vec_zero(), x <= vec_zero());
 }
 
 VEC_INLINE vec vec_load_bf16(const uint16_t *p)
@@ -421,85 +289,6 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
 {
     for (int i = 0; i < 4; i++)
         p[i] = cnn_cpu_bf16_from_f32(x[i]);
-}
-
-typedef struct vec_at {
-    uint8_t lane[VEC_LANES];
-} vec_at;
-
-VEC_INLINE vec_at vec_load_at(const uint8_t *p)
-{
-    vec_at at;
-    memcpy(at.lane, p, sizeof at.lane);
-    return at;
-}
-
-VEC_INLINE vec vec_choose(vec a, vec b, vec_at at, int t)
-{
-    for (int i = 0; i < VEC_LANES; i++)
-        a[i] = at.lane[i] == t ? b[i] : a[i];
-    return a;
-}
-
-VEC_INLINE void vec_store_at(uint8_t *p, vec_at at)
-{
-    memcpy(p, at.lane, sizeof at.lane);
-}
-
-VEC_INLINE vec_at vec_at_zero(void)
-{
-    return (vec_at){{0}};
-}
-
-VEC_INLINE vec_at vec_where_positive(vec_at at, vec x, int t)
-{
-    for (int i = 0; i < VEC_LANES; i++)
-        at.lane[i] = x[i] > 0.0f ? at.lane[i] : (uint8_t)t;
-    return at;
-}
-
-VEC_INLINE void vec_take_greater(vec *max, vec_at *at, vec x, int t)
-{
-    for (int i = 0; i < VEC_LANES; i++) {
-        const float v = x[i], m = (*max)[i];
-        const bool takes = (v > m) | ((v != v) & (m == m));
-        (*max)[i] = takes ? v : m;
-        at->lane[i] = takes ? (uint8_t)t : at->lane[i];
-    }
-}
-
-VEC_INLINE void vec_number_greater(vec *max, vec *number, vec x, float t)
-{
-    for (int i = 0; i < VEC_LANES; i++) {
-        const float v = x[i], m = (*max)[i];
-        const bool takes = (v > m) | ((v != v) & (m == m));
-        (*max)[i] = takes ? v : m;
-        (*number)[i] = takes ? t : (*number)[i];
-    }
-}
-
-VEC_INLINE vec vec_pick_positive(vec number, vec x, float t)
-{
-    for (int i = 0; i < VEC_LANES; i++)
-        number[i] = x[i] > 0.0f ? number[i] : t;
-    return number;
-}
-
-VEC_INLINE vec vec_even(vec a, vec b)
-{
-    return (vec){a[0], a[2], b[0], b[2]};
-}
-
-VEC_INLINE vec vec_odd(vec a, vec b)
-{
-    return (vec){a[1], a[3], b[1], b[3]};
-}
-
-VEC_INLINE vec vec_below(vec x, vec_at at, int t)
-{
-    for (int i = 0; i < VEC_LANES; i++)
-        x[i] = at.lane[i] < t ? x[i] : 0.0f;
-    return x;
 }
 
 #else
