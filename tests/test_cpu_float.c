@@ -1,5 +1,6 @@
 /* The float kernels of the CPU backend beyond what kcheck's small shapes reach: several depths, blocks, slices and
- * border groups at once; more threads than a kernel was made for; choosing a level; our own exp, log and half floats.
+ * border groups at once; more threads than a kernel was made for; infinities and NaN; choosing a level; our own exp,
+ * log and half floats.
  */
 #include "core/backends.h"
 #include "core/hash.h"
@@ -63,7 +64,9 @@ static void make_args(const cnn_op_desc *desc, bool integers, void *args[CNN_ARG
             uint64_t random = cnn_splitmix64(counter++);
             float value = integers ? (float)((int)(random % 5) - 2) : cnn_hash_uniform(random) - 0.5f;
             value = role >= CNN_ARG_DST ? NAN : value;
-            if (t->dtype == CNN_F32)
+            if (t->dtype == CNN_U8)
+                ((uint8_t *)args[role])[i] = 0xee;
+            else if (t->dtype == CNN_F32)
                 ((float *)args[role])[i] = value;
             else
                 ((uint16_t *)args[role])[i] =
@@ -169,7 +172,6 @@ START_TEST(bits_do_not_depend_on_threads)
 }
 END_TEST
 
-/* Those that this CPU has are not refused. */
 /* Tiles of AMX read a run in steps: none may reach into the next pixel, whose infinity a weight of 0 would not take
  * out. A line of the filter has 54 values here, which two steps of whole pairs do not fill. */
 START_TEST(an_infinity_stays_where_it_is)
@@ -189,6 +191,47 @@ START_TEST(an_infinity_stays_where_it_is)
         ck_assert_msg(isfinite(((float *)args[CNN_ARG_DST])[i]) == !seen, "row %d, column %d", y, x);
     }
     free_args(args);
+}
+END_TEST
+
+/* A convolution that pools in training, with infinities and NaN among its inputs: what wins a window, and what its
+ * index says behind a ReLU. Two kernels: fewer than 8 outputs, and more. */
+START_TEST(infinities_and_nan_are_pooled)
+{
+    enum { H = 12, W = 38 };
+    const shape few = {.n = 3, .h = H, .w = W, .c = 1, .k = _i ? 16 : 6, .filter = 5, .stride = 1, .pad = 2};
+    cnn_op_desc desc = descriptor(&few, 0, CNN_F32);
+    void *args[CNN_ARG_COUNT], *expected[CNN_ARG_COUNT];
+    desc.epilogue[0] = CNN_EPILOGUE_RELU;
+    desc.epilogue[1] = CNN_EPILOGUE_MAXPOOL;
+    desc.epilogue_count = 2;
+    desc.pool_kernel = desc.pool_stride = 2;
+    desc.arg[CNN_ARG_DST].h = H / 2;
+    desc.arg[CNN_ARG_DST].w = W / 2;
+    desc.arg[CNN_ARG_INDEX] = desc.arg[CNN_ARG_DST];
+    desc.arg[CNN_ARG_INDEX].dtype = CNN_U8;
+    const int64_t count = cnn_desc_elements(&desc.arg[CNN_ARG_DST]);
+    for (int level = -1; level < (int)(sizeof levels / sizeof levels[0]); level++) {
+        void **to = level < 0 ? expected : args;
+        if (level >= 0 && !use_level(levels[level]))
+            continue;
+        make_args(&desc, true, to);
+        float *x = to[CNN_ARG_SRC];
+        x[5 * W + 3] = NAN;
+        x[9 * W + 20] = INFINITY;
+        x[2 * W + 30] = x[H * W + W - 1] = -INFINITY;
+        run_op(level < 0 ? "ref" : "cpu", &desc, to, 1, 1);
+        const float *y = to[CNN_ARG_DST], *want = expected[CNN_ARG_DST];
+        int64_t i = 0;
+        while (i < count && (isnan(want[i]) ? isnan(y[i]) : y[i] == want[i]))
+            i++;
+        ck_assert_msg(i == count, "level %d: y[%lld] is %g, not %g", level, (long long)i, (double)y[i],
+                      (double)want[i]);
+        ck_assert_int_eq(memcmp(to[CNN_ARG_INDEX], expected[CNN_ARG_INDEX], (size_t)count), 0);
+        if (level >= 0)
+            free_args(args);
+    }
+    free_args(expected);
 }
 END_TEST
 
@@ -254,6 +297,7 @@ int main(void)
     tcase_add_loop_test(tests, exact_sums_on_every_level, 0, EXACT_SHAPES);
     tcase_add_loop_test(tests, bits_do_not_depend_on_threads, 0, SHAPES);
     tcase_add_test(tests, an_infinity_stays_where_it_is);
+    tcase_add_loop_test(tests, infinities_and_nan_are_pooled, 0, 2);
     tcase_add_test(tests, levels_are_refused_with_a_reason);
     tcase_add_test(tests, exp_and_log_are_right);
     tcase_add_test(tests, halves_agree_with_the_reference);
