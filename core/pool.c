@@ -4,7 +4,11 @@
  * a worker first counts itself in (`inside`), then looks whether the region is open; the caller first closes the
  * region, then waits until nobody is inside. All of these are sequentially consistent, so that either the worker sees
  * the region closed or the caller sees the worker inside. A worker that wakes late therefore costs nothing: the
- * caller never waits for it. */
+ * caller never waits for it.
+ *
+ * Each worker begins with a share of the tasks, neighbours in order of their numbers, and then takes what is left of
+ * the others'. Kernels number tasks by images or by rows, so that most of what a worker reads is what it wrote in the
+ * region before, and lies in its own cache. */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "core/pool.h"
 
@@ -35,9 +39,12 @@ static struct {
 
     cnn_task_fn run; /* the region; written while it is closed and nobody is inside */
     void *context;
-    int tasks;
 
-    _Alignas(CACHE_LINE) atomic_llong next; /* task to take */
+    struct {
+        _Alignas(CACHE_LINE) atomic_llong next; /* task to take */
+        long long end;                          /* written as the region's others are */
+    } share[MAX_THREADS];
+
     _Alignas(CACHE_LINE) atomic_int inside;
     _Alignas(CACHE_LINE) atomic_uint opened; /* counts regions */
     atomic_bool open;
@@ -74,14 +81,19 @@ static int available_cpus(void)
     return online < 1 ? 1 : (int)online;
 }
 
+/* The worker's own share, then the others', from its neighbour's on. */
 static void take_tasks(int worker)
 {
+    const int shares = pool.workers + 1;
     current_worker = worker;
-    for (;;) {
-        long long task = atomic_fetch_add(&pool.next, 1);
-        if (task >= pool.tasks)
-            break;
-        pool.run(pool.context, (int)task, worker);
+    for (int i = 0; i < shares; i++) {
+        const int from = worker + i < shares ? worker + i : worker + i - shares;
+        const long long end = pool.share[from].end;
+        while (atomic_load_explicit(&pool.share[from].next, memory_order_relaxed) < end) {
+            const long long task = atomic_fetch_add(&pool.share[from].next, 1);
+            if (task < end)
+                pool.run(pool.context, (int)task, worker);
+        }
     }
     current_worker = -1;
 }
@@ -213,8 +225,11 @@ static void open_region(int tasks, cnn_task_fn run, void *context)
 {
     pool.run = run;
     pool.context = context;
-    pool.tasks = tasks;
-    atomic_store(&pool.next, 0);
+    const long long shares = pool.workers + 1;
+    for (long long i = 0; i < shares; i++) {
+        atomic_store_explicit(&pool.share[i].next, tasks * i / shares, memory_order_relaxed);
+        pool.share[i].end = tasks * (i + 1) / shares;
+    }
     atomic_store(&pool.open, true);
     atomic_fetch_add(&pool.opened, 1);
     if (atomic_load(&pool.sleepers) == 0)

@@ -122,6 +122,36 @@ static void outer_task(void *context, int task, int worker)
     cnn_parallel(10, inner_task, &own);
 }
 
+/* Of 8 tasks and two workers, the one that has task 0 waits for the other, which begins with its own share. */
+enum { SHARED_TASKS = 8 };
+typedef struct shares {
+    atomic_int done;
+    int order[SHARED_TASKS]; /* of tasks but 0 */
+} shares;
+
+static void shares_task(void *context, int task, int worker)
+{
+    shares *s = context;
+    (void)worker;
+    while (task == 0 && atomic_load(&s->done) < SHARED_TASKS - 1)
+        usleep(100);
+    if (task != 0) {
+        s->order[atomic_load(&s->done)] = task;
+        atomic_fetch_add(&s->done, 1);
+    }
+}
+
+START_TEST(test_own_share_first_then_what_is_left)
+{
+    static const int expected[] = {4, 5, 6, 7, 1, 2, 3};
+    shares s = {0};
+    ck_assert_int_eq(cnn_set_threads(2), CNN_OK);
+    cnn_parallel(SHARED_TASKS, shares_task, &s);
+    for (int i = 0; i < SHARED_TASKS - 1; i++)
+        ck_assert_int_eq(s.order[i], expected[i]);
+}
+END_TEST
+
 START_TEST(test_nested_regions_run_serially)
 {
     nested shared = {.outer_worker = 0};
@@ -303,6 +333,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, test_every_task_once);
     tcase_add_test(tests, test_all_workers_take_part);
+    tcase_add_test(tests, test_own_share_first_then_what_is_left);
     tcase_add_test(tests, test_nested_regions_run_serially);
     tcase_add_test(tests, test_many_small_regions);
     tcase_add_test(tests, test_regions_after_sleep);

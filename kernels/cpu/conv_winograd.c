@@ -159,7 +159,7 @@ CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t co
                                       int blocks)
 {
     const wino_kernel *kernel = run->kernel;
-    const int ahead = point + kernel->slots < kernel->products ? kernel->slots : 0;
+    const int ahead = point + 1 < kernel->products;
     const bool last = column + kernel->panel >= kernel->column_pitch;
     const int next = last ? point + ahead : point;
     const int32_t next_column = last ? 0 : column + kernel->panel;

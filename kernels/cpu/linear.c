@@ -202,7 +202,7 @@ static void dgrad_task(void *context, int task, int worker)
         const int32_t length = piece_length(kernel->k, piece);
         const float *a = run->shared + (ptrdiff_t)piece * kernel->n * CNN_GEMM_PITCH;
         const bool last = piece + 1 == pieces_of(kernel->k);
-        const int32_t ahead = last ? first + kernel->slots * TASK_COLUMNS : first, left = kernel->c - ahead;
+        const int32_t ahead = last ? first + TASK_COLUMNS : first, left = kernel->c - ahead;
         int part = 0, parts = (columns + panel - 1) / panel * tiles;
         pack_panels(kernel, run->args[CNN_ARG_WEIGHT], kernel->c, piece * CNN_GEMM_DEPTH, length, first, columns, b);
         for (int32_t j = 0; j < columns; j += panel)

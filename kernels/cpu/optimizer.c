@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { LEAST_TASKS = 4 }; /* of SGD and ADAM, if there are blocks enough */
+
 typedef struct optimizer_kernel {
     cnn_cpu_kernel cpu;
     const cnn_cpu_loops *loops;
@@ -91,15 +93,24 @@ static void adam_move(const optimizer_run *run, int64_t first, int64_t count)
                              &run->adam);
 }
 
+/* Elements of a task: small networks are moved by several threads too. */
+static int64_t update_piece(int64_t count)
+{
+    const int64_t blocks = (count + CNN_FLAT_BLOCK - 1) / CNN_FLAT_BLOCK;
+    const int64_t share = (blocks + LEAST_TASKS - 1) / LEAST_TASKS * CNN_FLAT_BLOCK;
+    return share < CNN_FLAT_TASK ? share : CNN_FLAT_TASK;
+}
+
 /* Moves parameters block by block and rounds the copy of each while it is in cache. */
 static void update_task(void *context, int task, int worker)
 {
     const optimizer_run *run = context;
     const optimizer_kernel *kernel = run->kernel;
     cnn_dtype copy = kernel->cpu.base.desc.arg[CNN_ARG_DST3].dtype;
-    int64_t first, last = cnn_flat_range(task, kernel->count, &first);
+    const int64_t piece = update_piece(kernel->count), end = (task + 1) * piece;
+    const int64_t last = end < kernel->count ? end : kernel->count;
     (void)worker;
-    for (; first < last; first += CNN_FLAT_BLOCK) {
+    for (int64_t first = task * piece; first < last; first += CNN_FLAT_BLOCK) {
         int64_t count = last - first < CNN_FLAT_BLOCK ? last - first : CNN_FLAT_BLOCK;
         run->move(run, first, count);
         if (copy != CNN_NONE)
@@ -142,7 +153,8 @@ static cnn_status update_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], 
                          .rate = rates[state->step < steps ? state->step : steps - 1]};
     if (base->desc.op == CNN_OP_ADAM)
         run.adam = adam_step(&base->desc, state, run.divisor, run.rate);
-    kernel->cpu.device->host->parallel(cnn_flat_tasks(kernel->count), update_task, &run);
+    const int64_t piece = update_piece(kernel->count);
+    kernel->cpu.device->host->parallel((int)((kernel->count + piece - 1) / piece), update_task, &run);
     return CNN_OK;
 }
 

@@ -71,7 +71,7 @@ CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t co
 {
     const wino_wgrad *kernel = run->kernel;
     const int32_t panel = 2 * kernel->loops->lanes;
-    const int ahead = point + kernel->slots < kernel->products ? point + kernel->slots : point;
+    const int ahead = point + 1 < kernel->products ? point + 1 : point;
     const bool last = column + panel >= kernel->c_pitch;
     const int next = last ? ahead : point;
     const int32_t next_column = last ? 0 : column + panel;
