@@ -4,14 +4,15 @@
 
 /* ---- Register tiles ---- */
 
-/* offset_a, offset_b: NULL, or where a and b of each step lie, from which a_step and b_step then count. */
-VEC_INLINE void tile(const int rows, const int vectors, const float *a, const ptrdiff_t a_row, ptrdiff_t a_step,
-                     const int32_t *offset_a, const float *b, ptrdiff_t b_step, const int32_t *offset_b, float *c,
-                     ptrdiff_t c_pitch, int depth, bool add)
+/* most: products in a row. offset_a, offset_b: NULL, or where a and b of each step lie, from which a_step and b_step
+ * then count. */
+VEC_INLINE void tile(const int rows, const int vectors, const int most, const float *a, const ptrdiff_t a_row,
+                     ptrdiff_t a_step, const int32_t *offset_a, const float *b, ptrdiff_t b_step,
+                     const int32_t *offset_b, float *c, ptrdiff_t c_pitch, int depth, bool add)
 {
     vec sum[VEC_TILE_ROWS][2];
     do {
-        const int piece = depth < CNN_TILE_PIECE ? depth : CNN_TILE_PIECE;
+        const int piece = depth < most ? depth : most;
         VEC_UNROLL
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < vectors; j++)
@@ -49,23 +50,23 @@ VEC_INLINE void tile(const int rows, const int vectors, const float *a, const pt
                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                     \
     {                                                                                                                 \
         (void)a_step;                                                                                                 \
-        tile(ROWS, VECTORS, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch, depth, add);                     \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch, depth, add);     \
     }                                                                                                                 \
     static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,  \
                                                  float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, a, 1, a_step, NULL, b, b_step, NULL, c, c_pitch, depth, add);                             \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, a, 1, a_step, NULL, b, b_step, NULL, c, c_pitch, depth, add);             \
     }                                                                                                                 \
     static void tile_by_taps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b,                     \
                                                 const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,        \
                                                 bool add)                                                             \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, a, 1, a_step, NULL, b, 0, offset, c, c_pitch, depth, add);                                \
+        tile(ROWS, VECTORS, CNN_TILE_PIECE, a, 1, a_step, NULL, b, 0, offset, c, c_pitch, depth, add);                \
     }                                                                                                                 \
     static void tile_by_pixels_##ROWS##x##VECTORS(const float *a, const int32_t *offset, const float *b,              \
                                                   ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add) \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, a, 1, 0, offset, b, b_step, NULL, c, c_pitch, depth, add);                                \
+        tile(ROWS, VECTORS, CNN_TILE_PIECE, a, 1, 0, offset, b, b_step, NULL, c, c_pitch, depth, add);                \
     }
 #define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2)
 
