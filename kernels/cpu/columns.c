@@ -103,6 +103,18 @@ void cnn_columns_add(const cnn_columns *columns, const void *context, int64_t fi
     columns->loops->column_sums(x, count, columns->channels, sum);
 }
 
+cnn_columns cnn_columns_plan_bias(cnn_cpu_kernel *kernel)
+{
+    const cnn_op_desc *desc = &kernel->base.desc;
+    const cnn_tensor_desc *dy = &desc->arg[CNN_ARG_SRC2];
+    if (desc->arg[CNN_ARG_DST2].dtype == CNN_NONE)
+        return (cnn_columns){0};
+    const cnn_columns plan = cnn_columns_plan(kernel->device, dy->dtype, (int64_t)dy->n * dy->h * dy->w, dy->c);
+    if (plan.workspace_bytes > kernel->base.workspace_bytes)
+        kernel->base.workspace_bytes = plan.workspace_bytes;
+    return plan;
+}
+
 void cnn_columns_bias_grad(const cnn_columns *columns, void *workspace, const void *dy, float *db)
 {
     const double *sum = cnn_columns_reduce(columns, workspace, cnn_columns_add, dy);

@@ -48,6 +48,10 @@ void cnn_columns_store(const cnn_columns *columns, cnn_dtype dtype, void *data, 
 void cnn_columns_add(const cnn_columns *columns, const void *context, int64_t first, int64_t count,
                      float *const scratch[CNN_COLUMN_BLOCKS], double *sum, double *sum2);
 
+/* The plan for a weight gradient's DST2, whose workspace the kernel's then holds; nothing if there is none. Called when
+ * the kernel's own is known. */
+cnn_columns cnn_columns_plan_bias(cnn_cpu_kernel *kernel);
+
 /* db[k] = the sum of dy [pixels][channels] over all pixels. */
 void cnn_columns_bias_grad(const cnn_columns *columns, void *workspace, const void *dy, float *db);
 

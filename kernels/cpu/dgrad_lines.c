@@ -151,11 +151,6 @@ static cnn_status lines_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_CO
     return CNN_OK;
 }
 
-static int64_t vectors(int64_t count, int32_t lanes)
-{
-    return (count + lanes - 1) / lanes;
-}
-
 bool cnn_cpu_dgrad_lines_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
@@ -166,11 +161,11 @@ bool cnn_cpu_dgrad_lines_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
         return cnn_refuse(why, "its stride is not 1");
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const int32_t lanes = cnn_cpu_loops_get(isa)->lanes;
-    const int64_t terms = (int64_t)shape.s * shape.c, along = vectors(terms, lanes);
+    const int64_t terms = (int64_t)shape.s * shape.c, along = cnn_cpu_vectors(terms, lanes);
     if (shape.c >= FEW_CHANNELS || (int64_t)shape.r * shape.k > CNN_GEMM_DEPTH ||
         (int64_t)shape.q * CNN_GEMM_PITCH > MOST_COLUMNS || shape.r * shape.k * along * lanes > MOST_WEIGHTS)
         return cnn_refuse(why, "more channels, longer lines or more weights than stay in cache");
-    if (shape.q * along > terms * vectors(shape.w, lanes))
+    if (shape.q * along > terms * cnn_cpu_vectors(shape.w, lanes))
         return cnn_refuse(why, "vectors of a filter's line would be emptier than vectors of pixels");
     return true;
 }
@@ -204,7 +199,7 @@ cnn_status cnn_cpu_dgrad_lines_make(cnn_device *device, const cnn_op_desc *desc,
     kernel->dtype = desc->arg[CNN_ARG_SRC].dtype;
     kernel->weight_dtype = desc->arg[CNN_ARG_WEIGHT].dtype;
     kernel->terms = kernel->shape.s * kernel->shape.c;
-    kernel->width = (int32_t)vectors(kernel->terms, kernel->loops->lanes) * kernel->loops->lanes;
+    kernel->width = (int32_t)cnn_cpu_vectors(kernel->terms, kernel->loops->lanes) * kernel->loops->lanes;
     kernel->held = CNN_GEMM_DEPTH / kernel->shape.k;
     choose_memory(kernel);
     kernel->cpu.base.run = lines_run_kernel;

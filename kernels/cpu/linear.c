@@ -346,8 +346,7 @@ static void choose_memory(linear_kernel *kernel)
     kernel->slot_bytes = kernel->a_bytes + kernel->b_bytes + kernel->c_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = kernel->shared_bytes + (size_t)kernel->slots * kernel->slot_bytes;
-    if (kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-        kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
 }
 
 cnn_status cnn_cpu_linear_train_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
@@ -370,8 +369,6 @@ cnn_status cnn_cpu_linear_train_make(cnn_device *device, const cnn_op_desc *desc
     kernel->cpu.base.run = desc->op == CNN_OP_LINEAR         ? forward_run
                            : desc->op == CNN_OP_LINEAR_DGRAD ? dgrad_run
                                                              : wgrad_run;
-    if (desc->arg[CNN_ARG_DST2].dtype != CNN_NONE)
-        kernel->bias = cnn_columns_plan(device, kernel->dtype, shape.n, shape.k);
     cnn_cpu_kernel_name_float(&kernel->cpu, cnn_op_info_get(desc->op)->name, kernel->dtype);
     choose_memory(kernel);
     *made = &kernel->cpu.base;

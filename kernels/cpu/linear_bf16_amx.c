@@ -367,8 +367,7 @@ static void choose_memory(amx_linear *kernel)
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->slot_bytes = kernel->weights_bytes + kernel->sums_bytes;
     kernel->cpu.base.workspace_bytes = kernel->shared_bytes + (size_t)kernel->slots * kernel->slot_bytes;
-    if (kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-        kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
 }
 
 cnn_status cnn_cpu_linear_bf16_amx_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
@@ -392,8 +391,6 @@ cnn_status cnn_cpu_linear_bf16_amx_make(cnn_device *device, const cnn_op_desc *d
     kernel->steps = (depth + values - 1) / values;
     kernel->tasks = forward ? (shape.k + TASK_OUTPUTS - 1) / TASK_OUTPUTS : (shape.c + TASK_COLUMNS - 1) / TASK_COLUMNS;
     kernel->cpu.base.run = forward ? forward_run : wgrad ? wgrad_run : dgrad_run;
-    if (wgrad && desc->arg[CNN_ARG_DST2].dtype != CNN_NONE)
-        kernel->bias = cnn_columns_plan(device, CNN_BF16, shape.n, shape.k);
     choose_memory(kernel);
     *made = &kernel->cpu.base;
     return CNN_OK;

@@ -220,6 +220,12 @@ extern const cnn_cpu_loops cnn_cpu_loops_avx512;
 /* "avx512": the level that the float kernels of a level are compiled for. */
 const char *cnn_cpu_loops_isa(cnn_cpu_isa isa);
 
+/* Vectors that hold `count` floats. */
+static inline int64_t cnn_cpu_vectors(int64_t count, int32_t lanes)
+{
+    return (count + lanes - 1) / lanes;
+}
+
 static inline bool cnn_cpu_is_float(cnn_dtype dtype)
 {
     return dtype == CNN_F32 || dtype == CNN_F16 || dtype == CNN_BF16;

@@ -469,10 +469,7 @@ cnn_status cnn_cpu_wgrad_float_make(cnn_device *device, const cnn_op_desc *desc,
         return status;
     }
     choose_memory(kernel);
-    const cnn_conv_shape *shape = &kernel->shape;
-    kernel->bias = cnn_columns_plan(device, kernel->dtype, (int64_t)shape->n * shape->p * shape->q, shape->k);
-    if (desc->arg[CNN_ARG_DST2].dtype != CNN_NONE && kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-        kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
     *made = &kernel->cpu.base;
     return CNN_OK;
 }

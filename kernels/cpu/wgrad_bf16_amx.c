@@ -331,18 +331,13 @@ cnn_status cnn_cpu_wgrad_bf16_amx_make(cnn_device *device, const cnn_op_desc *de
     cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
     if (status != CNN_OK)
         return status;
-    const cnn_conv_shape *shape = &kernel->shape;
     kernel->shape = cnn_conv_shape_of(desc);
     kernel->slots = device->host->threads();
     choose_sizes(kernel);
     kernel->cpu.base.run = run_kernel;
     kernel->cpu.base.workspace_bytes =
         (size_t)kernel->chunk * (kernel->x_bytes + kernel->dy_bytes) + kernel->sums_bytes;
-    if (desc->arg[CNN_ARG_DST2].dtype != CNN_NONE) {
-        kernel->bias = cnn_columns_plan(device, CNN_BF16, (int64_t)shape->n * shape->p * shape->q, shape->k);
-        if (kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-            kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
-    }
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
     *made = &kernel->cpu.base;
     return CNN_OK;
 }

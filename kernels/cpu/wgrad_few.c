@@ -226,11 +226,7 @@ static void choose_memory(few_kernel *kernel)
     kernel->slot_bytes = kernel->band_bytes + kernel->line_bytes;
     kernel->cpu.base.workspace_bytes =
         (size_t)kernel->slices * kernel->sums_bytes + (size_t)kernel->slots * kernel->slot_bytes;
-    kernel->bias =
-        cnn_columns_plan(kernel->cpu.device, kernel->dtype, (int64_t)shape->n * shape->p * shape->q, shape->k);
-    if (kernel->cpu.base.desc.arg[CNN_ARG_DST2].dtype != CNN_NONE &&
-        kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-        kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
 }
 
 cnn_status cnn_cpu_wgrad_few_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

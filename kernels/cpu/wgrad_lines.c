@@ -148,11 +148,6 @@ static cnn_status lines_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_CO
     return CNN_OK;
 }
 
-static int64_t vectors(int64_t count, int32_t lanes)
-{
-    return (count + lanes - 1) / lanes;
-}
-
 /* Floats of the lines of x under `rows` rows. */
 static int64_t piece_floats(const cnn_conv_shape *shape, int64_t rows)
 {
@@ -167,12 +162,12 @@ bool cnn_cpu_wgrad_lines_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
         return false;
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const int32_t lanes = cnn_cpu_loops_get(isa)->lanes;
-    const int64_t terms = (int64_t)shape.s * shape.c, width = vectors(terms, lanes) * lanes;
+    const int64_t terms = (int64_t)shape.s * shape.c, width = cnn_cpu_vectors(terms, lanes) * lanes;
     if (shape.c >= FEW_CHANNELS || piece_floats(&shape, 1) > MOST_PIECE || (int64_t)shape.q * shape.k > MOST_PIECE ||
         shape.k * shape.r * width > MOST_SUMS)
         return cnn_refuse(why, "more channels, longer rows or more weights than stay in cache");
-    const int64_t along_taps = shape.k * vectors(terms * shape.r, lanes);
-    const int64_t along_channels = terms * shape.r * vectors(shape.k, lanes);
+    const int64_t along_taps = shape.k * cnn_cpu_vectors(terms * shape.r, lanes);
+    const int64_t along_channels = terms * shape.r * cnn_cpu_vectors(shape.k, lanes);
     const int64_t other = along_taps < along_channels ? along_taps : along_channels;
     if (10 * shape.k * shape.r * (width / lanes) > 11 * other) /* a tenth is what sums of whole pieces gain */
         return cnn_refuse(why, "vectors of a filter's line would be emptier than others");
@@ -185,7 +180,7 @@ static void choose_sizes(lines_kernel *kernel)
     const int32_t lanes = kernel->loops->lanes;
     kernel->line = (shape->w + 2 * shape->pad) * shape->c;
     kernel->terms = shape->s * shape->c;
-    kernel->width = (int32_t)vectors(kernel->terms, lanes) * lanes;
+    kernel->width = (int32_t)cnn_cpu_vectors(kernel->terms, lanes) * lanes;
     kernel->pitch = shape->r * kernel->width;
     kernel->rows = 1;
     while (kernel->rows < shape->p && piece_floats(shape, kernel->rows + 1) <= MOST_PIECE &&
@@ -208,11 +203,7 @@ static void choose_memory(lines_kernel *kernel)
     kernel->slot_bytes = kernel->x_bytes + kernel->wide_bytes;
     kernel->cpu.base.workspace_bytes = (size_t)kernel->slices * kernel->sums_bytes + kernel->offsets_bytes +
                                        (size_t)kernel->slots * kernel->slot_bytes;
-    kernel->bias =
-        cnn_columns_plan(kernel->cpu.device, kernel->dtype, (int64_t)shape->n * shape->p * shape->q, shape->k);
-    if (kernel->cpu.base.desc.arg[CNN_ARG_DST2].dtype != CNN_NONE &&
-        kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-        kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
 }
 
 cnn_status cnn_cpu_wgrad_lines_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)

@@ -171,8 +171,7 @@ static void choose_memory(wino_wgrad *kernel)
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = kernel->u_bytes + kernel->v_bytes + kernel->d_bytes + kernel->outside_bytes +
                                        (size_t)kernel->slots * kernel->slot_bytes;
-    if (kernel->bias.workspace_bytes > kernel->cpu.base.workspace_bytes)
-        kernel->cpu.base.workspace_bytes = kernel->bias.workspace_bytes;
+    kernel->bias = cnn_columns_plan_bias(&kernel->cpu);
 }
 
 cnn_status cnn_cpu_wgrad_winograd_make(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **made)
@@ -190,8 +189,6 @@ cnn_status cnn_cpu_wgrad_winograd_make(cnn_device *device, const cnn_op_desc *de
     kernel->c_pitch = cnn_wino_pad(kernel->loops, kernel->shape.c);
     kernel->k_pitch = cnn_wino_pad(kernel->loops, kernel->shape.k);
     kernel->tiles = cnn_wino_tiles_of(kernel->form, kernel->shape.n, kernel->shape.p, kernel->shape.q);
-    kernel->bias = cnn_columns_plan(device, kernel->dtype, (int64_t)kernel->shape.n * kernel->shape.p * kernel->shape.q,
-                                    kernel->shape.k);
     kernel->cpu.base.run = wino_run_kernel;
     cnn_cpu_kernel_name_float(&kernel->cpu, "conv_wgrad_winograd", kernel->dtype);
     choose_memory(kernel);
