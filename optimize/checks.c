@@ -42,6 +42,7 @@ static cnn_status check_keep(opt_settings *settings)
                         : settings->max_drop >= 0                     ? "--max-drop"
                         : settings->target_size > 0                   ? "--target-size"
                         : settings->target_ms > 0                     ? "--target-ms"
+                        : settings->target_macs > 0                   ? "--target-macs"
                         : settings->pick >= 0                         ? "--pick"
                                                                       : NULL;
     if (other)
@@ -131,8 +132,13 @@ static cnn_status check_rest(const opt_settings *settings)
     if (settings->prune > 0 && goal)
         CNN_FAIL(CNN_ERR_USAGE, "--prune says how much to remove, and a search finds that out: leave one of them out");
     if (settings->search && !goal)
-        CNN_FAIL(CNN_ERR_USAGE, "--search keeps the points of a search: give --max-drop, --target-size, --target-ms or "
-                                "--pick with it");
+        CNN_FAIL(CNN_ERR_USAGE, "--search keeps the points of a search: give --max-drop, --target-size, --target-ms, "
+                                "--target-macs or --pick with it");
+    if (opt_squeezes(settings) && (settings->search || settings->target_ms > 0))
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--target-size with single weights of INT8 has a recipe of its own, without %s: leave out %s",
+                 settings->search ? "a search" : "a clock",
+                 settings->search ? "--search" : "--target-ms, or give --target-macs instead");
     if (goal && (settings->schedule >= 0 || settings->prune_steps > 0 || settings->global))
         CNN_FAIL(CNN_ERR_USAGE, "a search prunes step by step over all layers: leave out %s",
                  settings->schedule >= 0     ? "--prune-schedule"

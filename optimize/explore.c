@@ -1,4 +1,5 @@
-/* Searching for the model that meets a goal: --max-drop, --target-size, --target-ms, alone or together.
+/* Searching for the model that meets a goal: --max-drop, --target-size, --target-ms,
+ * --target-macs, alone or together.
  *
  * From the given model on, in rounds: what may go, which is single weights and channels unless the user names one of
  * them or blocks, goes by a step from the best point so far, chosen over all layers together; the model is fine-tuned,
@@ -56,7 +57,8 @@ static const double first_step[OPT_STRUCTURES] = {
 
 bool opt_has_goal(const opt_settings *settings)
 {
-    return settings->max_drop >= 0 || settings->target_size > 0 || settings->target_ms > 0 || settings->pick >= 0;
+    return settings->max_drop >= 0 || settings->target_size > 0 || settings->target_ms > 0 ||
+           settings->target_macs > 0 || settings->pick >= 0;
 }
 
 /* ---- What points follow from ---- */
@@ -96,20 +98,28 @@ static void default_folder(const char *output, char *folder, size_t bytes)
 
 /* ---- Progress ---- */
 
-/* Points that are still to come at least: every kind of step that is open ends in failures, and goals in bytes are met
- * at the speed of the way so far. */
+/* How many more points it takes from `now` to a goal, at the speed of the way from `first` in so many. */
+static double points_to(double goal, int points, double first, double now, double unknown)
+{
+    if (goal <= 0 || now <= goal)
+        return 0;
+    return now < first ? points * log(now / goal) / log(first / now) : unknown;
+}
+
+/* Points that are still to come at least: every kind of step that is open ends in failures, and goals in bytes and MACs
+ * are met at the speed of the way so far. */
 static double points_left(const explorer *e, int number)
 {
     const opt_settings *settings = e->job->settings;
-    const opt_visit *visits = e->front->visits;
+    const cnn_measurement *first = &e->front->visits[0].figures, *now = &e->front->visits[number].figures;
     double points = 0;
     for (int s = 0; s < OPT_STRUCTURES; s++)
         points += e->step[s] > 0 ? STEP_SIZES - e->failures[s] : 0;
-    if (settings->target_size > 0 && number > 0 && visits[number].figures.file_bytes < visits[0].figures.file_bytes) {
-        const double first = (double)visits[0].figures.file_bytes, now = (double)visits[number].figures.file_bytes;
-        points = number * log(now / (double)settings->target_size) / log(first / now);
-    }
-    return points > 0 ? points : 0;
+    if (number > 0 && (settings->target_size > 0 || settings->target_macs > 0))
+        points = fmax(points_to((double)settings->target_size, number, (double)first->file_bytes,
+                                (double)now->file_bytes, points),
+                      points_to((double)settings->target_macs, number, (double)first->macs, (double)now->macs, points));
+    return points;
 }
 
 static void tell(const explorer *e, int number)
@@ -304,12 +314,13 @@ static bool meets_targets(const explorer *e, int number)
     const opt_settings *settings = e->job->settings;
     const cnn_measurement *figures = &e->front->visits[number].figures;
     return (settings->target_size <= 0 || figures->file_bytes <= settings->target_size) &&
-           (settings->target_ms <= 0 || figures->ms_per_image <= settings->target_ms);
+           (settings->target_ms <= 0 || figures->ms_per_image <= settings->target_ms) &&
+           (settings->target_macs <= 0 || figures->macs <= settings->target_macs);
 }
 
 static bool has_target(const opt_settings *settings)
 {
-    return settings->target_size > 0 || settings->target_ms > 0;
+    return settings->target_size > 0 || settings->target_ms > 0 || settings->target_macs > 0;
 }
 
 /* What a point lost of the accuracy, beside what it saved of the bytes. */
@@ -351,14 +362,15 @@ static bool is_open(const explorer *e)
     return false;
 }
 
-/* Single weights cost no time, so a goal in milliseconds takes channels alone. */
+/* Single weights cost no time, so goals in milliseconds or MACs take channels alone. */
 static void open_steps(explorer *e)
 {
     const opt_settings *settings = e->job->settings;
     for (int s = 0; s < OPT_STRUCTURES; s++)
         if (settings->structure >= 0
                 ? s == settings->structure
-                : s == OPT_STRUCTURE_CHANNEL || (s == OPT_STRUCTURE_WEIGHT && settings->target_ms <= 0))
+                : s == OPT_STRUCTURE_CHANNEL ||
+                      (s == OPT_STRUCTURE_WEIGHT && settings->target_ms <= 0 && settings->target_macs <= 0))
             e->step[s] = first_step[s];
 }
 
@@ -403,7 +415,7 @@ static cnn_status refuse(const explorer *e)
             closest = i;
     }
     const opt_visit *close = &e->front->visits[closest], *small = &e->front->visits[smallest];
-    char bytes[CNN_UNIT_BYTES];
+    char bytes[CNN_UNIT_BYTES], macs[CNN_UNIT_BYTES];
     if (settings->max_drop >= 0 && !good_enough(e, closest))
         return cnn_error(
             CNN_ERR_NUMERIC,
@@ -413,9 +425,11 @@ static cnn_status refuse(const explorer *e)
             (int)images, (int)close->paired.mended);
     return cnn_error(
         CNN_ERR_NUMERIC,
-        "no model met the goals: the smallest of %d has %s and takes %.3g ms per image%s; ask for less, or "
+        "no model met the goals: the smallest of %d has %s, %s MACs and takes %.3g ms per image%s; ask for less, "
+        "or "
         "take one of %s with --pick",
-        e->front->count, cnn_format_bytes(bytes, small->figures.file_bytes), small->figures.ms_per_image,
+        e->front->count, cnn_format_bytes(bytes, small->figures.file_bytes),
+        cnn_format_count(macs, small->figures.macs), small->figures.ms_per_image,
         good_enough(e, smallest) ? "" : ", but loses too much", e->front->folder);
 }
 

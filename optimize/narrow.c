@@ -1,7 +1,7 @@
-/* Narrowing a model to a number of weights: channels go one by one, always the one whose score is least for the weights
- * that go with it, those that make it and those that read it as things stand then. So wide layers, whose channels are
- * dear, give most. Scores are those of the model as it is given: a long way is better gone in several passes with
- * training between. */
+/* Narrowing a model to a budget of weights and MACs: channels go one by one, always the one whose score is least for
+ * what goes with it, the weights and MACs that make it and those that read it as things stand then. So wide layers,
+ * whose channels are dear, give most. Where both are too many, each counts as its share of what must still go. Scores
+ * are those of the model as it is given: a long way is better gone in several passes with training between. */
 #include "cnn/optimize.h"
 
 #include "core/error.h"
@@ -77,26 +77,42 @@ static int64_t weights_of(const narrowing *n, int index)
     return (int64_t)kept_of(n, n->map.group[index]) * desc->h * desc->w * inputs;
 }
 
-static int64_t count_weights(const narrowing *n)
+/* What all layers cost. Each weight is read once for every pixel of its layer's output. */
+static cnn_prune_budget count(const narrowing *n)
 {
-    int64_t count = 0;
+    cnn_prune_budget sum = {0};
     for (int i = 0; i < n->model->node_count; i++)
-        count += cnn_node_has_weights(&n->model->nodes[i]) ? weights_of(n, i) : 0;
-    return count;
+        if (cnn_node_has_weights(&n->model->nodes[i])) {
+            const cnn_tensor_desc *out = &n->model->nodes[i].out;
+            const int64_t weights = weights_of(n, i);
+            sum.weights += weights;
+            sum.macs += weights * out->h * out->w;
+        }
+    return sum;
 }
 
-/* Weights that go with one channel of a group. */
-static int64_t cost_of(narrowing *n, int group)
+static bool exceeds(int64_t cost, int64_t most)
 {
-    const int64_t before = count_weights(n);
+    return most > 0 && cost > most;
+}
+
+/* How much nearer to the budget the model comes when a group loses a channel. */
+static double gain_of(narrowing *n, int group, const cnn_prune_budget *budget)
+{
+    const cnn_prune_budget before = count(n);
     n->kept[group]--;
-    const int64_t after = count_weights(n);
+    const cnn_prune_budget after = count(n);
     n->kept[group]++;
-    return before - after;
+    double gain = 0;
+    if (exceeds(before.weights, budget->weights))
+        gain += (double)(before.weights - after.weights) / (double)(before.weights - budget->weights);
+    if (exceeds(before.macs, budget->macs))
+        gain += (double)(before.macs - after.macs) / (double)(before.macs - budget->macs);
+    return gain;
 }
 
 /* The group that loses a channel next; -1: none can. */
-static int cheapest(narrowing *n)
+static int cheapest(narrowing *n, const cnn_prune_budget *budget)
 {
     int best = -1;
     double least = 0;
@@ -104,7 +120,7 @@ static int cheapest(narrowing *n)
         const cnn_channel_group *group = &n->map.groups[g];
         if (group->fixed || group->layers == 0 || n->kept[g] <= LEAST_CHANNELS)
             continue;
-        const double score = n->order[g][group->channels - n->kept[g]].score / (double)cost_of(n, g);
+        const double score = n->order[g][group->channels - n->kept[g]].score / gain_of(n, g, budget);
         if (best < 0 || score < least) {
             best = g;
             least = score;
@@ -122,7 +138,8 @@ static void close_narrowing(narrowing *n)
     cnn_channel_map_free(&n->map);
 }
 
-cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const cnn_prune_options *options, int64_t *left)
+cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget, const cnn_prune_options *options,
+                               cnn_prune_budget *left)
 {
     cnn_status status = CNN_OK;
     narrowing n = {.model = model};
@@ -135,8 +152,9 @@ cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const cnn_pru
         CNN_TRY(CNN_ERR_MEMORY);
     CNN_TRY(cnn_scores_make(model, CNN_SCORE_CHANNELS, options, &scores));
     CNN_TRY(rank(&n, &scores));
-    while (count_weights(&n) > weights) {
-        const int g = cheapest(&n);
+    for (cnn_prune_budget now = count(&n); exceeds(now.weights, budget->weights) || exceeds(now.macs, budget->macs);
+         now = count(&n)) {
+        const int g = cheapest(&n, budget);
         if (g < 0)
             break;
         cnn_channel_group *group = &n.map.groups[g];
@@ -146,7 +164,7 @@ cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const cnn_pru
     CNN_TRY(cnn_model_clone(model, &copy));
     CNN_TRY(cnn_channels_remove(copy, &n.map));
     if (left)
-        *left = count_weights(&n);
+        *left = count(&n);
     cnn_model_swap(model, copy);
 out:
     cnn_model_free(copy);

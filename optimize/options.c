@@ -286,6 +286,15 @@ static const cnn_option options[] = {
      .max = 1e6,
      .open = CNN_OPEN_MIN,
      .help = "search for a model that takes at most so many milliseconds for one image, on this machine"},
+    {.name = "target-macs",
+     .argument = "N",
+     .kind = CNN_OPTION_INT64,
+     .offset = offsetof(opt_settings, target_macs),
+     .int_min = 1,
+     .int_max = INT64_MAX,
+     .help =
+         "search for a model with at most N multiplications for one image, which makes it fast on any machine; goes "
+         "with the other goals"},
     {.name = "search",
      .argument = "DIR",
      .kind = CNN_OPTION_STRING,

@@ -3,7 +3,8 @@
  * One run, from a dense model to a file of at most so many bytes:
  *
  * - Narrow: channels go, by their Taylor scores for each weight that goes with them, in passes with training between,
- *   until the model has so many times the weights that the file can hold as suits its kind (density_of).
+ *   until the model has so many times the weights that the file can hold as suits its kind (density_of). With
+ *   --target-macs multiplications count, too, and the passes bring both down together.
  * - Repair: batch norms are put in, and all weights train.
  * - Prune: weights lie on a grid of few levels from here on; those with the least LAMP scores go, on a cubic schedule,
  *   and units that have none left go with them.
@@ -58,7 +59,8 @@ typedef struct squeezer {
 
 bool opt_squeezes(const opt_settings *settings)
 {
-    return settings->target_size > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && settings->int8;
+    return settings->target_size > 0 && settings->structure == OPT_STRUCTURE_WEIGHT && settings->int8 &&
+           settings->max_drop < 0 && settings->pick < 0;
 }
 
 /* ---- Counting ---- */
@@ -115,7 +117,23 @@ static cnn_status train(squeezer *s, double epochs, cnn_schedule schedule, const
 
 /* ---- Narrow ---- */
 
-static cnn_status narrow(squeezer *s, int64_t weights)
+/* Where the next pass ends: a third of the weights, or the goal; the MACs arrive at theirs in the last pass. */
+static cnn_prune_budget next_of(const cnn_prune_budget *now, const cnn_prune_budget *goal)
+{
+    const double weights = (double)now->weights / (double)goal->weights,
+                 macs = goal->macs > 0 ? (double)now->macs / (double)goal->macs : 0,
+                 passes = fmax(1, ceil(log(fmax(weights, macs)) / -log(narrow_to)));
+    const int64_t third = (int64_t)((double)now->weights * narrow_to);
+    return (cnn_prune_budget){third > goal->weights ? third : goal->weights,
+                              macs > 1 ? (int64_t)ceil((double)now->macs * pow(macs, -1 / passes)) : 0};
+}
+
+static bool keeps_to(const cnn_prune_budget *now, const cnn_prune_budget *goal)
+{
+    return now->weights <= goal->weights && (goal->macs <= 0 || now->macs <= goal->macs);
+}
+
+static cnn_status narrow(squeezer *s, const cnn_prune_budget *goal)
 {
     cnn_status status = CNN_OK;
     cnn_model *model = s->job->model;
@@ -124,16 +142,20 @@ static cnn_status narrow(squeezer *s, int64_t weights)
                                        .data = s->job->data,
                                        .device = s->job->cli->common.device};
     char widths[128];
-    for (int64_t now = count_weights(model); now > weights;) {
-        const int64_t next = (int64_t)((double)now * narrow_to);
-        int64_t left;
-        CNN_TRY(cnn_prune_to_weights(model, next > weights ? next : weights, &options, &left));
-        if (left >= now)
+    for (cnn_prune_budget now = {count_weights(model), cnn_model_macs(model)}; !keeps_to(&now, goal);) {
+        const cnn_prune_budget next = next_of(&now, goal);
+        cnn_prune_budget left;
+        CNN_TRY(cnn_prune_to_budget(model, &next, &options, &left));
+        if (left.weights >= now.weights)
             break;
         now = left;
         describe_widths(model, widths, sizeof widths);
-        CNN_TRY(train(s, now > weights ? between_passes : 1, CNN_SCHEDULE_COSINE, widths));
+        CNN_TRY(train(s, keeps_to(&now, goal) ? 1 : between_passes, CNN_SCHEDULE_COSINE, widths));
     }
+    if (goal->macs > 0 && cnn_model_macs(model) > goal->macs)
+        CNN_FAIL(CNN_ERR_UNSUPPORTED,
+                 "--target-macs %lld is too few for this network: with 4 channels in each layer it has %lld",
+                 (long long)goal->macs, (long long)cnn_model_macs(model));
     s->dense = count_weights(model);
     describe_widths(model, widths, sizeof widths);
     CNN_TRY(opt_measure(s->job, "narrow to %s", widths));
@@ -282,10 +304,11 @@ cnn_status opt_squeeze(opt_job *job)
     if (s.target <= OVERHEAD_BYTES)
         CNN_FAIL(CNN_ERR_USAGE, "--target-size %lld leaves no room for weights; ask for more than %d bytes",
                  (long long)s.target, OVERHEAD_BYTES);
+    const cnn_prune_budget goal = {(int64_t)(density_of(job->model) * (double)s.live), settings->target_macs};
     CNN_TRY(opt_facts_begin(job));
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
-    CNN_TRY(narrow(&s, (int64_t)(density_of(job->model) * (double)s.live)));
+    CNN_TRY(narrow(&s, &goal));
     CNN_TRY(cnn_add_batchnorm(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &added));
     CNN_TRY(train(&s, s.epochs * repair_share, CNN_SCHEDULE_CONSTANT, "repair"));
     CNN_TRY(opt_measure(job, "repair"));

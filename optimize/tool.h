@@ -53,6 +53,7 @@ typedef struct opt_settings {
     double max_drop;     /* points of accuracy, of 100; -1: not given */
     int64_t target_size; /* bytes; 0: not given */
     double target_ms;    /* 0: not given */
+    int64_t target_macs; /* 0: not given */
     int pick;            /* a point of a search; -1: not given */
     const char *search;  /* its folder; NULL: beside the output */
     const char *output;

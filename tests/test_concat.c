@@ -130,14 +130,14 @@ START_TEST(test_narrowing_counts_pieces)
 {
     cnn_model *model = make_model(net, 7);
     const cnn_prune_options options = {.criterion = CNN_CRITERION_L2, .seed = 1};
-    int64_t left;
-    CHECK_OK(cnn_prune_to_weights(model, 1500, &options, &left));
+    cnn_prune_budget left;
+    CHECK_OK(cnn_prune_to_budget(model, &(cnn_prune_budget){.weights = 1500}, &options, &left));
     int64_t weights = 0;
     for (int i = 0; i < model->node_count; i++)
         if (cnn_node_has_weights(&model->nodes[i]))
             weights += cnn_desc_elements(&model->nodes[i].param[CNN_PARAM_WEIGHT].desc);
-    ck_assert_int_eq(left, weights);
-    ck_assert_int_le(left, 1500);
+    ck_assert_int_eq(left.weights, weights);
+    ck_assert_int_le(left.weights, 1500);
     cnn_model_free(model);
 }
 END_TEST

@@ -204,27 +204,55 @@ START_TEST(a_layer_keeps_a_unit)
 }
 END_TEST
 
-START_TEST(narrowing_meets_its_number_and_takes_the_dear_channels)
+START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
 {
     cnn_model *model = make_model(net, 7), *same;
     const cnn_prune_options options = {.criterion = CNN_CRITERION_RANDOM, .seed = 1};
-    int64_t left;
+    cnn_prune_budget left;
     /* 54 + 432 + 16*25*8 + 80 weights: fc1's are most of them */
     CHECK_OK(cnn_model_clone(model, &same));
-    CHECK_OK(cnn_prune_to_weights(model, 1500, &options, &left));
+    CHECK_OK(cnn_prune_to_budget(model, &(cnn_prune_budget){.weights = 1500}, &options, &left));
     const cnn_tensor_desc *fc1 = param_desc(model, "fc1", CNN_PARAM_WEIGHT);
-    ck_assert_int_le(left, 1500);
-    ck_assert_int_gt(left, 1500 - 500);
+    ck_assert_int_le(left.weights, 1500);
+    ck_assert_int_gt(left.weights, 1500 - 500);
+    ck_assert_int_eq(left.macs, cnn_model_macs(model));
     ck_assert_int_le(cnn_desc_elements(fc1), 1400);
     ck_assert_int_eq(param_desc(model, "fc2", CNN_PARAM_WEIGHT)->n, CLASSES);
     ck_assert_int_eq(cnn_model_output(model).c, CLASSES);
-    CHECK_OK(cnn_prune_to_weights(same, 1 << 20, &options, &left)); /* nothing to do */
-    ck_assert_int_eq(left, 54 + 432 + 3200 + 80);
-    CHECK_OK(cnn_prune_to_weights(same, 1, &options, &left)); /* as narrow as it gets */
+    CHECK_OK(cnn_prune_to_budget(same, &(cnn_prune_budget){1 << 20, 1 << 20}, &options, &left)); /* nothing to do */
+    ck_assert_int_eq(left.weights, 54 + 432 + 3200 + 80);
+    CHECK_OK(cnn_prune_to_budget(same, &(cnn_prune_budget){.weights = 1}, &options, &left)); /* as narrow as it gets */
     ck_assert_int_eq(param_desc(same, "conv1", CNN_PARAM_WEIGHT)->n, 4);
     ck_assert_int_eq(param_desc(same, "fc1", CNN_PARAM_WEIGHT)->n, 4);
     cnn_model_free(same);
     cnn_model_free(model);
+}
+END_TEST
+
+/* fc1 has most weights, conv2 most multiplications: each budget takes of its own, both together of both. */
+START_TEST(narrowing_for_macs_takes_channels_of_large_images)
+{
+    const cnn_prune_options options = {.criterion = CNN_CRITERION_RANDOM, .seed = 1};
+    cnn_model *weights = make_model(net, 7), *macs, *both;
+    cnn_prune_budget most = {2500, cnn_model_macs(weights) / 2}, left;
+    CHECK_OK(cnn_model_clone(weights, &macs));
+    CHECK_OK(cnn_model_clone(weights, &both));
+    CHECK_OK(cnn_prune_to_budget(weights, &(cnn_prune_budget){.weights = most.weights}, &options, &left));
+    ck_assert_int_gt(left.macs, most.macs);
+    CHECK_OK(cnn_prune_to_budget(macs, &(cnn_prune_budget){.macs = most.macs}, &options, &left));
+    ck_assert_int_le(left.macs, most.macs);
+    ck_assert_int_eq(left.macs, cnn_model_macs(macs));
+    CHECK_OK(cnn_prune_to_budget(both, &most, &options, &left));
+    ck_assert_int_le(left.weights, most.weights);
+    ck_assert_int_le(left.macs, most.macs);
+    const int32_t narrow =
+                      param_desc(macs, "conv1", CNN_PARAM_WEIGHT)->n + param_desc(macs, "conv2", CNN_PARAM_WEIGHT)->n,
+                  wide = param_desc(weights, "conv1", CNN_PARAM_WEIGHT)->n +
+                         param_desc(weights, "conv2", CNN_PARAM_WEIGHT)->n;
+    ck_assert_int_lt(narrow, wide);
+    cnn_model_free(both);
+    cnn_model_free(macs);
+    cnn_model_free(weights);
 }
 END_TEST
 
@@ -261,7 +289,8 @@ int main(void)
     tcase_add_test(tests, removing_changes_no_answer);
     tcase_add_test(tests, a_constant_goes_through_averages);
     tcase_add_test(tests, a_layer_keeps_a_unit);
-    tcase_add_test(tests, narrowing_meets_its_number_and_takes_the_dear_channels);
+    tcase_add_test(tests, narrowing_keeps_to_its_budget_and_takes_the_dear_channels);
+    tcase_add_test(tests, narrowing_for_macs_takes_channels_of_large_images);
     tcase_add_test(tests, new_batch_norms_change_nothing_and_fold_away);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

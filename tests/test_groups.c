@@ -89,11 +89,11 @@ START_TEST(test_narrowing_counts_filters_once)
     cnn_model *model = make_model(net, 7);
     const cnn_prune_options options = {.criterion = CNN_CRITERION_L2, .seed = 1};
     const int64_t before = 8 * 9 + 8 * 9 + 160 + 20 * 25 + 320 + 12 * 9 * 8 + 120;
-    int64_t left;
-    CHECK_OK(cnn_prune_to_weights(model, before - 1, &options, &left));
+    cnn_prune_budget left;
+    CHECK_OK(cnn_prune_to_budget(model, &(cnn_prune_budget){.weights = before - 1}, &options, &left));
     const int32_t thin = param_desc(model, "conv1", CNN_PARAM_WEIGHT)->n;
     const int32_t wide = param_desc(model, "wide2", CNN_PARAM_WEIGHT)->n;
-    ck_assert_int_eq(left, 2 * 9 * thin + thin * wide + 25 * wide + 16 * wide + 12 * 9 * 8 + 120);
+    ck_assert_int_eq(left.weights, 2 * 9 * thin + thin * wide + 25 * wide + 16 * wide + 12 * 9 * 8 + 120);
     ck_assert_int_eq(param_desc(model, "deep3", CNN_PARAM_WEIGHT)->n, wide);
     cnn_model_free(model);
 }

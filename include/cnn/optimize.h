@@ -61,11 +61,18 @@ CNN_API cnn_status cnn_prune_channels(cnn_model *model, const cnn_prune_options 
 CNN_API cnn_status cnn_prune_to_widths(cnn_model *model, const char *widths, const cnn_prune_options *options,
                                        cnn_prune_result *result);
 
-/* Removes channels one by one until the model has at most so many weights of conv and linear layers (biases and BN do
- * not count), each time the channel whose score is least for the weights that go with it; layers keep 4. Of the options
- * it reads criterion, seed, data and device. *left (or NULL): the weights that stay. */
-CNN_API cnn_status cnn_prune_to_weights(cnn_model *model, int64_t weights, const cnn_prune_options *options,
-                                        int64_t *left);
+/* What conv and linear layers may cost at most; 0: any number. */
+typedef struct cnn_prune_budget {
+    int64_t weights; /* biases and BN do not count */
+    int64_t macs;    /* multiplications for one image */
+} cnn_prune_budget;
+
+/* Removes channels one by one until the model keeps to the budget, each time the channel whose score is least for what
+ * goes with it: shares of the weights and of the MACs that are too many still, added up. Layers keep 4, so a budget may
+ * be out of reach. Of the options it reads criterion, seed, data and device. *left (or NULL): the weights and MACs that
+ * stay. */
+CNN_API cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget,
+                                       const cnn_prune_options *options, cnn_prune_budget *left);
 
 /* Sets single weights of conv and linear layers, the last one included, to 0 and gives them masks that hold them there
  * in training, folding, quantization and files. R is the share of each layer's weights; biases and BN stay. Each layer

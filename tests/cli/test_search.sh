@@ -1,4 +1,4 @@
-# cnn-opt --max-drop, --target-size, --target-ms, --pick: searches that keep what they found.
+# cnn-opt --max-drop, --target-size, --target-ms, --target-macs, --pick: searches that keep what they found.
 . "$2/tests/cli/lib.sh"
 
 cat >tiny.cfg <<'CFG'
@@ -14,6 +14,9 @@ CFG
 succeeds "$train" --data synth --model tiny.cfg --epochs 1 --quiet
 
 bytes() { wc -c <"$1"; }
+
+# MACs of the model that the last command told about.
+macs() { python3 -c 'import json, sys; print(json.load(sys.stdin)["after"]["macs"])' <"$logs/out"; }
 
 # A target alone: the first model that meets it.
 succeeds "$opt" --target-size 9000 --int8 --finetune 0.1 --threads 1
@@ -65,6 +68,13 @@ grep -q ",weight," drop/points.csv && fail "--structure channel took weights"
 refuses 1 "no model met the goals|--pick" "$opt" --target-size 100 --int8 --finetune 0 --search drop --quiet \
     --structure channel
 succeeds "$opt" --target-ms 1000 --finetune 0 --quiet --search time
+succeeds "$opt" --target-macs 30000 --finetune 0 --quiet --json --search macs
+checks=$((checks + 1))
+[ "$(macs)" -le 30000 ] || fail "the model has $(macs) MACs"
+checks=$((checks + 1))
+grep -q ",weight," macs/points.csv && fail "--target-macs took weights"
+# With a promise to keep it is a search among single weights, too.
+succeeds "$opt" --target-size 9000 --max-drop 90 --structure weight --int8 --finetune 0 --quiet --search both
 
 # The smallest file of single weights: a number of bytes is met, with one thread and with two, and the file runs.
 succeeds "$opt" --target-size 700 --structure weight --int8 --pack smallest --finetune 3 --threads 1 -o small.cnn
@@ -76,6 +86,14 @@ succeeds "$opt" --target-size 700 --structure weight --int8 --pack smallest --fi
 same small.cnn small2.cnn
 succeeds "$infer" -m small.cnn --test --json
 succeeds "$infer" -m small.cnn --compare ref
+succeeds "$opt" --target-size 900 --target-macs 20000 --structure weight --int8 --pack smallest --finetune 3 --json -o \
+    fast.cnn
+checks=$((checks + 1))
+[ "$(macs)" -le 20000 ] || fail "the model has $(macs) MACs"
+refuses 1 "--target-macs 10|4 channels" "$opt" --target-size 900 --target-macs 10 --structure weight --int8 \
+    --finetune 1 --quiet
+refuses 2 "--search" "$opt" --target-size 900 --structure weight --int8 --search drop
+refuses 2 "--target-ms|--target-macs" "$opt" --target-size 900 --target-ms 1 --structure weight --int8
 refuses 2 "--target-size 100|150" "$opt" --target-size 100 --structure weight --int8
 
 # What goes with a search, and what does not.
