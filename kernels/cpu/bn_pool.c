@@ -144,21 +144,15 @@ static void visit_pieces(const bn_pool_run *run, int task, int worker,
 static void pool_piece(const bn_pool_run *run, const piece *at, double *sum)
 {
     const bn_pool_kernel *kernel = run->kernel;
-    const cnn_cpu_loops *loops = kernel->columns.loops;
     const int32_t channels = kernel->pooled.c;
-    const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
     const float *x = read_x(run, at);
-    float *first = write_lines(run, &kernel->pooled, at->pooled, at->row), *y = first;
+    float *y = write_lines(run, &kernel->pooled, at->pooled, at->row);
     uint8_t *index = kernel->infer ? NULL : (uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled;
     (void)sum;
-    for (int32_t q = 0; q < at->windows; q++, x += step, y += channels)
-        if (kernel->infer)
-            loops->bn_pool_infer(x, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN], run->invstd,
-                                 run->args[CNN_ARG_GAMMA], run->args[CNN_ARG_BETA], channels, kernel->relu, y);
-        else
-            loops->bn_pool(x, kernel->tap, kernel->taps, run->args[CNN_ARG_MEAN], run->invstd, run->args[CNN_ARG_GAMMA],
-                           run->args[CNN_ARG_BETA], channels, kernel->relu, y, index + (ptrdiff_t)q * channels);
-    store_lines(run, &kernel->pooled, at->pooled, 1, (int64_t)at->windows * channels, first);
+    kernel->columns.loops->bn_pool(x, (ptrdiff_t)kernel->stride * channels, kernel->tap, kernel->taps, at->windows,
+                                   run->args[CNN_ARG_MEAN], run->invstd, run->args[CNN_ARG_GAMMA],
+                                   run->args[CNN_ARG_BETA], channels, kernel->relu, y, index);
+    store_lines(run, &kernel->pooled, at->pooled, 1, (int64_t)at->windows * channels, y);
 }
 
 static void pool_task(void *context, int task, int worker)
@@ -201,14 +195,12 @@ static void apply_windows(const bn_pool_run *run, const piece *at, const float *
 {
     const bn_pool_kernel *kernel = run->kernel;
     const int32_t channels = kernel->pooled.c;
-    const ptrdiff_t step = (ptrdiff_t)kernel->stride * channels;
     const float *dy = read_dy(run, at);
     const uint8_t *index = (const uint8_t *)run->args[CNN_ARG_INDEX] + at->pooled;
-    for (int32_t q = 0; q < at->windows; q++)
-        kernel->columns.loops->bn_pool_grad_apply(x + q * step, kernel->tap, kernel->taps, dy + (ptrdiff_t)q * channels,
-                                                  index + (ptrdiff_t)q * channels, run->args[CNN_ARG_MEAN],
-                                                  run->args[CNN_ARG_INVSTD], run->vector[0], run->vector[1],
-                                                  run->vector[2], channels, dx + q * step);
+    kernel->columns.loops->bn_pool_grad_apply(x, (ptrdiff_t)kernel->stride * channels, kernel->tap, kernel->taps,
+                                              at->windows, dy, index, run->args[CNN_ARG_MEAN],
+                                              run->args[CNN_ARG_INVSTD], run->vector[0], run->vector[1], run->vector[2],
+                                              channels, dx);
     for (int32_t q = 0; q < at->windows; q++) {
         const int32_t from = q * kernel->stride + kernel->window;
         const int32_t to = q + 1 < at->windows ? (q + 1) * kernel->stride : at->pixels;

@@ -158,23 +158,22 @@ typedef struct cnn_cpu_loops {
     void (*bn_grad_apply)(const float *x, const float *dy, const float *mean, const float *invstd, const float *scale,
                           const float *mean_dy, const float *mean_dot, int64_t pixels, int channels, float *dx);
 
-    /* Batch norm, ReLU and max-pooling in one, over `channels` of one window: tap t of the window is x[tap[t] + c].
-     * y = the first maximum of the normalized taps, cut at 0 with relu; index = its number, CNN_NO_INDEX where relu cut
-     * it off. NaN wins. */
-    void (*bn_pool)(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
-                    const float *gamma, const float *beta, int channels, bool relu, float *y, uint8_t *index);
-    /* The same without an index. */
-    void (*bn_pool_infer)(const float *x, const ptrdiff_t *tap, int taps, const float *mean, const float *invstd,
-                          const float *gamma, const float *beta, int channels, bool relu, float *y);
-    /* As bn_grad_sums of `windows` windows, the next one `step` floats on, where dy reaches the tap that index names,
-     * or none. some: room for 2*channels floats. */
+    /* Batch norm, ReLU and max-pooling in one, of `windows` windows, the next one `step` floats on: tap t of a window
+     * is x[tap[t] + c]. y and index, [windows][channels], get the first maximum of the normalized taps, cut at 0 with
+     * relu, and its number, CNN_NO_INDEX where relu cut it off. NaN wins. index: NULL for none. */
+    void (*bn_pool)(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows, const float *mean,
+                    const float *invstd, const float *gamma, const float *beta, int channels, bool relu, float *y,
+                    uint8_t *index);
+    /* As bn_grad_sums of such windows, where dy reaches the tap that index names, or none. some: room for 2*channels
+     * floats. */
     void (*bn_pool_grad_sums)(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,
                               const float *dy, const uint8_t *index, const float *mean, const float *invstd,
                               int channels, float *some, double *sum, double *dot);
-    /* As bn_grad_apply, where dy reaches the tap that index names and 0 the others. */
-    void (*bn_pool_grad_apply)(const float *x, const ptrdiff_t *tap, int taps, const float *dy, const uint8_t *index,
-                               const float *mean, const float *invstd, const float *scale, const float *mean_dy,
-                               const float *mean_dot, int channels, float *dx);
+    /* As bn_grad_apply of such windows, where dy reaches the tap that index names and 0 the others; dx lies as x. */
+    void (*bn_pool_grad_apply)(const float *x, ptrdiff_t step, const ptrdiff_t *tap, int taps, int windows,
+                               const float *dy, const uint8_t *index, const float *mean, const float *invstd,
+                               const float *scale, const float *mean_dy, const float *mean_dot, int channels,
+                               float *dx);
 
     /* Max-pooling of `windows` neighbouring windows: y and index, [windows][channels], get the first maximum of kernel
      * x kernel pixels (NaN wins) and its number; with relu maxima are cut at 0, and CNN_NO_INDEX stands where they are

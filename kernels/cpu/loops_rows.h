@@ -348,7 +348,6 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .bn_apply = bn_apply,
     .bn_grad_apply = bn_grad_apply,
     .bn_pool = bn_pool,
-    .bn_pool_infer = bn_pool_infer,
     .bn_pool_grad_sums = bn_pool_grad_sums,
     .bn_pool_grad_apply = bn_pool_grad_apply,
     .pool_windows = pool_windows,
