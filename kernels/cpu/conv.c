@@ -177,9 +177,12 @@ static void conv_task(void *context, int task, int worker)
         cnn_gather_pack(gather, kernel->loops, kernel->gather_dtype, run->src, pixels, block->count, depth, a);
         multiply(run, depth, first, last, block->count, d > 0, a, c, b);
     }
-    for (int i = 0; i < block->count; i++)
-        cnn_epilogue_store(kernel->loops, &kernel->cpu.base.desc, run->args, c + i * kernel->chunk_columns,
-                           pixels[i].out, first, last - first);
+    for (int i = 0, next; i < block->count; i = next) { /* pixels that lie side by side */
+        for (next = i + 1; next < block->count && pixels[next].out == pixels[i].out + next - i;)
+            next++;
+        cnn_epilogue_store_pixels(kernel->loops, &kernel->cpu.base.desc, run->args, c + i * kernel->chunk_columns,
+                                  kernel->chunk_columns, pixels[i].out, next - i, first, last - first);
+    }
 }
 
 /* ---- The kernel ---- */

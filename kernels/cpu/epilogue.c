@@ -73,7 +73,7 @@ void cnn_epilogue_store_pixels(const cnn_cpu_loops *loops, const cnn_op_desc *de
     const float *bias = cnn_op_has_epilogue(desc, CNN_EPILOGUE_BIAS) ? args[CNN_ARG_BIAS] : NULL;
     const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU);
     const bool plain = desc->op != CNN_OP_LINEAR_DGRAD && desc->epilogue_count == (bias != NULL) + relu;
-    if (plain && count % loops->lanes == 0) {
+    if (plain) {
         const size_t at = (size_t)(pixel * dst->c + first) * cnn_dtype_bytes(dst->dtype);
         loops->store_rows(dst->dtype, sums, sums_pitch, pixels, count, bias ? bias + first : NULL, relu,
                           (char *)args[CNN_ARG_DST] + at, dst->c);

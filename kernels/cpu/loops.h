@@ -113,8 +113,8 @@ typedef struct cnn_cpu_loops {
     void (*to_f32)(cnn_dtype dtype, const void *src, float *dst, int64_t count);
     void (*from_f32)(cnn_dtype dtype, const float *src, void *dst, int64_t count);
 
-    /* dst[i*dst_pitch + j] = sums[i*sums_pitch + j] + bias[j], with relu cut at 0, rounded: j < columns, whole vectors.
-     * bias may be NULL. */
+    /* dst[i*dst_pitch + j] = sums[i*sums_pitch + j] + bias[j], with relu cut at 0, rounded: j < columns. bias may be
+     * NULL. */
     void (*store_rows)(cnn_dtype dtype, const float *sums, ptrdiff_t sums_pitch, int rows, int columns,
                        const float *bias, bool relu, void *dst, ptrdiff_t dst_pitch);
 

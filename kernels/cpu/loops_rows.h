@@ -57,14 +57,19 @@ static void from_f32(cnn_dtype dtype, const float *src, void *dst, int64_t count
         memcpy(dst, src, (size_t)count * sizeof *src);
 }
 
-VEC_INLINE void store_vector(const cnn_dtype dtype, void *dst, ptrdiff_t at, vec x)
+/* The first `count` floats of x, at most a vector. */
+VEC_INLINE void store_vector(const cnn_dtype dtype, void *dst, ptrdiff_t at, vec x, int count)
 {
+    uint16_t half[VEC_LANES], *to = dtype == CNN_F32 ? NULL : (uint16_t *)dst + at;
+    const bool whole = count >= VEC_LANES;
     if (dtype == CNN_BF16)
-        vec_store_bf16((uint16_t *)dst + at, x);
+        vec_store_bf16(whole ? to : half, x);
     else if (dtype == CNN_F16)
-        vec_store_f16((uint16_t *)dst + at, x);
+        vec_store_f16(whole ? to : half, x);
     else
-        vec_store((float *)dst + at, x);
+        vec_store_some((float *)dst + at, x, vec_first(count));
+    for (int i = 0; dtype != CNN_F32 && !whole && i < count; i++)
+        to[i] = half[i];
 }
 
 VEC_INLINE void store_rows_of(const cnn_dtype dtype, const float *sums, ptrdiff_t sums_pitch, int rows, int columns,
@@ -72,9 +77,10 @@ VEC_INLINE void store_rows_of(const cnn_dtype dtype, const float *sums, ptrdiff_
 {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j += VEC_LANES) {
-            vec x = vec_load(sums + i * sums_pitch + j);
-            x = bias ? vec_add(x, vec_load(bias + j)) : x;
-            store_vector(dtype, dst, i * dst_pitch + j, relu ? vec_relu(x) : x);
+            const vec_lanes lanes = vec_first(columns - j);
+            vec x = vec_load_some(sums + i * sums_pitch + j, lanes);
+            x = bias ? vec_add(x, vec_load_some(bias + j, lanes)) : x;
+            store_vector(dtype, dst, i * dst_pitch + j, relu ? vec_relu(x) : x, columns - j);
         }
 }
 

@@ -1,8 +1,8 @@
 /* Vectors of floats for the code that is compiled once for each ISA level.
  *
  * The including file defines one of CNN_SIMD_PORTABLE, CNN_SIMD_AVX2, CNN_SIMD_AVX512 and is compiled with the options
- * of that level. `vec` holds VEC_LANES floats. VEC_TILE_ROWS is how many rows of two vectors the registers hold as
- * accumulators. */
+ * of that level. `vec` holds VEC_LANES floats, `vec_lanes` names the first few of them: nothing beyond is read or
+ * stored. VEC_TILE_ROWS is how many rows of two vectors the registers hold as accumulators. */
 #ifndef CNN_CPU_SIMD_H
 #define CNN_CPU_SIMD_H
 
@@ -110,6 +110,29 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
     _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(half));
 }
 
+/* Some lanes, the first ones. */
+typedef __mmask16 vec_lanes;
+
+/* `count` lanes, which may be more than there are. */
+VEC_INLINE vec_lanes vec_first(int count)
+{
+    return (__mmask16)(count < VEC_LANES ? (1u << count) - 1 : 0xffff);
+}
+
+/* Lanes that are not loaded are 0. */
+VEC_INLINE vec vec_load_some(const float *p, vec_lanes lanes)
+{
+    return lanes == 0xffff ? vec_load(p) : _mm512_maskz_loadu_ps(lanes, p);
+}
+
+VEC_INLINE void vec_store_some(float *p, vec x, vec_lanes lanes)
+{
+    if (lanes == 0xffff)
+        vec_store(p, x); /* what is loaded again soon is there sooner */
+    else
+        _mm512_mask_storeu_ps(p, lanes, x);
+}
+
 #elif defined(CNN_SIMD_AVX2)
 #include <immintrin.h>
 
@@ -196,6 +219,30 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
     const __m256i half = _mm256_blendv_epi8(_mm256_srli_epi32(sum, 16), quiet, nan);
     const __m256i halves = _mm256_packus_epi32(half, half); /* in each of its halves */
     _mm_storeu_si128((void *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08)));
+}
+
+typedef struct vec_lanes {
+    int count; /* at most VEC_LANES */
+    __m256i mask;
+} vec_lanes;
+
+VEC_INLINE vec_lanes vec_first(int count)
+{
+    const int some = count < VEC_LANES ? count : VEC_LANES;
+    return (vec_lanes){some, _mm256_cmpgt_epi32(_mm256_set1_epi32(some), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
+}
+
+VEC_INLINE vec vec_load_some(const float *p, vec_lanes lanes)
+{
+    return lanes.count == VEC_LANES ? vec_load(p) : _mm256_maskload_ps(p, lanes.mask);
+}
+
+VEC_INLINE void vec_store_some(float *p, vec x, vec_lanes lanes)
+{
+    if (lanes.count == VEC_LANES)
+        vec_store(p, x);
+    else
+        _mm256_maskstore_ps(p, lanes.mask, x);
 }
 
 #elif defined(CNN_SIMD_PORTABLE)
@@ -289,6 +336,33 @@ VEC_INLINE void vec_store_bf16(uint16_t *p, vec x)
 {
     for (int i = 0; i < 4; i++)
         p[i] = cnn_cpu_bf16_from_f32(x[i]);
+}
+
+typedef int vec_lanes;
+
+VEC_INLINE vec_lanes vec_first(int count)
+{
+    return count < VEC_LANES ? count : VEC_LANES;
+}
+
+VEC_INLINE vec vec_load_some(const float *p, vec_lanes lanes)
+{
+    if (lanes == VEC_LANES)
+        return vec_load(p);
+    return (vec){p[0], lanes > 1 ? p[1] : 0, lanes > 2 ? p[2] : 0, 0};
+}
+
+VEC_INLINE void vec_store_some(float *p, vec x, vec_lanes lanes)
+{
+    if (lanes == VEC_LANES) {
+        vec_store(p, x);
+        return;
+    }
+    p[0] = x[0];
+    if (lanes > 1)
+        p[1] = x[1];
+    if (lanes > 2)
+        p[2] = x[2];
 }
 
 #else

@@ -1,5 +1,4 @@
-/* What max-pooling wants of vectors: maxima with their numbers, lanes chosen by number; loads and stores of the first
- * few lanes, where nothing beyond them is touched. See simd.h. */
+/* What max-pooling wants of vectors: maxima with their numbers, lanes chosen by number. See simd.h. */
 #ifndef CNN_CPU_SIMD_POOL_H
 #define CNN_CPU_SIMD_POOL_H
 
@@ -79,29 +78,6 @@ VEC_INLINE vec vec_below(vec x, vec_at at, int t)
     return _mm512_maskz_mov_ps(_mm512_cmplt_epi32_mask(at, _mm512_set1_epi32(t)), x);
 }
 
-/* Some lanes, the first ones. */
-typedef __mmask16 vec_lanes;
-
-/* `count` lanes, which may be more than there are. */
-VEC_INLINE vec_lanes vec_first(int count)
-{
-    return (__mmask16)(count < VEC_LANES ? (1u << count) - 1 : 0xffff);
-}
-
-/* Lanes that are not loaded are 0. */
-VEC_INLINE vec vec_load_some(const float *p, vec_lanes lanes)
-{
-    return lanes == 0xffff ? vec_load(p) : _mm512_maskz_loadu_ps(lanes, p);
-}
-
-VEC_INLINE void vec_store_some(float *p, vec x, vec_lanes lanes)
-{
-    if (lanes == 0xffff)
-        vec_store(p, x); /* what is loaded again soon is there sooner */
-    else
-        _mm512_mask_storeu_ps(p, lanes, x);
-}
-
 VEC_INLINE vec_at vec_load_at_some(const uint8_t *p, vec_lanes lanes)
 {
     return lanes == 0xffff ? vec_load_at(p) : _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, p));
@@ -177,30 +153,6 @@ VEC_INLINE vec vec_odd(vec a, vec b)
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
 {
     return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(t), at)));
-}
-
-typedef struct vec_lanes {
-    int count; /* at most VEC_LANES */
-    __m256i mask;
-} vec_lanes;
-
-VEC_INLINE vec_lanes vec_first(int count)
-{
-    const int some = count < VEC_LANES ? count : VEC_LANES;
-    return (vec_lanes){some, _mm256_cmpgt_epi32(_mm256_set1_epi32(some), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
-}
-
-VEC_INLINE vec vec_load_some(const float *p, vec_lanes lanes)
-{
-    return lanes.count == VEC_LANES ? vec_load(p) : _mm256_maskload_ps(p, lanes.mask);
-}
-
-VEC_INLINE void vec_store_some(float *p, vec x, vec_lanes lanes)
-{
-    if (lanes.count == VEC_LANES)
-        vec_store(p, x);
-    else
-        _mm256_maskstore_ps(p, lanes.mask, x);
 }
 
 VEC_INLINE vec_at vec_load_at_some(const uint8_t *p, vec_lanes lanes)
@@ -293,33 +245,6 @@ VEC_INLINE vec vec_odd(vec a, vec b)
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
 {
     return vec_blend(vec_zero(), x, at < t);
-}
-
-typedef int vec_lanes;
-
-VEC_INLINE vec_lanes vec_first(int count)
-{
-    return count < VEC_LANES ? count : VEC_LANES;
-}
-
-VEC_INLINE vec vec_load_some(const float *p, vec_lanes lanes)
-{
-    if (lanes == VEC_LANES)
-        return vec_load(p);
-    return (vec){p[0], lanes > 1 ? p[1] : 0, lanes > 2 ? p[2] : 0, 0};
-}
-
-VEC_INLINE void vec_store_some(float *p, vec x, vec_lanes lanes)
-{
-    if (lanes == VEC_LANES) {
-        vec_store(p, x);
-        return;
-    }
-    p[0] = x[0];
-    if (lanes > 1)
-        p[1] = x[1];
-    if (lanes > 2)
-        p[2] = x[2];
 }
 
 VEC_INLINE vec_at vec_load_at_some(const uint8_t *p, vec_lanes lanes)

@@ -16,9 +16,9 @@
 #include "kernels/cpu/gather.h"
 
 enum {
-    FEW_CHANNELS = CNN_GATHER_SHORT, /* C below it */
-    MOST_BAND = 8192,                /* floats of a band: it stays in the nearest cache */
-    MOST_SUMS = 32768,               /* floats */
+    FEW_CHANNELS = 16, /* C below it */
+    MOST_BAND = 8192,  /* floats of a band: it stays in the nearest cache */
+    MOST_SUMS = 32768, /* floats */
     MOST_SLICES = 16,
     LEAST_SLICE = 1024, /* pixels */
     SLACK = 32          /* two vectors: what is read and written beyond rows */

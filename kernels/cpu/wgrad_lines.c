@@ -12,9 +12,9 @@
 #include "kernels/cpu/gather.h"
 
 enum {
-    FEW_CHANNELS = CNN_GATHER_SHORT, /* C below it */
-    MOST_PIECE = 8192,               /* floats of x or dy that are summed at a time: they stay in the nearest cache */
-    MOST_SUMS = 32768,               /* floats */
+    FEW_CHANNELS = 16, /* C below it */
+    MOST_PIECE = 8192, /* floats of x or dy that are summed at a time: they stay in the nearest cache */
+    MOST_SUMS = 32768, /* floats */
     MOST_SLICES = 16,
     LEAST_SLICE = 256, /* pixels */
     SLACK = 32         /* two vectors: what is read beyond a piece */
