@@ -1,7 +1,7 @@
 /* Fusion: element-wise ops, sums and pooling move into the convolution, linear op or batch norm of inference that makes
  * their input, the ReLU behind a sum of INT8 into that; in training, ReLU and max-pooling into the batch norm or the
- * convolution before them, a ReLU's gradient into the linear layer's behind it, and running statistics into the op that
- * finds overflows.
+ * convolution before them, the gradient of that pooling into the convolution's, a ReLU's gradient into the linear
+ * layer's behind it, and running statistics into the op that finds overflows.
  *
  * An op is merged when it is the only reader of the value, directly computes the next one from it, and the backend
  * says that it has a kernel for the merged descriptor. */
@@ -238,6 +238,35 @@ static void merge_pooled_bn(cnn_program *program, int i, const cnn_backend *back
 
 /* ---- Convolution, ReLU and max-pooling of a training step ---- */
 
+/* The gradients of a convolution take that of the pooling i before them, so that the wide gradient, most of it 0, is
+ * never written: all that read it, or none. */
+static void merge_pool_grad(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
+{
+    cnn_instruction *list = program->instructions, merged[2];
+    const cnn_instruction *pool_grad = &list[i];
+    int reader[2];
+    const int count = find_readers(program, pool_grad->arg[CNN_ARG_DST], 2, reader);
+    if (count < 1 || count > 2 || program->buffers[pool_grad->arg[CNN_ARG_DST]].place != CNN_PLACE_ARENA)
+        return;
+    for (int j = 0; j < count; j++) {
+        const cnn_arg role = list[reader[j]].desc.op == CNN_OP_CONV_DGRAD ? CNN_ARG_SRC : CNN_ARG_SRC2;
+        merged[j] = list[reader[j]];
+        if ((merged[j].desc.op != CNN_OP_CONV_DGRAD && merged[j].desc.op != CNN_OP_CONV_WGRAD) ||
+            merged[j].arg[role] != pool_grad->arg[CNN_ARG_DST])
+            return;
+        merged[j].arg[role] = pool_grad->arg[CNN_ARG_SRC2];
+        merged[j].desc.arg[role] = pool_grad->desc.arg[CNN_ARG_SRC2];
+        take(&merged[j], pool_grad, CNN_ARG_INDEX);
+        merged[j].desc.pool_kernel = pool_grad->desc.kernel;
+        merged[j].desc.pool_stride = pool_grad->desc.stride;
+        if (backend->prepare(device, &merged[j].desc, NULL, NULL) != CNN_OK)
+            return;
+    }
+    for (int j = 0; j < count; j++)
+        list[reader[j]] = merged[j];
+    remove_instruction(program, i);
+}
+
 /* A convolution that ends in a ReLU takes the pooling behind it; the index it leaves tells what the ReLU cut off, so
  * that the gradient of the pooling is that of the ReLU too. */
 static void merge_pooled_conv(cnn_program *program, int i, const cnn_backend *backend, cnn_device *device)
@@ -268,6 +297,7 @@ static void merge_pooled_conv(cnn_program *program, int i, const cnn_backend *ba
     list[i] = forward;
     list[found.pool_grad] = backward;
     remove_instruction(program, found.relu_grad);
+    merge_pool_grad(program, found.pool_grad, backend, device);
     remove_instruction(program, found.pool);
 }
 

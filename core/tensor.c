@@ -36,6 +36,15 @@ enum { R = CNN_USE_READ, W = CNN_USE_WRITE, U = CNN_USE_UPDATE };
         [CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_WEIGHT] = R, [CNN_ARG_BIAS] = R, [CNN_ARG_MULT] = R, \
         [CNN_ARG_INDEX] = W, [CNN_ARG_DST] = W                                                               \
     }
+#define CONV_DGRAD_USE                                                                                       \
+    {                                                                                                        \
+        [CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_WEIGHT] = R, [CNN_ARG_BIAS] = R, [CNN_ARG_MULT] = R, \
+        [CNN_ARG_INDEX] = R, [CNN_ARG_DST] = W                                                               \
+    }
+#define CONV_WGRAD_USE                                                                                    \
+    {                                                                                                     \
+        [CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_INDEX] = R, [CNN_ARG_DST] = W, [CNN_ARG_DST2] = W \
+    }
 #define WGRAD_USE                                                                    \
     {                                                                                \
         [CNN_ARG_SRC] = R, [CNN_ARG_SRC2] = R, [CNN_ARG_DST] = W, [CNN_ARG_DST2] = W \
@@ -44,8 +53,8 @@ enum { R = CNN_USE_READ, W = CNN_USE_WRITE, U = CNN_USE_UPDATE };
 static const cnn_op_info infos[CNN_OP_COUNT] = {
     [CNN_OP_NONE] = {CNN_OP_NONE, "none", {0}},
     [CNN_OP_CONV] = {CNN_OP_CONV, "conv", CONV_USE},
-    [CNN_OP_CONV_DGRAD] = {CNN_OP_CONV_DGRAD, "conv_dgrad", GEMM_USE},
-    [CNN_OP_CONV_WGRAD] = {CNN_OP_CONV_WGRAD, "conv_wgrad", WGRAD_USE},
+    [CNN_OP_CONV_DGRAD] = {CNN_OP_CONV_DGRAD, "conv_dgrad", CONV_DGRAD_USE},
+    [CNN_OP_CONV_WGRAD] = {CNN_OP_CONV_WGRAD, "conv_wgrad", CONV_WGRAD_USE},
     [CNN_OP_GROUP_CONV] = {CNN_OP_GROUP_CONV, "group_conv", GEMM_USE},
     [CNN_OP_GROUP_CONV_DGRAD] = {CNN_OP_GROUP_CONV_DGRAD, "group_conv_dgrad", GEMM_USE},
     [CNN_OP_GROUP_CONV_WGRAD] = {CNN_OP_GROUP_CONV_WGRAD, "group_conv_wgrad", WGRAD_USE},

@@ -98,19 +98,22 @@ typedef struct conv_case {
     const char *what;
     cnn_op op;
     int32_t n, h, w, c, k, r, s, stride, pad, groups;
+    int32_t window, step; /* of ReLU and max-pooling behind it; 0: none */
 } conv_case;
 
 static const conv_case conv_cases[] = {
-    {"conv 3x3 pad 1", CNN_OP_CONV, 2, 5, 4, 3, 4, 3, 3, 1, 1, 1},
-    {"conv 5x5 pad 2 on 3x3", CNN_OP_CONV, 1, 3, 3, 2, 3, 5, 5, 1, 2, 1},
-    {"conv 3x3 stride 2", CNN_OP_CONV, 2, 7, 6, 2, 3, 3, 3, 2, 1, 1},
-    {"conv 1x1 stride 3", CNN_OP_CONV, 1, 7, 7, 2, 3, 1, 1, 3, 0, 1},
-    {"conv 2x3", CNN_OP_CONV, 2, 4, 5, 3, 2, 2, 3, 1, 0, 1},
-    {"depthwise 3x3", CNN_OP_GROUP_CONV, 2, 5, 4, 6, 6, 3, 3, 1, 1, 6},
-    {"depthwise 3x2 stride 2", CNN_OP_GROUP_CONV, 1, 6, 5, 5, 5, 3, 2, 2, 1, 5},
-    {"two groups", CNN_OP_GROUP_CONV, 2, 4, 4, 4, 6, 3, 3, 1, 1, 2},
-    {"linear", CNN_OP_LINEAR, 3, 2, 3, 4, 5, 2, 3, 1, 0, 1},
-    {"linear of one value", CNN_OP_LINEAR, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1},
+    {"conv 3x3 pad 1", CNN_OP_CONV, 2, 5, 4, 3, 4, 3, 3, 1, 1, 1, 0, 0},
+    {"conv 5x5 pad 2 on 3x3", CNN_OP_CONV, 1, 3, 3, 2, 3, 5, 5, 1, 2, 1, 0, 0},
+    {"conv 3x3 stride 2", CNN_OP_CONV, 2, 7, 6, 2, 3, 3, 3, 2, 1, 1, 0, 0},
+    {"conv 1x1 stride 3", CNN_OP_CONV, 1, 7, 7, 2, 3, 1, 1, 3, 0, 1, 0, 0},
+    {"conv 2x3", CNN_OP_CONV, 2, 4, 5, 3, 2, 2, 3, 1, 0, 1, 0, 0},
+    {"conv 3x3 pooled", CNN_OP_CONV, 2, 5, 6, 3, 4, 3, 3, 1, 1, 1, 2, 2},
+    {"conv 2x3 stride 2 pooled with gaps", CNN_OP_CONV, 1, 13, 12, 2, 3, 2, 3, 2, 1, 1, 2, 3},
+    {"depthwise 3x3", CNN_OP_GROUP_CONV, 2, 5, 4, 6, 6, 3, 3, 1, 1, 6, 0, 0},
+    {"depthwise 3x2 stride 2", CNN_OP_GROUP_CONV, 1, 6, 5, 5, 5, 3, 2, 2, 1, 5, 0, 0},
+    {"two groups", CNN_OP_GROUP_CONV, 2, 4, 4, 4, 6, 3, 3, 1, 1, 2, 0, 0},
+    {"linear", CNN_OP_LINEAR, 3, 2, 3, 4, 5, 2, 3, 1, 0, 1, 0, 0},
+    {"linear of one value", CNN_OP_LINEAR, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 0},
 };
 enum { CONV_CASES = sizeof conv_cases / sizeof conv_cases[0] };
 
@@ -118,6 +121,8 @@ enum { CONV_CASES = sizeof conv_cases / sizeof conv_cases[0] };
 static cnn_op_desc conv_desc(const conv_case *t, int which)
 {
     cnn_op_desc desc = {.op = (cnn_op)((int)t->op + which), .stride = t->stride, .pad = t->pad};
+    desc.pool_kernel = t->window;
+    desc.pool_stride = t->step;
     return desc;
 }
 
@@ -125,9 +130,11 @@ START_TEST(test_conv)
 {
     const conv_case *t = &conv_cases[_i];
     int32_t p = cnn_window_count(t->h, t->r, t->stride, t->pad), q = cnn_window_count(t->w, t->s, t->stride, t->pad);
+    p = t->window ? cnn_window_count(p, t->window, t->step, 0) : p;
+    q = t->window ? cnn_window_count(q, t->window, t->step, 0) : q;
     cnn_tensor_desc x = cnn_desc(CNN_F32, t->n, t->h, t->w, t->c);
     cnn_tensor_desc w = cnn_desc(CNN_F32, t->k, t->r, t->s, t->c / t->groups);
-    cnn_tensor_desc y = cnn_desc(CNN_F32, t->n, p, q, t->k), b = cnn_desc_vector(CNN_F32, t->k);
+    cnn_tensor_desc y = cnn_desc(CNN_F32, t->n, p, q, t->k), index = y, b = cnn_desc_vector(CNN_F32, t->k);
     double *g = random_values(cnn_desc_elements(&y), 3), *dx = new_values(&x), *dw = new_values(&w),
            *db = new_values(&b);
 
@@ -142,21 +149,36 @@ START_TEST(test_conv)
     args[CNN_ARG_WEIGHT] = random_values(cnn_desc_elements(&w), 2);
     args[CNN_ARG_BIAS] = random_values(t->k, 4);
     args[CNN_ARG_DST] = new_values(&y);
+    index.dtype = t->window ? CNN_U8 : CNN_NONE;
+    if (t->window) {
+        forward.epilogue[forward.epilogue_count++] = CNN_EPILOGUE_RELU;
+        forward.epilogue[forward.epilogue_count++] = CNN_EPILOGUE_MAXPOOL;
+        forward.arg[CNN_ARG_INDEX] = index;
+        args[CNN_ARG_INDEX] = new_values(&y);
+        run(&forward, args);
+    }
 
     cnn_op_desc dgrad = conv_desc(t, 1);
     dgrad.arg[CNN_ARG_SRC] = y;
     dgrad.arg[CNN_ARG_WEIGHT] = w;
+    dgrad.arg[CNN_ARG_INDEX] = index;
     dgrad.arg[CNN_ARG_DST] = x;
-    run(&dgrad,
-        (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = g, [CNN_ARG_WEIGHT] = args[CNN_ARG_WEIGHT], [CNN_ARG_DST] = dx});
+    run(&dgrad, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = g,
+                                        [CNN_ARG_WEIGHT] = args[CNN_ARG_WEIGHT],
+                                        [CNN_ARG_INDEX] = args[CNN_ARG_INDEX],
+                                        [CNN_ARG_DST] = dx});
 
     cnn_op_desc wgrad = conv_desc(t, 2);
     wgrad.arg[CNN_ARG_SRC] = x;
     wgrad.arg[CNN_ARG_SRC2] = y;
+    wgrad.arg[CNN_ARG_INDEX] = index;
     wgrad.arg[CNN_ARG_DST] = w;
     wgrad.arg[CNN_ARG_DST2] = b;
-    run(&wgrad, (void *[CNN_ARG_COUNT]){
-                    [CNN_ARG_SRC] = args[CNN_ARG_SRC], [CNN_ARG_SRC2] = g, [CNN_ARG_DST] = dw, [CNN_ARG_DST2] = db});
+    run(&wgrad, (void *[CNN_ARG_COUNT]){[CNN_ARG_SRC] = args[CNN_ARG_SRC],
+                                        [CNN_ARG_SRC2] = g,
+                                        [CNN_ARG_INDEX] = args[CNN_ARG_INDEX],
+                                        [CNN_ARG_DST] = dw,
+                                        [CNN_ARG_DST2] = db});
 
     check_role(t->what, &forward, args, CNN_ARG_SRC, g, dx);
     check_role(t->what, &forward, args, CNN_ARG_WEIGHT, g, dw);

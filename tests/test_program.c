@@ -220,32 +220,41 @@ START_TEST(chains_keep_their_order)
 }
 END_TEST
 
+static cnn_status prepare_all_but_pooled_gradients(cnn_device *device, const cnn_op_desc *desc, cnn_kernel **kernel,
+                                                   char *why)
+{
+    return !kernel && cnn_op_is_pooled_grad(desc) ? CNN_ERR_UNSUPPORTED : prepare_all(device, desc, kernel, why);
+}
+
+static const char pooled_conv_cfg[] = "image = input(height=16, width=16, channels=1)\n"
+                                      "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
+                                      "relu1 = relu(conv1)\n"
+                                      "pool1 = maxpool(relu1, kernel=2)\n"
+                                      "conv2 = conv(pool1, out=4, kernel=3, pad=1)\n"
+                                      "relu2 = relu(conv2)\n"
+                                      "pool2 = maxpool(relu2, kernel=2)\n"
+                                      "conv3 = conv(relu2, out=4, kernel=3, pad=1)\n"
+                                      "pool3 = maxpool(conv3, kernel=2)\n"
+                                      "sum = add(pool2, pool3)\n"
+                                      "fc = linear(sum, out=3)\n";
+
 /* conv1 takes its ReLU and pooling, and the gradient of the pooling is that of the ReLU too. relu2 has a second reader,
- * behind conv3 the ReLU is missing. */
+ * behind conv3 the ReLU is missing. Then conv1's weight gradient takes that of the pooling, where the backend can. */
 START_TEST(pooling_moves_into_convolutions)
 {
     cnn_backend backend = cnn_backend_ref;
     cnn_device *device;
-    backend.prepare = prepare_all;
+    backend.prepare = _i ? prepare_all : prepare_all_but_pooled_gradients;
     ck_assert(backend.open(cnn_host_get(), NULL, &device) == CNN_OK);
-    cnn_model *model = model_from("image = input(height=16, width=16, channels=1)\n"
-                                  "conv1 = conv(image, out=4, kernel=3, pad=1)\n"
-                                  "relu1 = relu(conv1)\n"
-                                  "pool1 = maxpool(relu1, kernel=2)\n"
-                                  "conv2 = conv(pool1, out=4, kernel=3, pad=1)\n"
-                                  "relu2 = relu(conv2)\n"
-                                  "pool2 = maxpool(relu2, kernel=2)\n"
-                                  "conv3 = conv(relu2, out=4, kernel=3, pad=1)\n"
-                                  "pool3 = maxpool(conv3, kernel=2)\n"
-                                  "sum = add(pool2, pool3)\n"
-                                  "fc = linear(sum, out=3)\n");
+    cnn_model *model = model_from(pooled_conv_cfg);
     cnn_program *plain = make(model, CNN_GOAL_TRAIN, &cnn_backend_ref, device);
     cnn_program *program = make(model, CNN_GOAL_TRAIN, &backend, device);
     check_plan(program);
     check_order(program);
-    ck_assert_int_eq(program->instruction_count, plain->instruction_count - 2);
+    ck_assert_int_eq(program->instruction_count, plain->instruction_count - 2 - _i);
     ck_assert_int_eq(count_ops(program, CNN_OP_MAXPOOL), count_ops(plain, CNN_OP_MAXPOOL) - 1);
     ck_assert_int_eq(count_ops(program, CNN_OP_RELU_GRAD), count_ops(plain, CNN_OP_RELU_GRAD) - 1);
+    ck_assert_int_eq(count_ops(program, CNN_OP_MAXPOOL_GRAD), count_ops(plain, CNN_OP_MAXPOOL_GRAD) - _i);
 
     const cnn_instruction *forward = first_op(program, CNN_OP_CONV), *backward = NULL, *weights = NULL;
     for (int i = 0; i < program->instruction_count; i++) {
@@ -256,8 +265,11 @@ START_TEST(pooling_moves_into_convolutions)
     ck_assert_int_eq(forward->node, cnn_model_find(model, "pool1"));
     ck_assert_int_eq(forward->arg[CNN_ARG_DST], program->value[forward->node]);
     ck_assert_int_eq(forward->desc.pool_kernel, 2);
-    ck_assert_int_eq(forward->arg[CNN_ARG_INDEX], backward->arg[CNN_ARG_INDEX]);
-    ck_assert_int_eq(backward->arg[CNN_ARG_DST], weights->arg[CNN_ARG_SRC2]);
+    ck_assert_int_eq(forward->arg[CNN_ARG_INDEX], (_i ? weights : backward)->arg[CNN_ARG_INDEX]);
+    if (_i)
+        ck_assert_int_eq(weights->desc.pool_kernel, 2);
+    else
+        ck_assert_int_eq(backward->arg[CNN_ARG_DST], weights->arg[CNN_ARG_SRC2]);
     ck_assert(program->value[cnn_model_find(model, "conv1")] == -1 &&
               program->value[cnn_model_find(model, "relu1")] == -1);
     ck_assert_msg(cnn_program_prepare(program, model, &backend, device) == CNN_OK, "%s", cnn_last_error());
@@ -402,7 +414,7 @@ int main(void)
     tcase_add_test(tcase, residual_model_lowers_and_plans);
     tcase_add_test(tcase, fusion_merges_only_sole_readers);
     tcase_add_test(tcase, chains_keep_their_order);
-    tcase_add_test(tcase, pooling_moves_into_convolutions);
+    tcase_add_loop_test(tcase, pooling_moves_into_convolutions, 0, 2);
     tcase_add_test(tcase, pooling_moves_into_batch_norms);
     tcase_add_test(tcase, sums_move_into_convolutions);
     tcase_add_test(tcase, residual_gradient_is_summed);

@@ -13,8 +13,8 @@
  * | op            | reads                                                      | writes                       |
  * |---------------|------------------------------------------------------------|------------------------------|
  * | CONV          | SRC [N,H,W,C], WEIGHT [K,R,S,C], epilogue's BIAS, SRC2 ... | DST [N,P,Q,K], with epilogue MAXPOOL opt. INDEX u8 of its shape |
- * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C]                         | DST dx [N,H,W,C]             |
- * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K]                         | DST dw f32, opt. DST2 db f32 |
+ * | CONV_DGRAD    | SRC dy [N,P,Q,K], WEIGHT [K,R,S,C], opt. INDEX u8 of SRC's shape | DST dx [N,H,W,C]       |
+ * | CONV_WGRAD    | SRC x [N,H,W,C], SRC2 dy [N,P,Q,K], opt. INDEX u8 of SRC2's shape | DST dw f32, opt. DST2 db f32 |
  * | GROUP_CONV*   | as CONV*, with WEIGHT (and DST of GROUP_CONV_WGRAD) [K,R,S,C/G]                           |
  * | LINEAR*       | as CONV* with R = H, S = W, P = Q = 1, pad 0: a GEMM over H*W*C; LINEAR_DGRAD's epilogue reads SRC2 [N,H,W,C] |
  * | BN_TRAIN      | SRC, GAMMA, BETA                                           | DST, MEAN, VAR, INVSTD, with epilogue MAXPOOL INDEX u8 [N,P,Q,C] |
@@ -55,6 +55,9 @@
  *          WEIGHT's structure says what is known of its zeros, which a kernel may skip. It is dense unless the weights are
  *          constant.
  * WGRAD    db[k] = sum_npq dy.
+ *          CONV_DGRAD and CONV_WGRAD with INDEX take the gradient of what was pooled behind the convolution: dy of P x Q
+ *          pixels is then what MAXPOOL_GRAD with pool_kernel and pool_stride, which is no less, would make of it. Products
+ *          with what that leaves 0 may be left out.
  * GROUP_CONV  a convolution in G groups, G = C / WEIGHT's inputs, which divides K, too: output k reads only the C/G input
  *          channels of its group k / (K/G). G = C is a depthwise convolution. Epilogues as CONV's.
  * LINEAR_DGRAD may end in RELU_GRAD: SRC2 is the layer's input, and that a ReLU's output.
@@ -223,7 +226,7 @@ typedef struct cnn_op_desc {
     cnn_tensor_desc arg[CNN_ARG_COUNT]; /* by role; dtype CNN_NONE where absent */
     int32_t stride, pad;                /* CONV*, MAXPOOL*: same in both directions */
     int32_t kernel;                     /* MAXPOOL*, AVGPOOL*: square window; its stride is `stride` */
-    int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD with INDEX */
+    int32_t pool_kernel, pool_stride;   /* CNN_EPILOGUE_MAXPOOL; BN_GRAD, CONV_DGRAD and CONV_WGRAD with INDEX */
     float eps, momentum;                /* BN */
     float lo, hi;                       /* REQUANTIZE, i8 ADD, CONCAT, AVGPOOL and LEAKY_RELU; CLIP: hi */
     float scale[2];                     /* i8 ADD and CONCAT; i8 LEAKY_RELU and AVGPOOL: the first */
@@ -306,6 +309,13 @@ static inline bool cnn_op_is_wgrad(cnn_op op)
 static inline bool cnn_op_is_group_conv(cnn_op op)
 {
     return op >= CNN_OP_GROUP_CONV && op <= CNN_OP_GROUP_CONV_WGRAD;
+}
+
+/* A convolution's gradient from that of what was pooled behind it. */
+static inline bool cnn_op_is_pooled_grad(const cnn_op_desc *desc)
+{
+    return (desc->op == CNN_OP_CONV_DGRAD || desc->op == CNN_OP_CONV_WGRAD) &&
+           desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE;
 }
 
 /* Output length of a window sliding over `size`: floor((size + 2 pad - kernel)/stride) + 1; 0: it does not fit. */

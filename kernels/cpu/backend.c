@@ -1,6 +1,7 @@
 /* The CPU backend: opens the device and chooses an implementation for each op from two tables. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/floats.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -122,6 +123,12 @@ void cnn_cpu_parallel(const cnn_host *host, int tasks, int slots, cnn_task_fn ru
     host->parallel(slots, run_slot, &region);
 }
 
+/* Of convolutions' gradients these alone know what an index of pooled pixels says. */
+static bool reads_index(const cnn_cpu_impl *impl)
+{
+    return impl->suits == cnn_cpu_dgrad_pooled_suits || impl->suits == cnn_cpu_wgrad_pooled_suits;
+}
+
 /* The first row of the table that suits, or NULL with the reasons of those that do not added to `why`. */
 static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *device, const cnn_op_desc *desc,
                                   char *why)
@@ -132,6 +139,8 @@ static const cnn_cpu_impl *choose(const cnn_cpu_impl *table, const cnn_device *d
         char reason[CNN_REASON_BYTES] = "";
         if (!cnn_cpu_isa_holds(device->isa, impl->isa))
             snprintf(reason, sizeof reason, "needs level %s", cnn_cpu_isa_name(impl->isa));
+        else if (cnn_op_is_pooled_grad(desc) && !reads_index(impl))
+            snprintf(reason, sizeof reason, "reads no index");
         else if (!impl->suits || impl->suits(desc, device->isa, reason))
             return impl;
         cnn_add_reason(why, impl->name, reason);

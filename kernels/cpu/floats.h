@@ -35,6 +35,10 @@ cnn_cpu_make_fn cnn_cpu_linear_bf16_amx_make;
 #endif
 cnn_cpu_suits_fn cnn_cpu_wgrad_winograd_suits; /* wgrad_winograd.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_winograd_make;
+cnn_cpu_suits_fn cnn_cpu_dgrad_pooled_suits; /* dgrad_pooled.c: CONV_DGRAD with INDEX */
+cnn_cpu_make_fn cnn_cpu_dgrad_pooled_make;
+cnn_cpu_suits_fn cnn_cpu_wgrad_pooled_suits; /* wgrad_pooled.c: CONV_WGRAD with INDEX */
+cnn_cpu_make_fn cnn_cpu_wgrad_pooled_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_lines_suits; /* wgrad_lines.c: CONV_WGRAD */
 cnn_cpu_make_fn cnn_cpu_wgrad_lines_make;
 cnn_cpu_suits_fn cnn_cpu_wgrad_few_suits; /* wgrad_few.c: CONV_WGRAD */

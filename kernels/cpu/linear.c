@@ -21,7 +21,8 @@ enum {
     LEAST_DEPTH = 256,  /* C of layers that are large */
     LEAST_OUTPUTS = 32, /* K */
     TASK_TILES = 4,     /* forward: tiles of outputs of a task, which share a piece of x */
-    TASK_COLUMNS = 256, /* dgrad, wgrad */
+    TASK_COLUMNS = 256, /* dgrad, wgrad: at most */
+    LEAST_TASKS = 4,    /* of nearly equal size, so that a few threads have as much to do */
     MAX_ROWS = TASK_TILES * CNN_TILE_MAX_ROWS
 };
 
@@ -115,6 +116,15 @@ static float *scratch_of(const linear_run *run, int worker)
     return (float *)(void *)(run->scratch + (size_t)worker * run->kernel->slot_bytes);
 }
 
+/* Columns of a task of the gradients, in whole panels but for the last one: its first, and how many. */
+static int32_t task_columns(const linear_kernel *kernel, int task, int32_t *first)
+{
+    const int64_t panels = (kernel->c + kernel->panel - 1) / kernel->panel;
+    const int32_t end = (int32_t)(panels * (task + 1) / kernel->tasks) * kernel->panel;
+    *first = (int32_t)(panels * task / kernel->tasks) * kernel->panel;
+    return (end < kernel->c ? end : kernel->c) - *first;
+}
+
 /* ---- Forward ---- */
 
 /* Task: a piece of the depth of x, transposed to [panels of images][c][panel]. */
@@ -191,8 +201,8 @@ static void dgrad_task(void *context, int task, int worker)
     const linear_run *run = context;
     const linear_kernel *kernel = run->kernel;
     const cnn_op_desc *desc = &kernel->cpu.base.desc;
-    const int32_t first = task * TASK_COLUMNS, panel = kernel->panel;
-    const int32_t columns = kernel->c - first < TASK_COLUMNS ? kernel->c - first : TASK_COLUMNS;
+    int32_t first;
+    const int32_t panel = kernel->panel, columns = task_columns(kernel, task, &first);
     const int tiles = (kernel->n + kernel->loops->tile_rows - 1) / kernel->loops->tile_rows;
     const bool straight = desc->arg[CNN_ARG_DST].dtype == CNN_F32 && columns % panel == 0 && !desc->epilogue_count;
     float *b = scratch_of(run, worker), *sums = b + kernel->b_bytes / sizeof *b;
@@ -202,15 +212,15 @@ static void dgrad_task(void *context, int task, int worker)
         const int32_t length = piece_length(kernel->k, piece);
         const float *a = run->shared + (ptrdiff_t)piece * kernel->n * CNN_GEMM_PITCH;
         const bool last = piece + 1 == pieces_of(kernel->k);
-        const int32_t ahead = last ? first + TASK_COLUMNS : first, left = kernel->c - ahead;
+        const int32_t ahead = last ? first + columns : first, left = kernel->c - ahead;
         int part = 0, parts = (columns + panel - 1) / panel * tiles;
         pack_panels(kernel, run->args[CNN_ARG_WEIGHT], kernel->c, piece * CNN_GEMM_DEPTH, length, first, columns, b);
         for (int32_t j = 0; j < columns; j += panel)
             for (int t = 0; t < tiles; t++) {
                 const int32_t row = kernel->n * t / tiles, count = kernel->n * (t + 1) / tiles - row;
                 ask(run->args[CNN_ARG_WEIGHT], kernel->dtype, kernel->c, last ? 0 : (piece + 1) * CNN_GEMM_DEPTH,
-                    piece_length(kernel->k, last ? 0 : piece + 1), ahead, left < TASK_COLUMNS ? left : TASK_COLUMNS,
-                    part++, parts, 0);
+                    piece_length(kernel->k, last ? 0 : piece + 1), ahead, left < columns ? left : columns, part++,
+                    parts, 0);
                 kernel->loops->tile_by_rows[1][count - 1](a + (ptrdiff_t)row * CNN_GEMM_PITCH, 1,
                                                           b + (ptrdiff_t)j * length, panel, sums + row * pitch + j,
                                                           pitch, length, piece > 0);
@@ -251,8 +261,8 @@ static void wgrad_task(void *context, int task, int worker)
 {
     const linear_run *run = context;
     const linear_kernel *kernel = run->kernel;
-    const int32_t first = task * TASK_COLUMNS, panel = kernel->panel;
-    const int32_t columns = kernel->c - first < TASK_COLUMNS ? kernel->c - first : TASK_COLUMNS;
+    int32_t first;
+    const int32_t panel = kernel->panel, columns = task_columns(kernel, task, &first);
     const float *dy = kernel->dtype == CNN_F32 ? run->args[CNN_ARG_SRC2] : run->shared;
     float *dw = (float *)run->args[CNN_ARG_DST] + first;
     float *b = scratch_of(run, worker), *apart = b + kernel->b_bytes / sizeof *b;
@@ -366,6 +376,7 @@ cnn_status cnn_cpu_linear_train_make(cnn_device *device, const cnn_op_desc *desc
     kernel->images = (shape.n + kernel->panel - 1) / kernel->panel * kernel->panel;
     kernel->tasks =
         desc->op == CNN_OP_LINEAR ? (shape.k + rows - 1) / rows : (shape.c + TASK_COLUMNS - 1) / TASK_COLUMNS;
+    kernel->tasks = kernel->tasks < LEAST_TASKS ? LEAST_TASKS : kernel->tasks; /* a large layer has enough for them */
     kernel->cpu.base.run = desc->op == CNN_OP_LINEAR         ? forward_run
                            : desc->op == CNN_OP_LINEAR_DGRAD ? dgrad_run
                                                              : wgrad_run;

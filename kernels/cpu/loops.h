@@ -96,6 +96,19 @@ typedef struct cnn_cpu_loops {
     /* dst[g*dst_pitch + i] = row[start[g] + i], i < width (a multiple of lanes), for `groups` pieces of a row. */
     void (*deal)(const float *row, const int32_t *start, int groups, int width, float *dst, ptrdiff_t dst_pitch);
 
+    /* Gradients of what was pooled by windows of `window` pixels: to[i] = dy[i] where index[i] names a pixel of the
+     * window, else 0, and offset[i] = base[i] + row*line + column*channels of that pixel. to may be dy. */
+    void (*pooled_offsets)(const float *dy, const uint8_t *index, int64_t count, int window, int line, int channels,
+                           const int32_t *base, float *to, int32_t *offset);
+    /* sums[r*width + j] += the sum over i < count of dy[i*pitch] * x[offset[i*pitch] + r*line + j], for `rows` rows of
+     * `width` floats, whole vectors. */
+    void (*pooled_sums)(const float *dy, const int32_t *offset, ptrdiff_t pitch, int count, const float *x,
+                        ptrdiff_t line, int rows, int width, float *sums);
+    /* One window of `taps` pixels: x[tap[t] + r*line + j] += the sum over k with index[k] = t of dy[k] *
+     * weights[(k*rows + r)*width + j], for `rows` rows of `width` floats, whole vectors. */
+    void (*pooled_spread)(const float *dy, const uint8_t *index, int count, const float *weights, int rows, int width,
+                          const int32_t *tap, int taps, ptrdiff_t line, float *x);
+
     /* dst[x*channels + c] = the sum over t < taps of src[(x - t)*pitch + t*channels + c], in that order, for `pixels`
      * pixels. Whole vectors are read and written. */
     void (*fold)(const float *src, ptrdiff_t pitch, int taps, int pixels, int channels, float *dst);

@@ -45,6 +45,163 @@ static void pool_grad_line(const float *dy, const uint8_t *index, int position, 
             }
 }
 
+/* ---- Gradients where they arrive, not where they are 0 ---- */
+
+static void pooled_offsets(const float *dy, const uint8_t *index, int64_t count, int window, int line, int channels,
+                           const int32_t *base, float *to, int32_t *offset)
+{
+    const int taps = window * window;
+    for (int64_t i = 0; i < count; i++) {
+        const float passed = dy[i];
+        to[i] = index[i] < taps ? passed : 0.0f;
+    }
+    if (window == 2)
+        for (int64_t i = 0; i < count; i++)
+            offset[i] = base[i] + (index[i] >> 1 & 1) * line + (index[i] & 1) * channels;
+    else
+        for (int64_t i = 0; i < count; i++)
+            offset[i] = base[i] + (index[i] < taps ? index[i] / window * line + index[i] % window * channels : 0);
+}
+
+/* Few sums are made twice, of every other gradient, so that none waits for the one before. */
+VEC_INLINE void pooled_sums_of(const int rows, const int vectors, const float *dy, const int32_t *offset,
+                               ptrdiff_t pitch, int count, const float *x, ptrdiff_t line, int width, float *sums)
+{
+    enum { MOST_SUMS = VEC_LANES == 16 ? 20 : 10 };
+    const int ways = 2 * rows * vectors <= MOST_SUMS ? 2 : 1;
+    vec sum[2][5][4];
+    VEC_UNROLL
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            sum[0][r][v] = sum[1][r][v] = vec_zero();
+    int i = 0;
+    for (; i + ways <= count; i += ways)
+        for (int w = 0; w < ways; w++, dy += pitch, offset += pitch) {
+            const vec gradient = vec_set(*dy);
+            const float *from = x + *offset;
+            VEC_BASE(from);
+            VEC_UNROLL
+            for (int r = 0; r < rows; r++)
+                for (int v = 0; v < vectors; v++) {
+                    sum[w][r][v] = vec_fma(gradient, vec_load(from + r * line + v * VEC_LANES), sum[w][r][v]);
+                    VEC_KEEP(sum[w][r][v]);
+                }
+        }
+    const vec last = i < count ? vec_set(*dy) : vec_zero();
+    VEC_UNROLL
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) {
+            float *to = sums + r * width + v * VEC_LANES;
+            vec total = ways == 2 ? vec_add(sum[0][r][v], sum[1][r][v]) : sum[0][r][v];
+            if (ways == 2 && i < count)
+                total = vec_fma(last, vec_load(x + *offset + r * line + v * VEC_LANES), total);
+            vec_store(to, vec_add(vec_load(to), total));
+        }
+}
+
+/* As many rows and vectors at a time as registers hold sums. */
+static void pooled_sums(const float *dy, const int32_t *offset, ptrdiff_t pitch, int count, const float *x,
+                        ptrdiff_t line, int rows, int width, float *sums)
+{
+    enum { MOST = VEC_LANES == 16 ? 4 : 2 };
+    for (int j = 0; j < width; j += MOST * VEC_LANES, x += MOST * VEC_LANES, sums += MOST * VEC_LANES) {
+        const int vectors = (width - j) / VEC_LANES;
+        for (int r = 0; r < rows;) {
+            const int some = rows - r == 5 ? 5 : rows - r == 3 ? 3 : 1;
+            const float *from = x + r * line;
+            float *to = sums + r * width;
+#define SUMS(ROWS)                                                                \
+    if (vectors == 1)                                                             \
+        pooled_sums_of(ROWS, 1, dy, offset, pitch, count, from, line, width, to); \
+    else if (vectors == 2 || MOST == 2)                                           \
+        pooled_sums_of(ROWS, 2, dy, offset, pitch, count, from, line, width, to); \
+    else if (vectors == 3)                                                        \
+        pooled_sums_of(ROWS, 3, dy, offset, pitch, count, from, line, width, to); \
+    else                                                                          \
+        pooled_sums_of(ROWS, 4, dy, offset, pitch, count, from, line, width, to)
+            if (some == 5) {
+                SUMS(5);
+            } else if (some == 3) {
+                SUMS(3);
+            } else {
+                SUMS(1);
+            }
+#undef SUMS
+            r += some;
+        }
+    }
+}
+
+/* Some rows and vectors of what one pixel of a window gets. */
+VEC_INLINE void pooled_spread_of(const int rows, const int vectors, const float *dy, const uint8_t *index, int count,
+                                 const float *weights, ptrdiff_t pitch, int width, int t, ptrdiff_t line, float *x)
+{
+    vec sum[5][4];
+    bool any = false;
+    VEC_UNROLL
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            sum[r][v] = vec_zero();
+    for (int k = 0; k < count; k += VEC_LANES) {
+        const vec_lanes lanes = vec_first(count - k);
+        unsigned named = vec_equal(vec_load_at_some(index + k, lanes), t, lanes);
+        any |= named != 0;
+        for (; named; named &= named - 1) {
+            const int at = k + __builtin_ctz(named);
+            const vec gradient = vec_set(dy[at]);
+            const float *from = weights + at * pitch;
+            VEC_BASE(from);
+            VEC_UNROLL
+            for (int r = 0; r < rows; r++)
+                for (int v = 0; v < vectors; v++) {
+                    sum[r][v] = vec_fma(gradient, vec_load(from + r * width + v * VEC_LANES), sum[r][v]);
+                    VEC_KEEP(sum[r][v]);
+                }
+        }
+    }
+    if (!any)
+        return;
+    VEC_UNROLL
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) {
+            float *to = x + r * line + v * VEC_LANES;
+            vec_store(to, vec_add(vec_load(to), sum[r][v]));
+        }
+}
+
+static void pooled_spread(const float *dy, const uint8_t *index, int count, const float *weights, int rows, int width,
+                          const int32_t *tap, int taps, ptrdiff_t line, float *x)
+{
+    enum { MOST = VEC_LANES == 16 ? 4 : 2 };
+    const ptrdiff_t pitch = (ptrdiff_t)rows * width;
+    for (int t = 0; t < taps; t++)
+        for (int j = 0; j < width; j += MOST * VEC_LANES) {
+            const int vectors = (width - j) / VEC_LANES;
+            for (int r = 0, some; r < rows; r += some) {
+                some = rows - r == 5 ? 5 : rows - r == 3 ? 3 : 1;
+                const float *from = weights + r * width + j;
+                float *to = x + tap[t] + r * line + j;
+#define SPREAD(ROWS)                                                                  \
+    if (vectors == 1)                                                                 \
+        pooled_spread_of(ROWS, 1, dy, index, count, from, pitch, width, t, line, to); \
+    else if (vectors == 2 || MOST == 2)                                               \
+        pooled_spread_of(ROWS, 2, dy, index, count, from, pitch, width, t, line, to); \
+    else if (vectors == 3)                                                            \
+        pooled_spread_of(ROWS, 3, dy, index, count, from, pitch, width, t, line, to); \
+    else                                                                              \
+        pooled_spread_of(ROWS, 4, dy, index, count, from, pitch, width, t, line, to)
+                if (some == 5) {
+                    SPREAD(5);
+                } else if (some == 3) {
+                    SPREAD(3);
+                } else {
+                    SPREAD(1);
+                }
+#undef SPREAD
+            }
+        }
+}
+
 /* ---- Windows of 2x2 in planes ---- */
 
 /* Maxima and their numbers of the windows of one channel, whole vectors of them. */

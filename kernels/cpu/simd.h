@@ -20,6 +20,9 @@
 #define VEC_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* A pointer from which offsets count, in its register: gcc otherwise adds it to each of them apart. */
+#define VEC_BASE(pointer) __asm__("" : "+r"(pointer))
+
 #if defined(CNN_SIMD_AVX512)
 #include <immintrin.h>
 

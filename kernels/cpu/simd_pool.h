@@ -78,6 +78,12 @@ VEC_INLINE vec vec_below(vec x, vec_at at, int t)
     return _mm512_maskz_mov_ps(_mm512_cmplt_epi32_mask(at, _mm512_set1_epi32(t)), x);
 }
 
+/* Bits of the lanes among the first ones whose number is t. */
+VEC_INLINE unsigned vec_equal(vec_at at, int t, vec_lanes lanes)
+{
+    return _mm512_mask_cmpeq_epi32_mask(lanes, at, _mm512_set1_epi32(t));
+}
+
 VEC_INLINE vec_at vec_load_at_some(const uint8_t *p, vec_lanes lanes)
 {
     return lanes == 0xffff ? vec_load_at(p) : _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, p));
@@ -153,6 +159,12 @@ VEC_INLINE vec vec_odd(vec a, vec b)
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
 {
     return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(t), at)));
+}
+
+VEC_INLINE unsigned vec_equal(vec_at at, int t, vec_lanes lanes)
+{
+    const __m256i equal = _mm256_cmpeq_epi32(at, _mm256_set1_epi32(t));
+    return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(equal)) & ((1u << lanes.count) - 1);
 }
 
 VEC_INLINE vec_at vec_load_at_some(const uint8_t *p, vec_lanes lanes)
@@ -245,6 +257,14 @@ VEC_INLINE vec vec_odd(vec a, vec b)
 VEC_INLINE vec vec_below(vec x, vec_at at, int t)
 {
     return vec_blend(vec_zero(), x, at < t);
+}
+
+VEC_INLINE unsigned vec_equal(vec_at at, int t, vec_lanes lanes)
+{
+    unsigned bits = 0;
+    for (int i = 0; i < lanes; i++)
+        bits |= (unsigned)(at[i] == t) << i;
+    return bits;
 }
 
 VEC_INLINE vec_at vec_load_at_some(const uint8_t *p, vec_lanes lanes)

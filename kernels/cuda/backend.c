@@ -57,6 +57,10 @@ static bool left_out(const cnn_device *device, const cnn_cuda_impl *table)
 const cnn_cuda_impl *cnn_cuda_choose(const cnn_device *device, const cnn_op_desc *desc, const cnn_cuda_impl *after,
                                      char *why)
 {
+    if (cnn_op_is_pooled_grad(desc)) {
+        snprintf(why, CNN_REASON_BYTES, "no gradient of a convolution reads an index here");
+        return NULL;
+    }
     for (int table = 0; cnn_cuda_tables[table]; table++)
         for (const cnn_cuda_impl *impl = cnn_cuda_tables[table]; impl->op != CNN_OP_NONE; impl++) {
             char reason[CNN_REASON_BYTES] = "";

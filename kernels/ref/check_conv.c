@@ -109,6 +109,24 @@ bool cnn_ref_check_conv(const cnn_op_desc *desc, char *why)
     return is_i8 ? check_is(desc, CNN_ARG_DST, out_dtype, out, why) : check_float_dst(desc, out, why);
 }
 
+/* dy [N,P,Q,K], or with an INDEX that of what was pooled. */
+static bool check_gradient(const cnn_op_desc *desc, cnn_arg role, const cnn_ref_shape *shape, char *why)
+{
+    int32_t y[4] = {shape->n, shape->p, shape->q, shape->k};
+    if (present(desc, CNN_ARG_INDEX)) {
+        REQUIRE(cnn_op_is_pooled_grad(desc), "only convolutions have gradients with an index");
+        REQUIRE(desc->pool_kernel >= 1 && desc->pool_kernel <= 15 && desc->pool_stride >= desc->pool_kernel,
+                "a pooling window with an index is 1 to 15 wide, and no wider than its stride");
+        y[1] = cnn_window_count(shape->p, desc->pool_kernel, desc->pool_stride, 0);
+        y[2] = cnn_window_count(shape->q, desc->pool_kernel, desc->pool_stride, 0);
+        REQUIRE(y[1] > 0 && y[2] > 0, "a pooling window of %d does not fit into %d x %d", desc->pool_kernel, shape->p,
+                shape->q);
+        if (!check_is(desc, CNN_ARG_INDEX, CNN_U8, y, why))
+            return false;
+    }
+    return check_is(desc, role, desc->arg[CNN_ARG_SRC].dtype, y, why);
+}
+
 bool cnn_ref_check_dgrad(const cnn_op_desc *desc, char *why)
 {
     static const cnn_epilogue_kind chain[] = {CNN_EPILOGUE_RELU_GRAD};
@@ -116,7 +134,6 @@ bool cnn_ref_check_dgrad(const cnn_op_desc *desc, char *why)
     if (!check_float_src(desc, why) || !check_window(desc, x, &desc->arg[CNN_ARG_WEIGHT], why))
         return false;
     cnn_ref_shape shape = cnn_ref_conv_shape(desc);
-    int32_t y[4] = {shape.n, shape.p, shape.q, shape.k};
     int32_t dx[4] = {x->n, x->h, x->w, x->c};
     const bool relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU_GRAD);
     if (!check_chain(desc, chain, is_linear(desc->op) ? 1 : 0, false, why))
@@ -124,7 +141,7 @@ bool cnn_ref_check_dgrad(const cnn_op_desc *desc, char *why)
     REQUIRE(relu == present(desc, CNN_ARG_SRC2), "a ReLU's output and the epilogue step for it come together");
     REQUIRE(!present(desc, CNN_ARG_BIAS) && !present(desc, CNN_ARG_MULT), "a data gradient has no bias and mult");
     REQUIRE(desc->arg[CNN_ARG_WEIGHT].dtype == desc->arg[CNN_ARG_SRC].dtype, "weights and src differ in element type");
-    return check_is(desc, CNN_ARG_SRC, desc->arg[CNN_ARG_SRC].dtype, y, why) && check_float_dst(desc, dx, why) &&
+    return check_gradient(desc, CNN_ARG_SRC, &shape, why) && check_float_dst(desc, dx, why) &&
            (!relu || check_is(desc, CNN_ARG_SRC2, desc->arg[CNN_ARG_SRC].dtype, dx, why));
 }
 
@@ -133,9 +150,8 @@ bool cnn_ref_check_wgrad(const cnn_op_desc *desc, char *why)
     if (!check_float_src(desc, why) || !check_window(desc, &desc->arg[CNN_ARG_SRC], &desc->arg[CNN_ARG_DST], why))
         return false;
     cnn_ref_shape shape = cnn_ref_conv_shape(desc);
-    int32_t y[4] = {shape.n, shape.p, shape.q, shape.k};
     REQUIRE(desc->arg[CNN_ARG_DST].dtype == CNN_F32, "a weight gradient is f32");
-    return check_is(desc, CNN_ARG_SRC2, desc->arg[CNN_ARG_SRC].dtype, y, why) &&
+    return check_gradient(desc, CNN_ARG_SRC2, &shape, why) &&
            (!present(desc, CNN_ARG_DST2) || check_vector(desc, CNN_ARG_DST2, CNN_F32, shape.k, why));
 }
 

@@ -220,10 +220,32 @@ static void relu_gradient(double *dx, const cnn_tensor_desc *desc, const void *y
                 *dx = 0;
 }
 
+/* dy into y: as it is, or from the pixels of what was pooled to those that INDEX names. */
+static void read_gradient(const operands *o, const cnn_op_desc *desc, cnn_arg role, void *const arg[CNN_ARG_COUNT])
+{
+    const cnn_tensor_desc *dy = &desc->arg[role], *index = &desc->arg[CNN_ARG_INDEX];
+    if (index->dtype == CNN_NONE) {
+        read_doubles(o->y, dy, arg[role]);
+        return;
+    }
+    fill_zero(o->y, y_count(&o->shape));
+    for (int64_t pixel = 0; pixel < cnn_desc_pixels(dy); pixel++) {
+        const int64_t n = pixel / dy->w / dy->h, p = pixel / dy->w % dy->h, q = pixel % dy->w;
+        for (int32_t k = 0; k < dy->c; k++) {
+            const int32_t at = (int32_t)cnn_ref_get(index, arg[CNN_ARG_INDEX], pixel, k);
+            const int64_t row = p * desc->pool_stride + at / desc->pool_kernel;
+            const int64_t column = q * desc->pool_stride + at % desc->pool_kernel;
+            if (at < desc->pool_kernel * desc->pool_kernel)
+                o->y[((n * o->shape.p + row) * o->shape.q + column) * o->shape.k + k] =
+                    cnn_ref_get(dy, arg[role], pixel, k);
+        }
+    }
+}
+
 void cnn_ref_conv_dgrad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT], void *workspace)
 {
     operands o = operands_at(desc, workspace);
-    read_doubles(o.y, &desc->arg[CNN_ARG_SRC], arg[CNN_ARG_SRC]);
+    read_gradient(&o, desc, CNN_ARG_SRC, arg);
     read_doubles(o.w, &desc->arg[CNN_ARG_WEIGHT], arg[CNN_ARG_WEIGHT]);
     fill_zero(o.x, x_count(&o.shape));
     walk(&o, tap_dgrad);
@@ -248,7 +270,7 @@ void cnn_ref_conv_wgrad(const cnn_op_desc *desc, void *const arg[CNN_ARG_COUNT],
 {
     operands o = operands_at(desc, workspace);
     read_doubles(o.x, &desc->arg[CNN_ARG_SRC], arg[CNN_ARG_SRC]);
-    read_doubles(o.y, &desc->arg[CNN_ARG_SRC2], arg[CNN_ARG_SRC2]);
+    read_gradient(&o, desc, CNN_ARG_SRC2, arg);
     fill_zero(o.w, w_count(&o.shape));
     walk(&o, tap_wgrad);
     store(&desc->arg[CNN_ARG_DST], arg[CNN_ARG_DST], o.w);

@@ -59,7 +59,7 @@ static const shape group_shapes[] = {
 /* How values are drawn; each makes float sums exact but REAL. */
 typedef enum values {
     SMALL,   /* whole numbers */
-    INDEXED, /* as SMALL; where a convolution pools, it has an index */
+    INDEXED, /* as SMALL; where a convolution pools, it has an index, and its gradients come from there */
     BIG,     /* f16 and bf16: sums need rounding, f16 ones may overflow */
     TINY,    /* f16: sums are subnormal, with ties */
     REAL,
@@ -109,10 +109,12 @@ static const variant forward_variants[] = {
     {CNN_F16, CNN_F16, INDEXED, {R, M}},
     {CNN_BF16, CNN_BF16, INDEXED, {B, M}},
 };
+/* Those of linear layers and groups are the first PLAIN_GRADS. */
 static const variant grad_variants[] = {
-    {CNN_F32, CNN_F32, SMALL, {0}}, {CNN_F32, CNN_F32, REAL, {0}},   {CNN_F16, CNN_F16, SMALL, {0}},
-    {CNN_F16, CNN_F16, REAL, {0}},  {CNN_F16, CNN_F16, BIG, {0}},    {CNN_F16, CNN_F32, TINY, {0}},
-    {CNN_BF16, CNN_BF16, BIG, {0}}, {CNN_BF16, CNN_BF16, REAL, {0}},
+    {CNN_F32, CNN_F32, SMALL, {0}},   {CNN_F32, CNN_F32, REAL, {0}},   {CNN_F16, CNN_F16, SMALL, {0}},
+    {CNN_F16, CNN_F16, REAL, {0}},    {CNN_F16, CNN_F16, BIG, {0}},    {CNN_F16, CNN_F32, TINY, {0}},
+    {CNN_BF16, CNN_BF16, BIG, {0}},   {CNN_BF16, CNN_BF16, REAL, {0}}, {CNN_F32, CNN_F32, INDEXED, {0}},
+    {CNN_F16, CNN_F16, INDEXED, {0}},
 };
 
 #undef B
@@ -123,13 +125,15 @@ static const variant grad_variants[] = {
 #undef Q
 #undef D
 
+enum { PLAIN_GRADS = 8 };
+
 #define LENGTH(array) ((int)(sizeof(array) / sizeof(array)[0]))
 _Static_assert(LENGTH(conv_shapes) * LENGTH(forward_variants) == KC_CONV_FIXED, "count the cases in kcheck.h");
 _Static_assert(LENGTH(group_shapes) * LENGTH(forward_variants) == KC_GROUP_FIXED, "count the cases in kcheck.h");
-_Static_assert(LENGTH(group_shapes) * LENGTH(grad_variants) == KC_GROUP_GRAD_FIXED, "count the cases in kcheck.h");
+_Static_assert(LENGTH(group_shapes) * PLAIN_GRADS == KC_GROUP_GRAD_FIXED, "count the cases in kcheck.h");
 _Static_assert(LENGTH(linear_shapes) * LENGTH(forward_variants) == KC_LINEAR_FIXED, "count the cases in kcheck.h");
 _Static_assert(LENGTH(conv_shapes) * LENGTH(grad_variants) == KC_GRAD_FIXED, "count the cases in kcheck.h");
-_Static_assert(LENGTH(linear_shapes) * LENGTH(grad_variants) == KC_LINEAR_GRAD_FIXED, "count the cases in kcheck.h");
+_Static_assert(LENGTH(linear_shapes) * PLAIN_GRADS == KC_LINEAR_GRAD_FIXED, "count the cases in kcheck.h");
 
 /* ---- Shapes ---- */
 
@@ -345,13 +349,32 @@ static void add_relu_grad(kc_case *test, cnn_dtype dtype)
     test->pad_to[CNN_ARG_SRC2] = test->pad_to[CNN_ARG_DST];
 }
 
+/* Whether a window of 3 fits behind a convolution. */
+static bool may_pool(const shape *s)
+{
+    return cnn_window_count(s->h, s->r, s->stride, s->pad) >= 3 && cnn_window_count(s->w, s->s, s->stride, s->pad) >= 3;
+}
+
+/* dy becomes that of what was pooled behind the convolution; the last value of the index names no pixel. */
+static void pool_gradient(kc_case *test, cnn_tensor_desc *dy)
+{
+    cnn_op_desc *desc = &test->desc;
+    desc->pool_kernel = test->number % 3 == 2 ? 3 : 2;
+    desc->pool_stride = desc->pool_kernel + (test->number % 5 == 4);
+    dy->h = cnn_window_count(dy->h, desc->pool_kernel, desc->pool_stride, 0);
+    dy->w = cnn_window_count(dy->w, desc->pool_kernel, desc->pool_stride, 0);
+    desc->arg[CNN_ARG_INDEX] = *dy;
+    desc->arg[CNN_ARG_INDEX].dtype = CNN_U8;
+    test->fill[CNN_ARG_INDEX] = kc_ints(0, desc->pool_kernel * desc->pool_kernel);
+}
+
 static void make_gradient(kc_case *test, const shape *s, const variant *v)
 {
     static const cnn_arg activations[] = {CNN_ARG_SRC, CNN_ARG_SRC2};
     static const cnn_arg data_activations[] = {CNN_ARG_SRC, CNN_ARG_DST};
     variant real;
     cnn_op_desc *desc = &test->desc;
-    const bool transform = may_transform(s, v);
+    const bool indexed = v->values == INDEXED && may_pool(s), transform = !indexed && may_transform(s, v);
     if (transform)
         v = real_variant(v, &real);
     int32_t p = cnn_window_count(s->h, s->r, s->stride, s->pad), q = cnn_window_count(s->w, s->s, s->stride, s->pad);
@@ -361,6 +384,8 @@ static void make_gradient(kc_case *test, const shape *s, const variant *v)
     cnn_tensor_desc y = cnn_desc(v->dtype, s->n, p, q, s->k);
     desc->stride = s->stride;
     desc->pad = s->pad;
+    if (indexed)
+        pool_gradient(test, &y);
     if (data) {
         test->terms = (int64_t)s->r * s->s * s->k / s->groups;
         x.dtype = v->out;
@@ -444,15 +469,14 @@ void kc_make_conv_grad(kc_case *test, cnn_op op, int number, kc_random *random)
 void kc_make_linear_grad(kc_case *test, cnn_op op, int number, kc_random *random)
 {
     (void)op;
-    shape s = pick_shape(true, number, LENGTH(grad_variants), random);
-    make_gradient(test, &s,
-                  pick_variant(grad_variants, LENGTH(grad_variants), number < KC_LINEAR_GRAD_FIXED, number, random));
+    shape s = pick_shape(true, number, PLAIN_GRADS, random);
+    make_gradient(test, &s, pick_variant(grad_variants, PLAIN_GRADS, number < KC_LINEAR_GRAD_FIXED, number, random));
 }
 
 void kc_make_group_conv_grad(kc_case *test, cnn_op op, int number, kc_random *random)
 {
     (void)op;
     const bool fixed = number < KC_GROUP_GRAD_FIXED;
-    shape s = fixed ? group_shapes[number / LENGTH(grad_variants)] : random_groups(random);
-    make_gradient(test, &s, pick_variant(grad_variants, LENGTH(grad_variants), fixed, number, random));
+    shape s = fixed ? group_shapes[number / PLAIN_GRADS] : random_groups(random);
+    make_gradient(test, &s, pick_variant(grad_variants, PLAIN_GRADS, fixed, number, random));
 }
