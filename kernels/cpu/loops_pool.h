@@ -132,35 +132,49 @@ static void pooled_sums(const float *dy, const int32_t *offset, ptrdiff_t pitch,
     }
 }
 
-/* Some rows and vectors of what one pixel of a window gets. */
+/* *p, or 0 where no bit is set; without a branch. */
+VEC_INLINE float named_or_zero(const float *p, unsigned bits)
+{
+    uint32_t value;
+    float result;
+    memcpy(&value, p, sizeof value);
+    value &= 0u - (uint32_t)(bits != 0);
+    memcpy(&result, &value, sizeof result);
+    return result;
+}
+
+/* Some rows and vectors of what one pixel of a window gets. How many channels have it for their maximum no CPU
+ * foresees: so many are taken at a time that one turn is nearly always enough, those that are missing with a gradient
+ * of 0. */
 VEC_INLINE void pooled_spread_of(const int rows, const int vectors, const float *dy, const uint8_t *index, int count,
                                  const float *weights, ptrdiff_t pitch, int width, int t, ptrdiff_t line, float *x)
 {
+    enum { TURN = VEC_LANES == 16 ? 4 : 2 };
     vec sum[5][4];
-    bool any = false;
     VEC_UNROLL
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             sum[r][v] = vec_zero();
     for (int k = 0; k < count; k += VEC_LANES) {
         const vec_lanes lanes = vec_first(count - k);
+        const unsigned last = 1u << ((count - k < VEC_LANES ? count - k : VEC_LANES) - 1);
         unsigned named = vec_equal(vec_load_at_some(index + k, lanes), t, lanes);
-        any |= named != 0;
-        for (; named; named &= named - 1) {
-            const int at = k + __builtin_ctz(named);
-            const vec gradient = vec_set(dy[at]);
-            const float *from = weights + at * pitch;
-            VEC_BASE(from);
+        do {
             VEC_UNROLL
-            for (int r = 0; r < rows; r++)
-                for (int v = 0; v < vectors; v++) {
-                    sum[r][v] = vec_fma(gradient, vec_load(from + r * width + v * VEC_LANES), sum[r][v]);
-                    VEC_KEEP(sum[r][v]);
-                }
-        }
+            for (int i = 0; i < TURN; i++, named &= named - 1) {
+                const int at = k + __builtin_ctz(named | last);
+                const vec gradient = vec_set(named_or_zero(dy + at, named));
+                const float *from = weights + at * pitch;
+                VEC_BASE(from);
+                VEC_UNROLL
+                for (int r = 0; r < rows; r++)
+                    for (int v = 0; v < vectors; v++) {
+                        sum[r][v] = vec_fma(gradient, vec_load(from + r * width + v * VEC_LANES), sum[r][v]);
+                        VEC_KEEP(sum[r][v]);
+                    }
+            }
+        } while (named);
     }
-    if (!any)
-        return;
     VEC_UNROLL
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) {
