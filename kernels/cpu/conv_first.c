@@ -14,7 +14,6 @@
 #include "kernels/cpu/planes.h"
 
 enum {
-    FEW_CHANNELS = 16,       /* C below it: more than these are Winograd's */
     MOST_PLANES = 16384,     /* floats of an image's planes */
     MOST_WEIGHTS = 16384,    /* floats */
     MOST_WEIGHTS_ROW = 1170, /* of each pixel of a tile, which shares reading them, where runs are not short either */
@@ -187,7 +186,7 @@ bool cnn_cpu_conv_first_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *wh
     if (sizes.pools && sizes.width != shape->k)
         return cnn_refuse(why, "it pools whole vectors of channels");
     const int64_t weights = (int64_t)shape->r * shape->s * shape->c * sizes.width;
-    if (shape->c >= FEW_CHANNELS || (int64_t)shape->h * shape->c * sizes.planes.pitch > MOST_PLANES ||
+    if (shape->c >= CNN_FEW_CHANNELS || (int64_t)shape->h * shape->c * sizes.planes.pitch > MOST_PLANES ||
         weights > MOST_WEIGHTS ||
         (shape->c >= CNN_GATHER_SHORT && weights > (int64_t)MOST_WEIGHTS_ROW * sizes.loops->tile_rows))
         return cnn_refuse(why, "more input channels, larger images or more weights than stay in cache");

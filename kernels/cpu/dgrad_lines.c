@@ -12,7 +12,6 @@
 #include "kernels/cpu/gather.h"
 
 enum {
-    FEW_CHANNELS = 16,    /* C below it */
     MOST_COLUMNS = 32768, /* floats of dy's columns */
     MOST_WEIGHTS = 16384,
     SLACK = 16 /* a vector, which is read or written beyond pixels */
@@ -162,7 +161,7 @@ bool cnn_cpu_dgrad_lines_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const int32_t lanes = cnn_cpu_loops_get(isa)->lanes;
     const int64_t terms = (int64_t)shape.s * shape.c, along = cnn_cpu_vectors(terms, lanes);
-    if (shape.c >= FEW_CHANNELS || (int64_t)shape.r * shape.k > CNN_GEMM_DEPTH ||
+    if (shape.c >= CNN_FEW_CHANNELS || (int64_t)shape.r * shape.k > CNN_GEMM_DEPTH ||
         (int64_t)shape.q * CNN_GEMM_PITCH > MOST_COLUMNS || shape.r * shape.k * along * lanes > MOST_WEIGHTS)
         return cnn_refuse(why, "more channels, longer lines or more weights than stay in cache");
     if (shape.c < CNN_GATHER_SHORT && shape.q * along > terms * cnn_cpu_vectors(shape.w, lanes)) /* conv_few.c */

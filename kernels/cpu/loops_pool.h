@@ -99,35 +99,43 @@ VEC_INLINE void pooled_sums_of(const int rows, const int vectors, const float *d
         }
 }
 
-/* As many rows and vectors at a time as registers hold sums. */
+/* Calls OF for `some` rows, 5, 3 or 1 of them, and for as many of `vectors` vectors as registers then hold sums. */
+enum { POOLED_VECTORS = VEC_LANES == 16 ? 4 : 2 };
+#define POOLED_BY_VECTORS(OF, ROWS, ...)              \
+    do {                                              \
+        if (vectors == 1)                             \
+            OF(ROWS, 1, __VA_ARGS__);                 \
+        else if (vectors == 2 || POOLED_VECTORS == 2) \
+            OF(ROWS, 2, __VA_ARGS__);                 \
+        else if (vectors == 3)                        \
+            OF(ROWS, 3, __VA_ARGS__);                 \
+        else                                          \
+            OF(ROWS, 4, __VA_ARGS__);                 \
+    } while (0)
+#define POOLED_BY_ROWS(OF, ...)                    \
+    do {                                           \
+        if (some == 5)                             \
+            POOLED_BY_VECTORS(OF, 5, __VA_ARGS__); \
+        else if (some == 3)                        \
+            POOLED_BY_VECTORS(OF, 3, __VA_ARGS__); \
+        else                                       \
+            POOLED_BY_VECTORS(OF, 1, __VA_ARGS__); \
+    } while (0)
+
+static int pooled_rows(int left)
+{
+    return left == 5 || left == 3 ? left : 1;
+}
+
 static void pooled_sums(const float *dy, const int32_t *offset, ptrdiff_t pitch, int count, const float *x,
                         ptrdiff_t line, int rows, int width, float *sums)
 {
-    enum { MOST = VEC_LANES == 16 ? 4 : 2 };
-    for (int j = 0; j < width; j += MOST * VEC_LANES, x += MOST * VEC_LANES, sums += MOST * VEC_LANES) {
+    enum { STEP = POOLED_VECTORS * VEC_LANES };
+    for (int j = 0; j < width; j += STEP, x += STEP, sums += STEP) {
         const int vectors = (width - j) / VEC_LANES;
-        for (int r = 0; r < rows;) {
-            const int some = rows - r == 5 ? 5 : rows - r == 3 ? 3 : 1;
-            const float *from = x + r * line;
-            float *to = sums + r * width;
-#define SUMS(ROWS)                                                                \
-    if (vectors == 1)                                                             \
-        pooled_sums_of(ROWS, 1, dy, offset, pitch, count, from, line, width, to); \
-    else if (vectors == 2 || MOST == 2)                                           \
-        pooled_sums_of(ROWS, 2, dy, offset, pitch, count, from, line, width, to); \
-    else if (vectors == 3)                                                        \
-        pooled_sums_of(ROWS, 3, dy, offset, pitch, count, from, line, width, to); \
-    else                                                                          \
-        pooled_sums_of(ROWS, 4, dy, offset, pitch, count, from, line, width, to)
-            if (some == 5) {
-                SUMS(5);
-            } else if (some == 3) {
-                SUMS(3);
-            } else {
-                SUMS(1);
-            }
-#undef SUMS
-            r += some;
+        for (int r = 0, some; r < rows; r += some) {
+            some = pooled_rows(rows - r);
+            POOLED_BY_ROWS(pooled_sums_of, dy, offset, pitch, count, x + r * line, line, width, sums + r * width);
         }
     }
 }
@@ -186,32 +194,14 @@ VEC_INLINE void pooled_spread_of(const int rows, const int vectors, const float 
 static void pooled_spread(const float *dy, const uint8_t *index, int count, const float *weights, int rows, int width,
                           const int32_t *tap, int taps, ptrdiff_t line, float *x)
 {
-    enum { MOST = VEC_LANES == 16 ? 4 : 2 };
     const ptrdiff_t pitch = (ptrdiff_t)rows * width;
     for (int t = 0; t < taps; t++)
-        for (int j = 0; j < width; j += MOST * VEC_LANES) {
+        for (int j = 0; j < width; j += POOLED_VECTORS * VEC_LANES) {
             const int vectors = (width - j) / VEC_LANES;
             for (int r = 0, some; r < rows; r += some) {
-                some = rows - r == 5 ? 5 : rows - r == 3 ? 3 : 1;
-                const float *from = weights + r * width + j;
-                float *to = x + tap[t] + r * line + j;
-#define SPREAD(ROWS)                                                                  \
-    if (vectors == 1)                                                                 \
-        pooled_spread_of(ROWS, 1, dy, index, count, from, pitch, width, t, line, to); \
-    else if (vectors == 2 || MOST == 2)                                               \
-        pooled_spread_of(ROWS, 2, dy, index, count, from, pitch, width, t, line, to); \
-    else if (vectors == 3)                                                            \
-        pooled_spread_of(ROWS, 3, dy, index, count, from, pitch, width, t, line, to); \
-    else                                                                              \
-        pooled_spread_of(ROWS, 4, dy, index, count, from, pitch, width, t, line, to)
-                if (some == 5) {
-                    SPREAD(5);
-                } else if (some == 3) {
-                    SPREAD(3);
-                } else {
-                    SPREAD(1);
-                }
-#undef SPREAD
+                some = pooled_rows(rows - r);
+                POOLED_BY_ROWS(pooled_spread_of, dy, index, count, weights + r * width + j, pitch, width, t, line,
+                               x + tap[t] + r * line + j);
             }
         }
 }

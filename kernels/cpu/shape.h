@@ -4,6 +4,9 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* Channels below which float convolutions have kernels of their own; with more they are Winograd's. */
+enum { CNN_FEW_CHANNELS = 16 };
+
 /* x [N,H,W,C], w [K,R,S,C], y [N,P,Q,K], whatever their roles. */
 typedef struct cnn_conv_shape {
     int32_t n, h, w, c, k, r, s, p, q, stride, pad;

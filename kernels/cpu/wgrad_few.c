@@ -16,7 +16,6 @@
 #include "kernels/cpu/gather.h"
 
 enum {
-    FEW_CHANNELS = 16, /* C below it */
     MOST_BAND = 8192,  /* floats of a band: it stays in the nearest cache */
     MOST_SUMS = 32768, /* floats */
     MOST_SLICES = 16,
@@ -188,7 +187,7 @@ bool cnn_cpu_wgrad_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why
         return false;
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const int64_t lines = (int64_t)shape.r * shape.c;
-    if (shape.c >= FEW_CHANNELS || band_columns(&shape) * lines > MOST_BAND ||
+    if (shape.c >= CNN_FEW_CHANNELS || band_columns(&shape) * lines > MOST_BAND ||
         (shape.k + SLACK) * (lines * shape.s + SLACK) > MOST_SUMS)
         return cnn_refuse(why, "more channels, longer rows or more weights than stay in cache");
     return true;

@@ -12,7 +12,6 @@
 #include "kernels/cpu/gather.h"
 
 enum {
-    FEW_CHANNELS = 16, /* C below it */
     MOST_PIECE = 8192, /* floats of x or dy that are summed at a time: they stay in the nearest cache */
     MOST_SUMS = 32768, /* floats */
     MOST_SLICES = 16,
@@ -163,8 +162,8 @@ bool cnn_cpu_wgrad_lines_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const int32_t lanes = cnn_cpu_loops_get(isa)->lanes;
     const int64_t terms = (int64_t)shape.s * shape.c, width = cnn_cpu_vectors(terms, lanes) * lanes;
-    if (shape.c >= FEW_CHANNELS || piece_floats(&shape, 1) > MOST_PIECE || (int64_t)shape.q * shape.k > MOST_PIECE ||
-        shape.k * shape.r * width > MOST_SUMS)
+    if (shape.c >= CNN_FEW_CHANNELS || piece_floats(&shape, 1) > MOST_PIECE ||
+        (int64_t)shape.q * shape.k > MOST_PIECE || shape.k * shape.r * width > MOST_SUMS)
         return cnn_refuse(why, "more channels, longer rows or more weights than stay in cache");
     const int64_t along_taps = shape.k * cnn_cpu_vectors(terms * shape.r, lanes);
     const int64_t along_channels = terms * shape.r * cnn_cpu_vectors(shape.k, lanes);

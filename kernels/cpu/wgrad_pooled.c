@@ -8,34 +8,22 @@
  * the gradient becomes 0.
  *
  * Images are divided into slices that follow from the shape; their sums are added in order. */
-#include "kernels/cpu/floats.h"
-#include "kernels/cpu/loops.h"
-#include "kernels/cpu/shape.h"
+#include "kernels/cpu/pooled.h"
 
 #include <string.h>
 
 enum {
-    FEW_CHANNELS = 16,   /* C below it: with more, sums of all products by other means are faster */
-    MOST_IMAGE = 16384,  /* floats of a padded image */
     MOST_PIXELS = 16384, /* values of the pooled gradient of an image */
     MOST_SUMS = 32768,   /* floats */
     MOST_SLICES = 16,
     PIECE = 64, /* products that are summed in a row */
-    SLACK = 64  /* whole vectors of terms that are read beyond an image */
 };
 
 typedef struct pooled_kernel {
     cnn_cpu_kernel cpu;
     const cnn_cpu_loops *loops;
     const cnn_cpu_loops *sums; /* of the level whose vectors the terms fill best */
-    cnn_conv_shape shape;
-    cnn_dtype dtype;
-    int32_t p, q; /* pooled pixels */
-    int32_t window, step;
-    int32_t line;  /* floats of a padded line of x */
-    int32_t lines; /* of a padded image */
-    int32_t terms; /* S*C */
-    int32_t width; /* the floats of whole vectors that hold them */
+    cnn_pooled pooled;
     int slices, slots;
     size_t sums_bytes, base_bytes, bias_bytes;           /* of the workspace, then the slots */
     size_t x_bytes, dy_bytes, offsets_bytes, slot_bytes; /* a slot */
@@ -63,54 +51,54 @@ typedef struct image {
 static void copy_image(const pooled_run *run, int64_t n, float *x)
 {
     const pooled_kernel *kernel = run->kernel;
-    const cnn_conv_shape *shape = &kernel->shape;
+    const cnn_conv_shape *shape = &kernel->pooled.shape;
     const int64_t count = (int64_t)shape->w * shape->c;
     const char *from =
-        (const char *)run->args[CNN_ARG_SRC] + (size_t)(n * shape->h * count) * cnn_dtype_bytes(kernel->dtype);
-    for (int32_t h = 0; h < shape->h; h++, from += (size_t)count * cnn_dtype_bytes(kernel->dtype))
-        kernel->loops->to_f32(kernel->dtype, from, x + (int64_t)(h + shape->pad) * kernel->line + shape->pad * shape->c,
-                              count);
+        (const char *)run->args[CNN_ARG_SRC] + (size_t)(n * shape->h * count) * cnn_dtype_bytes(kernel->pooled.dtype);
+    for (int32_t h = 0; h < shape->h; h++, from += (size_t)count * cnn_dtype_bytes(kernel->pooled.dtype))
+        kernel->loops->to_f32(kernel->pooled.dtype, from,
+                              x + (int64_t)(h + shape->pad) * kernel->pooled.line + shape->pad * shape->c, count);
 }
 
 /* The gradients of an image as f32, and the offsets that their indices mean. */
 static void read_gradients(const pooled_run *run, int64_t n, image *at, double *bias)
 {
     const pooled_kernel *kernel = run->kernel;
-    const int32_t k = kernel->shape.k, pixels = kernel->p * kernel->q;
+    const int32_t k = kernel->pooled.shape.k, pixels = kernel->pooled.p * kernel->pooled.q;
     const int64_t count = (int64_t)pixels * k, from = n * count;
     const float *dy = (const float *)run->args[CNN_ARG_SRC2] + from;
-    if (kernel->dtype != CNN_F32) {
-        kernel->loops->to_f32(kernel->dtype, (const uint16_t *)run->args[CNN_ARG_SRC2] + from, at->dy, count);
+    if (kernel->pooled.dtype != CNN_F32) {
+        kernel->loops->to_f32(kernel->pooled.dtype, (const uint16_t *)run->args[CNN_ARG_SRC2] + from, at->dy, count);
         dy = at->dy;
     }
-    kernel->loops->pooled_offsets(dy, (const uint8_t *)run->args[CNN_ARG_INDEX] + from, count, kernel->window,
-                                  kernel->line, kernel->shape.c, run->base, at->dy, at->offset);
+    kernel->loops->pooled_offsets(dy, (const uint8_t *)run->args[CNN_ARG_INDEX] + from, count, kernel->pooled.window,
+                                  kernel->pooled.line, kernel->pooled.shape.c, run->base, at->dy, at->offset);
     kernel->loops->column_sums(at->dy, pixels, k, bias);
 }
 
 static void add_products(const pooled_kernel *kernel, const image *at, float *sums)
 {
-    const int32_t k = kernel->shape.k, pixels = kernel->p * kernel->q;
-    for (int32_t i = 0; i < k; i++, sums += kernel->shape.r * kernel->width)
+    const int32_t k = kernel->pooled.shape.k, pixels = kernel->pooled.p * kernel->pooled.q;
+    for (int32_t i = 0; i < k; i++, sums += kernel->pooled.shape.r * kernel->pooled.width)
         for (int32_t first = 0; first < pixels; first += PIECE)
             kernel->sums->pooled_sums(at->dy + first * k + i, at->offset + first * k + i, k,
-                                      pixels - first < PIECE ? pixels - first : PIECE, at->x, kernel->line,
-                                      kernel->shape.r, kernel->width, sums);
+                                      pixels - first < PIECE ? pixels - first : PIECE, at->x, kernel->pooled.line,
+                                      kernel->pooled.shape.r, kernel->pooled.width, sums);
 }
 
 static void slice_task(void *context, int task, int worker)
 {
     const pooled_run *run = context;
     const pooled_kernel *kernel = run->kernel;
-    const int64_t images = kernel->shape.n, last = images * (task + 1) / kernel->slices;
+    const int64_t images = kernel->pooled.shape.n, last = images * (task + 1) / kernel->slices;
     char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
     image at = {.x = (float *)(void *)slot,
                 .dy = (float *)(void *)(slot + kernel->x_bytes),
                 .offset = (int32_t *)(void *)(slot + kernel->x_bytes + kernel->dy_bytes)};
     float *sums = (float *)(void *)(run->sums + (size_t)task * kernel->sums_bytes);
-    double *bias = run->bias + (ptrdiff_t)task * kernel->shape.k;
+    double *bias = run->bias + (ptrdiff_t)task * kernel->pooled.shape.k;
     memset(sums, 0, kernel->sums_bytes);
-    memset(bias, 0, (size_t)kernel->shape.k * sizeof *bias);
+    memset(bias, 0, (size_t)kernel->pooled.shape.k * sizeof *bias);
     memset(at.x, 0, kernel->x_bytes);
     for (int64_t n = images * task / kernel->slices; n < last; n++) {
         copy_image(run, n, at.x);
@@ -126,16 +114,17 @@ static void combine(const pooled_run *run)
 {
     const pooled_kernel *kernel = run->kernel;
     float *sums = (float *)(void *)run->sums, *dw = run->args[CNN_ARG_DST], *db = run->args[CNN_ARG_DST2];
-    const int64_t count = (int64_t)kernel->shape.k * kernel->shape.r;
+    const int64_t count = (int64_t)kernel->pooled.shape.k * kernel->pooled.shape.r;
     for (int slice = 1; slice < kernel->slices; slice++)
         kernel->loops->add(sums, (const float *)(void *)(run->sums + (size_t)slice * kernel->sums_bytes), sums,
-                           count * kernel->width);
+                           count * kernel->pooled.width);
     for (int64_t i = 0; i < count; i++)
-        memcpy(dw + i * kernel->terms, sums + i * kernel->width, (size_t)kernel->terms * sizeof *dw);
-    for (int32_t k = 0; kernel->cpu.base.desc.arg[CNN_ARG_DST2].dtype != CNN_NONE && k < kernel->shape.k; k++) {
+        memcpy(dw + i * kernel->pooled.terms, sums + i * kernel->pooled.width,
+               (size_t)kernel->pooled.terms * sizeof *dw);
+    for (int32_t k = 0; kernel->cpu.base.desc.arg[CNN_ARG_DST2].dtype != CNN_NONE && k < kernel->pooled.shape.k; k++) {
         double sum = 0;
         for (int slice = 0; slice < kernel->slices; slice++)
-            sum += run->bias[(ptrdiff_t)slice * kernel->shape.k + k];
+            sum += run->bias[(ptrdiff_t)slice * kernel->pooled.shape.k + k];
         db[k] = (float)sum;
     }
 }
@@ -148,60 +137,40 @@ static cnn_status pooled_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_C
     run.bias = (double *)(void *)(memory + kernel->base_bytes);
     run.slots = memory + kernel->base_bytes + kernel->bias_bytes;
     int32_t *to = run.base;
-    for (int32_t p = 0; p < kernel->p; p++)
-        for (int32_t q = 0; q < kernel->q; q++)
-            for (int32_t k = 0; k < kernel->shape.k; k++)
-                *to++ = (p * kernel->line + q * kernel->shape.c) * kernel->step;
+    for (int32_t p = 0; p < kernel->pooled.p; p++)
+        for (int32_t q = 0; q < kernel->pooled.q; q++)
+            for (int32_t k = 0; k < kernel->pooled.shape.k; k++)
+                *to++ = (p * kernel->pooled.line + q * kernel->pooled.shape.c) * kernel->pooled.step;
     cnn_cpu_parallel(kernel->cpu.device->host, kernel->slices, kernel->slots, slice_task, &run);
     combine(&run);
     return CNN_OK;
 }
 
-static void choose_sizes(pooled_kernel *kernel, const cnn_op_desc *desc, const cnn_cpu_loops *loops)
+/* The level whose vectors the terms fill best. */
+static const cnn_cpu_loops *sums_loops(const cnn_op_desc *desc, const cnn_cpu_loops *loops)
 {
-    const cnn_conv_shape shape = cnn_conv_shape_of(desc);
-    kernel->loops = loops;
-    kernel->shape = shape;
-    kernel->dtype = desc->arg[CNN_ARG_SRC].dtype;
-    kernel->p = desc->arg[CNN_ARG_SRC2].h;
-    kernel->q = desc->arg[CNN_ARG_SRC2].w;
-    kernel->window = desc->pool_kernel;
-    kernel->step = desc->pool_stride;
-    kernel->line = (shape.w + 2 * shape.pad) * shape.c;
-    kernel->lines = shape.h + 2 * shape.pad;
-    kernel->terms = shape.s * shape.c;
-    kernel->sums = loops->lanes == 16 && kernel->terms <= 8 ? cnn_cpu_loops_get(CNN_CPU_AVX2) : loops;
-    kernel->width = (int32_t)cnn_cpu_vectors(kernel->terms, kernel->sums->lanes) * kernel->sums->lanes;
-    kernel->slices = shape.n < MOST_SLICES ? shape.n : MOST_SLICES;
+    return loops->lanes == 16 && cnn_pooled_of(desc, 1).terms <= 8 ? cnn_cpu_loops_get(CNN_CPU_AVX2) : loops;
 }
 
 bool cnn_cpu_wgrad_pooled_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
-    if (!cnn_op_is_pooled_grad(desc))
-        return cnn_refuse(why, "nothing was pooled");
-    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype))
-        return cnn_refuse(why, "src must be float");
-    if (!cnn_unpadded(desc, why) || !cnn_conv_shape_fits(desc, why))
+    if (!cnn_pooled_suits(desc, why))
         return false;
-    if (desc->stride != 1)
-        return cnn_refuse(why, "its stride is not 1");
-    pooled_kernel sizes;
-    choose_sizes(&sizes, desc, cnn_cpu_loops_get(isa));
-    const int64_t pooled = (int64_t)sizes.p * sizes.q * sizes.shape.k;
-    if (sizes.shape.c >= FEW_CHANNELS || (int64_t)sizes.lines * sizes.line > MOST_IMAGE || pooled > MOST_PIXELS ||
-        (int64_t)sizes.shape.k * sizes.shape.r * sizes.width > MOST_SUMS)
-        return cnn_refuse(why, "more channels, larger images or more weights than stay in cache");
-    return true;
+    const cnn_pooled pooled = cnn_pooled_of(desc, sums_loops(desc, cnn_cpu_loops_get(isa))->lanes);
+    return ((int64_t)pooled.p * pooled.q * pooled.shape.k <= MOST_PIXELS &&
+            (int64_t)pooled.shape.k * pooled.shape.r * pooled.width <= MOST_SUMS) ||
+           cnn_refuse(why, "more gradients or weights than stay in cache");
 }
 
 static void choose_memory(pooled_kernel *kernel)
 {
-    const cnn_conv_shape *shape = &kernel->shape;
-    const size_t floats = sizeof(float), pooled = (size_t)kernel->p * (size_t)kernel->q * (size_t)shape->k;
-    kernel->sums_bytes = cnn_cpu_aligned((size_t)shape->k * (size_t)shape->r * (size_t)kernel->width * floats);
+    const cnn_conv_shape *shape = &kernel->pooled.shape;
+    const size_t floats = sizeof(float),
+                 pooled = (size_t)kernel->pooled.p * (size_t)kernel->pooled.q * (size_t)shape->k;
+    kernel->sums_bytes = cnn_cpu_aligned((size_t)shape->k * (size_t)shape->r * (size_t)kernel->pooled.width * floats);
     kernel->base_bytes = cnn_cpu_aligned(pooled * sizeof(int32_t));
     kernel->bias_bytes = cnn_cpu_aligned((size_t)kernel->slices * (size_t)shape->k * sizeof(double));
-    kernel->x_bytes = cnn_cpu_aligned(((size_t)kernel->lines * (size_t)kernel->line + SLACK) * floats);
+    kernel->x_bytes = cnn_pooled_image_bytes(&kernel->pooled);
     kernel->dy_bytes = cnn_cpu_aligned(pooled * floats);
     kernel->offsets_bytes = cnn_cpu_aligned(pooled * sizeof(int32_t));
     kernel->slot_bytes = kernel->x_bytes + kernel->dy_bytes + kernel->offsets_bytes;
@@ -216,10 +185,13 @@ cnn_status cnn_cpu_wgrad_pooled_make(cnn_device *device, const cnn_op_desc *desc
     cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
     if (status != CNN_OK)
         return status;
-    choose_sizes(kernel, desc, cnn_cpu_loops_get(device->isa));
+    kernel->loops = cnn_cpu_loops_get(device->isa);
+    kernel->sums = sums_loops(desc, kernel->loops);
+    kernel->pooled = cnn_pooled_of(desc, kernel->sums->lanes);
+    kernel->slices = kernel->pooled.shape.n < MOST_SLICES ? kernel->pooled.shape.n : MOST_SLICES;
     choose_memory(kernel);
     kernel->cpu.base.run = pooled_run_kernel;
-    cnn_cpu_kernel_name_float(&kernel->cpu, "conv_wgrad_pooled", kernel->dtype);
+    cnn_cpu_kernel_name_float(&kernel->cpu, "conv_wgrad_pooled", kernel->pooled.dtype);
     *made = &kernel->cpu.base;
     return CNN_OK;
 }

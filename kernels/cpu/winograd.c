@@ -2,10 +2,10 @@
 #include "kernels/cpu/winograd.h"
 
 enum {
-    CHUNK_TILES = 128,   /* V and M of a chunk of 128 channels: 10 MiB each, in the last cache */
-    LEAST_CHANNELS = 16, /* of either side; a vector of the widest level */
-    LEAST_PIXELS = 64,   /* of all images */
-    TRANSFORM_COST = 12  /* of one channel at one point, in multiplications */
+    CHUNK_TILES = 128,                 /* V and M of a chunk of 128 channels: 10 MiB each, in the last cache */
+    LEAST_CHANNELS = CNN_FEW_CHANNELS, /* of either side; a vector of the widest level */
+    LEAST_PIXELS = 64,                 /* of all images */
+    TRANSFORM_COST = 12                /* of one channel at one point, in multiplications */
 };
 
 cnn_wino_tiles cnn_wino_tiles_of(const cnn_wino_form *form, int32_t n, int32_t height, int32_t width)
