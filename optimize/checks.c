@@ -91,13 +91,14 @@ static cnn_status check_conversion(const opt_settings *settings)
 static cnn_status check_finetuning(const opt_settings *settings)
 {
     cnn_status status = CNN_OK;
-    if (settings->augment > 0 && !opt_fine_tunes(settings))
-        CNN_FAIL(CNN_ERR_USAGE,
-                 "--augment changes images of fine-tuning, and there is none: give --finetune N with it");
-    if (settings->adversarial > 0 && (!opt_fine_tunes(settings) || settings->augment > 0))
-        CNN_FAIL(CNN_ERR_USAGE, settings->augment > 0
-                                    ? "--adversarial looks for changes of the images as they are: leave out --augment"
-                                    : "--adversarial is for fine-tuning, and there is none: give --finetune N with it");
+    const char *augments = settings->augment > 0 ? "--augment" : settings->augmentation ? "--augmentation" : NULL;
+    if (augments && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "%s changes images of fine-tuning, and there is none: give --finetune N with it",
+                 augments);
+    if (settings->adversarial > 0 && augments)
+        CNN_FAIL(CNN_ERR_USAGE, "--adversarial looks for changes of the images as they are: leave out %s", augments);
+    if (settings->adversarial > 0 && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--adversarial is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->optimizer != CNN_OPTIMIZER_SGD && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--optimizer is for fine-tuning, and there is none: give --finetune N with it");
     const char *training = settings->rate_schedule >= 0 ? "--schedule"

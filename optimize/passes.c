@@ -10,8 +10,10 @@
 #include "cli/units.h"
 #include "core/error.h"
 #include "core/layers.h"
+#include "train/augment.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -43,16 +45,28 @@ out:
 
 /* Images change as they did when the model was trained, unless the settings say otherwise, or that they change so as to
  * fool the model. */
-static void set_augmentation(opt_job *job)
+static cnn_status set_augmentation(opt_job *job)
 {
-    const bool known = job->settings->augment < 0 && job->settings->adversarial == 0;
+    cnn_status status = CNN_OK;
+    const opt_settings *settings = job->settings;
+    const bool known = settings->augment < 0 && settings->adversarial == 0;
     cnn_train_options options;
+    cnn_augment_recipe recipe;
     cnn_finetune_options_init(&options, job->model, job->data);
-    job->augment = known ? options.augment : fmax(job->settings->augment, 0);
-    snprintf(job->augmentation, sizeof job->augmentation, "%s",
-             known && options.augmentation ? options.augmentation : "");
-    if (known && job->augment > 0 && opt_fine_tunes(job->settings))
+    job->augment = known ? options.augment : fmax(settings->augment, 0);
+    const char *kinds = settings->augmentation ? settings->augmentation : known ? options.augmentation : NULL;
+    if (settings->augmentation && !(job->augment > 0))
+        CNN_FAIL(CNN_ERR_USAGE,
+                 "--augmentation says how images are changed; say how many too: --augment 0.5 is every second");
+    if (kinds && strlen(kinds) >= sizeof job->augmentation)
+        CNN_FAIL(CNN_ERR_USAGE, "--augmentation has more than %zu characters", sizeof job->augmentation - 1);
+    if (kinds)
+        CNN_TRY(cnn_augment_parse(kinds, job->augment, job->data, &recipe)); /* now, not when the first pass is over */
+    snprintf(job->augmentation, sizeof job->augmentation, "%s", kinds ? kinds : "");
+    if (known && job->augment > 0 && opt_fine_tunes(settings))
         cnn_message_notice(job->cli, "fine-tuning changes %g %% of the images, as training did", 100 * job->augment);
+out:
+    return status;
 }
 
 /* ---- Passes ---- */
@@ -211,7 +225,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
         CNN_TRY(opt_check_keep(&job));
     CNN_TRY(opt_set_bits(&job));
     CNN_TRY(load_data(&job));
-    set_augmentation(&job);
+    CNN_TRY(set_augmentation(&job));
     if (settings->distill > 0)
         CNN_TRY(cnn_model_clone(job.model, &job.teacher));
     CNN_TRY(opt_squeezes(settings) ? opt_squeeze(&job) : opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));

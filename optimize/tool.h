@@ -24,19 +24,20 @@ typedef struct opt_settings {
     double prune;     /* 0: not given */
     const char *keep; /* exact widths; NULL: not given */
     bool global, int8;
-    int pack;             /* cnn_pack */
-    int structure;        /* opt_structure; -1: not given */
-    int schedule;         /* opt_schedule; -1: not given */
-    int prune_steps;      /* 0: not given */
-    double regrow;        /* share of what goes in a step that comes back; 0: not given */
-    double augment;       /* share of images in fine-tuning; -1: not given */
-    double adversarial;   /* 0: not given */
-    int criterion;        /* cnn_criterion; -1: not given */
-    double finetune;      /* epochs; -1: not given */
-    int amp;              /* opt_amp */
-    int optimizer;        /* cnn_optimizer */
-    double learning_rate; /* 0: not given */
-    int rate_schedule;    /* cnn_schedule; -1: not given */
+    int pack;                 /* cnn_pack */
+    int structure;            /* opt_structure; -1: not given */
+    int schedule;             /* opt_schedule; -1: not given */
+    int prune_steps;          /* 0: not given */
+    double regrow;            /* share of what goes in a step that comes back; 0: not given */
+    double augment;           /* share of images in fine-tuning; -1: not given */
+    const char *augmentation; /* how they change; NULL: not given */
+    double adversarial;       /* 0: not given */
+    int criterion;            /* cnn_criterion; -1: not given */
+    double finetune;          /* epochs; -1: not given */
+    int amp;                  /* opt_amp */
+    int optimizer;            /* cnn_optimizer */
+    double learning_rate;     /* 0: not given */
+    int rate_schedule;        /* cnn_schedule; -1: not given */
     bool nesterov;
     double weight_decay;
     int batch;

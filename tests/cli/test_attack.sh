@@ -80,6 +80,7 @@ for options in "--attack pgd seven.png" "--test --eps 0.1" "--test --attack-step
 done
 refuses 2 "--finetune" "$opt" plain.cnn --int8 --adversarial -o x.cnn
 refuses 2 "--augment" "$opt" plain.cnn --prune 0.5 --adversarial --augment 0.5 -o x.cnn
+refuses 2 "leave out --augmentation" "$opt" plain.cnn --prune 0.5 --adversarial --augmentation shift -o x.cnn
 refuses 1 "none.cnn" "$infer" -m plain.cnn --test --attack fgsm --attack-from none.cnn
 refuses 2 "--augment" $learn --adversarial=0.1 --augment 0.5 -o x.cnn
 refuses 2 "--adversarial=0.1" $learn --adversarial-steps 2 -o x.cnn

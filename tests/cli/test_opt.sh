@@ -145,6 +145,17 @@ for augment in 0 0.5; do
     checks=$((checks + 1))
     cmp as-trained.cnn told.cnn >/dev/null 2>&1 && fail "--augment $augment changes nothing"
 done
+# How they change can be said as well, with the share of training or another one.
+succeeds "$opt" --prune 0.5 --finetune 0.2 --data synth --augmentation rotate=5,shift=2 -o same.cnn moved.cnn
+says "fine-tuning changes 50 % of the images, as training did"
+checks=$((checks + 1))
+cmp -s as-trained.cnn same.cnn || fail "--augmentation as training had it makes another file"
+succeeds "$opt" --prune 0.5 --finetune 0.2 --data synth --augmentation cutout=4 -o cut.cnn moved.cnn
+checks=$((checks + 1))
+cmp -s as-trained.cnn cut.cnn && fail "--augmentation changes nothing"
+succeeds "$opt" --prune 0.5 --finetune 0.2 --data synth --augment 0.5 --augmentation cutout=4 -o cut-half.cnn moved.cnn
+checks=$((checks + 1))
+cmp -s cut.cnn cut-half.cnn || fail "--augment with the share of training makes another file"
 succeeds "$opt" --prune 0.5 --optimizer adam --lr 0.0001 --batch 1024 -o long.cnn moved.cnn
 says "fine-tune 10 epochs"
 # Fine-tuning may listen to the model as it was given.
@@ -192,6 +203,9 @@ refuses 2 "--prune-steps|'1'" "$opt" --prune 0.5 --prune-schedule iterative --pr
 refuses 2 "cubic|--structure block or weight" "$opt" --prune 0.5 --prune-schedule cubic
 refuses 2 "iterative|--finetune" "$opt" --prune 0.5 --prune-schedule iterative --finetune 0
 refuses 2 "--augment|--finetune" "$opt" --int8 --augment 0.5
+refuses 2 "--augmentation|--finetune" "$opt" --int8 --augmentation shift
+refuses 2 "--augmentation|--augment 0.5" "$opt" --prune 0.5 --augmentation shift --augment 0
+refuses 2 "'spin'|flip, scale" "$opt" --prune 0.5 --augmentation spin --augment 0.5
 refuses 2 "--structure|'filter'|channel|block" "$opt" --prune 0.5 --structure filter
 refuses 2 "--structure|--prune" "$opt" --int8 --structure weight
 refuses 2 "bn|weight" "$opt" --prune 0.5 --structure weight --criterion bn
