@@ -32,6 +32,7 @@ typedef struct cnn_mix_coder {
     const uint8_t *src, *end;                   /* decoding: what is left; beyond the end are zeros */
     cnn_bytes out;                              /* coding: what is certain */
     uint64_t decisions;                         /* coded so far */
+    uint32_t chance;                            /* that the last one was given of being 1, in 1/65536 */
     uint16_t rate[CNN_MIX_COUNTS];              /* of a counter seen that often, in 1/65536 */
     int16_t stretch[1 << CNN_MIX_STRETCH_BITS]; /* ln(p / (1 - p)) in 1/256 */
     uint16_t squash[2 * CNN_MIX_REACH + 1];     /* its inverse, in 1/65536 */
@@ -98,6 +99,7 @@ static inline int cnn_mix_code(cnn_mix_coder *coder, int bit, cnn_mixer *mixer, 
     p = p < 4 ? 4 : p > 65532 ? 65532 : p;
     bit = cnn_mix_code_bit(coder, bit, (uint32_t)p);
     coder->decisions++;
+    coder->chance = (uint32_t)p;
     const int32_t error = (bit ? 65536 : 0) - p;
     for (int i = 0; i < inputs; i++) {
         const int32_t weight = mixer->weight[i] + guess[i] * error / 65536;

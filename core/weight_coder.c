@@ -61,6 +61,7 @@ typedef struct walk {
     uint32_t *channel_ones, *channel_seen; /* [c]: nonzeros and values so far */
     uint8_t density_of[129];               /* of so many nonzeros in 127, plus 1 */
     cnn_row_predictor predictor;
+    uint16_t *chances; /* [n][row]: of each value, of not being 0; NULL: nobody asks */
 } walk;
 
 /* A guess at a value. */
@@ -311,6 +312,8 @@ static void code_value(walk *k, int32_t n, int32_t c, spot *at, row_state *row)
     const int32_t prediction = cnn_row_predict(&k->predictor, row->place);
     make_guesses(at, row, prediction);
     const int nonzero = code_zero(k, *v != 0, at, row, c);
+    if (k->chances)
+        k->chances[n * k->row + at->column] = (uint16_t)k->coder->chance;
     const int value = nonzero ? code_nonzero(k, *v, at, row) : 0;
     if (k->coder->decoding)
         *v = (int8_t)value;
@@ -382,9 +385,10 @@ static void start(walk *k)
         cnn_mix_start_mixer(&k->size_mixer[i], SIZE_INPUTS);
 }
 
-cnn_status cnn_weights_code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, int8_t *values)
+static cnn_status code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, int8_t *values, uint16_t *chances)
 {
-    walk k = {.coder = coder, .values = values, .n = desc->n, .h = desc->h, .w = desc->w, .c = desc->c};
+    walk k = {
+        .coder = coder, .values = values, .n = desc->n, .h = desc->h, .w = desc->w, .c = desc->c, .chances = chances};
     k.line = (int64_t)desc->w * desc->c;
     k.row = desc->h * k.line;
     k.seen = cnn_calloc(1, sizeof *k.seen);
@@ -409,4 +413,20 @@ cnn_status cnn_weights_code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, i
     free(k.channel_seen);
     cnn_row_predictor_close(&k.predictor);
     return have ? CNN_OK : CNN_ERR_MEMORY;
+}
+
+cnn_status cnn_weights_code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, int8_t *values)
+{
+    return code(coder, desc, values, NULL);
+}
+
+cnn_status cnn_weights_chances(const cnn_tensor_desc *desc, const int8_t *values, uint16_t *nonzero)
+{
+    cnn_mix_coder *coder = cnn_mix_encoder();
+    if (!coder)
+        return CNN_ERR_MEMORY;
+    memset(nonzero, 0, (size_t)cnn_desc_elements(desc) * sizeof *nonzero);
+    const cnn_status status = code(coder, desc, (int8_t *)(uintptr_t)values, nonzero); /* only decoding writes */
+    cnn_mix_free(coder);
+    return status;
 }

@@ -105,13 +105,18 @@ static cnn_status check_finetuning(const opt_settings *settings)
                            : settings->nesterov         ? "--nesterov"
                            : settings->weight_decay > 0 ? "--weight-decay"
                                                         : NULL;
+    const char *unlike_recipe = training;
+    if (settings->optimizer != CNN_OPTIMIZER_SGD && settings->optimizer != CNN_OPTIMIZER_ADAM)
+        unlike_recipe = "--optimizer";
+    if (settings->criterion >= 0 && settings->criterion != CNN_CRITERION_LAMP)
+        unlike_recipe = "--criterion";
     if (training && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "%s is for fine-tuning, and there is none: give --finetune N with it", training);
     if (settings->nesterov && settings->optimizer != CNN_OPTIMIZER_SGD)
         CNN_FAIL(CNN_ERR_USAGE, "--nesterov is for --optimizer sgd: leave one of them out");
-    if (opt_squeezes(settings) && training)
+    if (opt_squeezes(settings) && unlike_recipe)
         CNN_FAIL(CNN_ERR_USAGE, "--target-size with single weights of INT8 has a recipe of its own: leave out %s",
-                 training);
+                 unlike_recipe);
     if (settings->distill > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
     if (settings->temperature > 0 && !(settings->distill > 0))

@@ -121,13 +121,27 @@ out:
     return status;
 }
 
-/* The values of a node become points, with the arithmetic of op GRID. */
+/* With the arithmetic of op GRID. */
+static float step_of(const cnn_node *node)
+{
+    const float theta = *(const float *)node->param[CNN_PARAM_STEP].data;
+    return (float)((double)node->param[CNN_PARAM_WEIGHT].step * cnn_exp((double)theta));
+}
+
+void cnn_grid_numbers(const cnn_node *node, int8_t *numbers)
+{
+    const cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
+    const float *values = weight->data, step = step_of(node);
+    for (int64_t i = 0; i < cnn_desc_elements(&weight->desc); i++)
+        numbers[i] = (int8_t)number_of(values[i], step, (float)weight->levels);
+}
+
+/* The values of a node become points. */
 static cnn_status end_node(cnn_node *node)
 {
     cnn_status status = CNN_OK;
     cnn_param *weight = &node->param[CNN_PARAM_WEIGHT];
-    const float theta = *(const float *)node->param[CNN_PARAM_STEP].data;
-    const float step = (float)((double)weight->step * cnn_exp((double)theta));
+    const float step = step_of(node);
     float *values = weight->data;
     CNN_TRY(cnn_quantize_check_finite(node));
     if (!isnormal(step))

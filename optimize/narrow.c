@@ -1,7 +1,8 @@
-/* Narrowing a model to a budget of weights and MACs: channels go one by one, always the one whose score is least for
- * what goes with it, the weights and MACs that make it and those that read it as things stand then. So wide layers,
- * whose channels are dear, give most. Where both are too many, each counts as its share of what must still go. Scores
- * are those of the model as it is given: a long way is better gone in several passes with training between. */
+/* Narrowing a model to a budget of weights and MACs: channels go one by one, or down to the next multiple of so many,
+ * always those whose scores are least for what goes with them, the weights and MACs that make them and those that read
+ * them as things stand then. So wide layers, whose channels are dear, give most. Where both are too many, each counts
+ * as its share of what must still go. Scores are those of the model as it is given: a long way is better gone in
+ * several passes with training between. */
 #include "cnn/optimize.h"
 
 #include "core/error.h"
@@ -24,6 +25,7 @@ typedef struct narrowing {
     cnn_channel_map map;
     ranked **order; /* [group]: its channels, the least first */
     int32_t *kept;  /* [group] */
+    int32_t multiple;
 } narrowing;
 
 static int compare(const void *left, const void *right)
@@ -96,13 +98,20 @@ static bool exceeds(int64_t cost, int64_t most)
     return most > 0 && cost > most;
 }
 
-/* How much nearer to the budget the model comes when a group loses a channel. */
+/* How many channels a group has when it loses the next ones. */
+static int32_t next_width(const narrowing *n, int group)
+{
+    return (n->kept[group] - 1) / n->multiple * n->multiple;
+}
+
+/* How much nearer to the budget the model comes then. */
 static double gain_of(narrowing *n, int group, const cnn_prune_budget *budget)
 {
     const cnn_prune_budget before = count(n);
-    n->kept[group]--;
+    const int32_t kept = n->kept[group];
+    n->kept[group] = next_width(n, group);
     const cnn_prune_budget after = count(n);
-    n->kept[group]++;
+    n->kept[group] = kept;
     double gain = 0;
     if (exceeds(before.weights, budget->weights))
         gain += (double)(before.weights - after.weights) / (double)(before.weights - budget->weights);
@@ -111,16 +120,26 @@ static double gain_of(narrowing *n, int group, const cnn_prune_budget *budget)
     return gain;
 }
 
-/* The group that loses a channel next; -1: none can. */
+/* What channels score together that go when a group is left with `width`. */
+static double score_of(const narrowing *n, int group, int32_t width)
+{
+    double sum = 0;
+    for (int32_t kept = n->kept[group]; kept > width; kept--)
+        sum += n->order[group][n->map.groups[group].channels - kept].score;
+    return sum;
+}
+
+/* The group that loses channels next; -1: none can. */
 static int cheapest(narrowing *n, const cnn_prune_budget *budget)
 {
     int best = -1;
     double least = 0;
     for (int g = 0; g < n->map.group_count; g++) {
         const cnn_channel_group *group = &n->map.groups[g];
-        if (group->fixed || group->layers == 0 || n->kept[g] <= LEAST_CHANNELS)
+        const int32_t width = next_width(n, g);
+        if (group->fixed || group->layers == 0 || width < LEAST_CHANNELS)
             continue;
-        const double score = n->order[g][group->channels - n->kept[g]].score / gain_of(n, g, budget);
+        const double score = score_of(n, g, width) / gain_of(n, g, budget);
         if (best < 0 || score < least) {
             best = g;
             least = score;
@@ -142,7 +161,7 @@ cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget,
                                cnn_prune_budget *left)
 {
     cnn_status status = CNN_OK;
-    narrowing n = {.model = model};
+    narrowing n = {.model = model, .multiple = options->multiple > 1 ? options->multiple : 1};
     cnn_scores scores = {0};
     cnn_model *copy = NULL;
     CNN_TRY(cnn_channel_map_make(model, &n.map));
@@ -158,8 +177,8 @@ cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget,
         if (g < 0)
             break;
         cnn_channel_group *group = &n.map.groups[g];
-        group->keep[n.order[g][group->channels - n.kept[g]].channel] = false;
-        n.kept[g]--;
+        for (const int32_t width = next_width(&n, g); n.kept[g] > width; n.kept[g]--)
+            group->keep[n.order[g][group->channels - n.kept[g]].channel] = false;
     }
     CNN_TRY(cnn_model_clone(model, &copy));
     CNN_TRY(cnn_channels_remove(copy, &n.map));

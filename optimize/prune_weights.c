@@ -438,6 +438,8 @@ static cnn_status prune(cnn_model *model, cnn_score_unit unit, const char *what,
         CNN_FAIL(CNN_ERR_USAGE, "the share of weights that come back is %g; it must be at least 0 and less than 1",
                  options->regrow);
     CNN_TRY(cnn_scores_make(model, unit, options, &scores));
+    if (options->per_bit && unit == CNN_SCORE_WEIGHTS)
+        CNN_TRY(cnn_scores_per_bit(model, &scores));
     if (options->regrow > 0 && cnn_model_has_masks(model))
         CNN_TRY(cnn_gradients_make(model, options, &gradients));
     CNN_TRY(cnn_model_clone(model, &copy));

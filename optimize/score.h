@@ -31,6 +31,10 @@ void cnn_scores_free(cnn_scores *scores);
 /* The magnitude of the gradient of each single weight, pruned or not. Of the options it reads data, seed and device. */
 cnn_status cnn_gradients_make(cnn_model *model, const cnn_prune_options *options, cnn_scores *gradients);
 
+/* Divides the scores of single weights by the bits that each of them takes in a file (optimize/price.c). Refuses, by
+ * name, layers whose weights are on no grid. */
+cnn_status cnn_scores_per_bit(const cnn_model *model, cnn_scores *scores);
+
 /* What all pruning refuses: shares outside of (0,1), quantized models. what: "channels". The second only the latter. */
 cnn_status cnn_prune_check(const cnn_model *model, const cnn_prune_options *options, const char *what);
 cnn_status cnn_prune_check_float(const cnn_model *model);

@@ -4,10 +4,11 @@
  *
  * - Narrow: channels go, by their Taylor scores for each weight that goes with them, in passes with training between,
  *   until the model has so many times the weights that the file can hold as suits its kind (density_of). With
- *   --target-macs multiplications count, too, and the passes bring both down together.
+ *   --target-macs multiplications count, too, the passes bring both down together, and widths are those that kernels
+ *   like.
  * - Repair: batch norms are put in, and all weights train.
- * - Prune: weights lie on a grid of few levels from here on; those with the least LAMP scores go, on a cubic schedule,
- *   and units that have none left go with them.
+ * - Prune: weights lie on a grid of few levels from here on; those with the least LAMP scores for each bit that they
+ *   take in the file go, on a cubic schedule, and units that have none left go with them.
  * - Settle: what is left trains while the rate falls to 0 along a cosine.
  * - Ship: batch norms fold away, activations become INT8, the file is packed.
  *
@@ -35,11 +36,12 @@ enum {
     MOST_FITS = 6,      /* times that a file may turn out too large */
     OVERHEAD_BYTES = 150,
     CHECKS = 12, /* of the size, in a run of pruning */
-    CHECK_IMAGES = 64
+    CHECK_IMAGES = 64,
+    QUICK_MULTIPLE = 4 /* of channels: INT8 products come in groups of 4, those of bf16 in pairs */
 };
 static const double standard_epochs = 100, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
 static const double checks_from = 0.25; /* of a run of pruning */
-static const double first_aim = 0.98;
+static const double first_aim = 1.01;
 static const double repair_share = 0.1, prune_share = 0.4, settle_share = 0.5, refit_share = 0.2;
 static const double between_passes = 0.25; /* epochs of training between passes of narrowing */
 static const double rate = 2e-3;
@@ -101,7 +103,8 @@ static void options_of(squeezer *s, double epochs, cnn_schedule schedule, cnn_tr
 {
     opt_train_options(s->job, epochs, options);
     options->optimizer = CNN_OPTIMIZER_ADAM;
-    options->learning_rate = (float)rate;
+    if (!(s->job->settings->learning_rate > 0))
+        options->learning_rate = (float)rate;
     options->beta2 = beta2;
     options->schedule = schedule;
     options->warmup = epochs < 0.1 ? 0 : 0.05;
@@ -138,6 +141,7 @@ static cnn_status narrow(squeezer *s, const cnn_prune_budget *goal)
     cnn_status status = CNN_OK;
     cnn_model *model = s->job->model;
     const cnn_prune_options options = {.criterion = CNN_CRITERION_TAYLOR,
+                                       .multiple = goal->macs > 0 ? QUICK_MULTIPLE : 1,
                                        .seed = (uint64_t)s->job->cli->common.seed,
                                        .data = s->job->data,
                                        .device = s->job->cli->common.device};
@@ -215,8 +219,11 @@ static cnn_status prune_some(void *context, cnn_model *model, int edit)
         return status;
     const double left = 1 - (double)(edit + 1) / s->edits;
     const double live = (double)s->live + (double)(s->started - s->live) * left * left * left;
-    const cnn_prune_options options = {
-        .ratio = 1 - live / (double)s->dense, .global = true, .criterion = CNN_CRITERION_LAMP, .on_the_way = true};
+    const cnn_prune_options options = {.ratio = 1 - live / (double)s->dense,
+                                       .global = true,
+                                       .criterion = CNN_CRITERION_LAMP,
+                                       .per_bit = true,
+                                       .on_the_way = true};
     if (!(options.ratio > 0))
         return CNN_OK;
     status = cnn_prune_weights(model, &options, NULL);

@@ -206,7 +206,7 @@ END_TEST
 
 START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
 {
-    cnn_model *model = make_model(net, 7), *same;
+    cnn_model *model = make_model(net, 7), *same, *fours;
     const cnn_prune_options options = {.criterion = CNN_CRITERION_RANDOM, .seed = 1};
     cnn_prune_budget left;
     /* 54 + 432 + 16*25*8 + 80 weights: fc1's are most of them */
@@ -219,6 +219,14 @@ START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
     ck_assert_int_le(cnn_desc_elements(fc1), 1400);
     ck_assert_int_eq(param_desc(model, "fc2", CNN_PARAM_WEIGHT)->n, CLASSES);
     ck_assert_int_eq(cnn_model_output(model).c, CLASSES);
+    cnn_prune_options even = options;
+    even.multiple = 4;
+    CHECK_OK(cnn_model_clone(same, &fours));
+    CHECK_OK(cnn_prune_to_budget(fours, &(cnn_prune_budget){.weights = 1500}, &even, &left));
+    ck_assert_int_le(left.weights, 1500);
+    ck_assert_int_eq(param_desc(fours, "fc1", CNN_PARAM_WEIGHT)->n % 4, 0);
+    ck_assert_int_lt(param_desc(fours, "fc1", CNN_PARAM_WEIGHT)->n, param_desc(same, "fc1", CNN_PARAM_WEIGHT)->n);
+    cnn_model_free(fours);
     CHECK_OK(cnn_prune_to_budget(same, &(cnn_prune_budget){1 << 20, 1 << 20}, &options, &left)); /* nothing to do */
     ck_assert_int_eq(left.weights, 54 + 432 + 3200 + 80);
     CHECK_OK(cnn_prune_to_budget(same, &(cnn_prune_budget){.weights = 1}, &options, &left)); /* as narrow as it gets */

@@ -29,11 +29,14 @@ typedef struct cnn_prune_options {
     cnn_criterion criterion;
     const cnn_model *original; /* channels: the model before the first of several steps, whose channels `ratio` is of
                                   and whose widths count for rounding; NULL: the model itself */
-    double regrow;           /* weights and blocks, a further step: of what goes in this step, the share that comes back
-                                from earlier ones, 0 <= regrow < 1 */
-    bool on_the_way;         /* a step before the last: to remove nothing is no failure */
-    const char *only;        /* the one layer that is pruned, with those that share its channels; NULL: all are */
-    uint64_t seed;           /* of random, and of taylor's images */
+    double regrow;    /* weights and blocks, a further step: of what goes in this step, the share that comes back
+                         from earlier ones, 0 <= regrow < 1 */
+    bool per_bit;     /* weights on a grid (cnn_qat_begin): by their scores for each bit that they take in a file
+                         of CNN_PACK_SMALLEST (optimize/price.c) */
+    bool on_the_way;  /* a step before the last: to remove nothing is no failure */
+    int32_t multiple; /* cnn_prune_to_budget: layers that get narrower have a multiple of so many channels; 0: 1 */
+    const char *only; /* the one layer that is pruned, with those that share its channels; NULL: all are */
+    uint64_t seed;    /* of random, and of taylor's images */
     const cnn_dataset *data; /* taylor, regrow: images to train on (those held out are not used) */
     const char *device;      /* taylor, regrow: where their gradients are computed; NULL: automatic */
 } cnn_prune_options;
@@ -68,8 +71,9 @@ typedef struct cnn_prune_budget {
 } cnn_prune_budget;
 
 /* Removes channels one by one until the model keeps to the budget, each time the channel whose score is least for what
- * goes with it: shares of the weights and of the MACs that are too many still, added up. Layers keep 4, so a budget may
- * be out of reach. Of the options it reads criterion, seed, data and device. *left (or NULL): the weights and MACs that
+ * goes with it: shares of the weights and of the MACs that are too many still, added up; with `multiple`, down to the
+ * next multiple each time. Layers keep 4, so a budget may be out of reach. Of the options it reads criterion, multiple,
+ * seed, data and device. *left (or NULL): the weights and MACs that
  * stay. */
 CNN_API cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget,
                                        const cnn_prune_options *options, cnn_prune_budget *left);

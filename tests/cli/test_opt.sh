@@ -176,7 +176,9 @@ for option in "--schedule one-cycle" --nesterov "--weight-decay 0.1"; do
     refuses 2 "${option%% *}|--finetune" "$opt" --int8 $option
 done
 refuses 2 "--nesterov|--optimizer sgd" "$opt" --prune 0.5 --nesterov --optimizer adam
-refuses 2 "--weight-decay|recipe" "$opt" --target-size 2000 --structure weight --int8 --weight-decay 0.1
+for option in "--weight-decay 0.1" "--optimizer adamw" "--criterion l1"; do
+    refuses 2 "recipe|leave out ${option% *}" "$opt" --target-size 2000 --structure weight --int8 $option
+done
 # A model that lost weights can lose channels as well.
 succeeds "$opt" --prune 0.9 --structure weight --finetune 0 --quiet -o sparse-float.cnn
 succeeds "$opt" --prune 0.5 --finetune 0 --quiet -o both.cnn sparse-float.cnn

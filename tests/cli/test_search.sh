@@ -84,6 +84,9 @@ checks=$((checks + 1))
 succeeds "$opt" --target-size 700 --structure weight --int8 --pack smallest --finetune 3 --threads 2 -o small2.cnn \
     --bits 3 --quiet
 same small.cnn small2.cnn
+succeeds "$opt" --target-size 700 --structure weight --int8 --pack smallest --finetune 3 --lr 0.004 --quiet -o quick.cnn
+checks=$((checks + 1))
+cmp -s small.cnn quick.cnn && fail "--lr changes nothing"
 succeeds "$infer" -m small.cnn --test --json
 succeeds "$infer" -m small.cnn --compare ref
 succeeds "$opt" --target-size 900 --target-macs 20000 --structure weight --int8 --pack smallest --finetune 3 --json -o \
