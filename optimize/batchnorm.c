@@ -1,6 +1,8 @@
-/* Batch norms for convolutions that have none.
+/* Batch norms for layers that have none.
  *
- * A narrow network that was cut out of a wide one trains far better with them, and folding takes them away again. The
+ * A narrow network that was cut out of a wide one trains far better with them, and folding takes them away again; each
+ * channel of weights on a grid has a step of its own through them. Networks without convolutions get none: they have
+ * hundreds of units of few inputs, and a step for each takes more bytes than it is worth. The
  * new ones change nothing at first: mean and variance are those of the layer's outputs on training images, gamma is the
  * deviation and beta the mean. */
 #include "cnn/optimize.h"
@@ -26,10 +28,18 @@ typedef struct moments {
     int node_count;
 } moments;
 
-/* A convolution that is not the last layer and whose value no batch norm reads. */
+static bool has_convolution(const cnn_model *model)
+{
+    for (int i = 0; i < model->node_count; i++)
+        if (model->nodes[i].type->id == CNN_LAYER_CONV)
+            return true;
+    return false;
+}
+
+/* A convolution or a linear layer that is not the last layer and whose value no batch norm reads. */
 static bool needs_one(const cnn_model *model, int index)
 {
-    if (model->nodes[index].type->id != CNN_LAYER_CONV || index == model->node_count - 1)
+    if (!cnn_node_has_weights(&model->nodes[index]) || index == model->node_count - 1)
         return false;
     for (int i = index + 1; i < model->node_count; i++)
         for (int k = 0; k < model->nodes[i].input_count; k++)
@@ -61,7 +71,7 @@ static cnn_status make_moments(const cnn_model *model, moments *m, int *needed)
         return CNN_ERR_MEMORY;
     m->node_count = model->node_count;
     *needed = 0;
-    for (int i = 0; i < model->node_count; i++) {
+    for (int i = 0; has_convolution(model) && i < model->node_count; i++) {
         if (!needs_one(model, i))
             continue;
         ++*needed;

@@ -272,8 +272,11 @@ START_TEST(new_batch_norms_change_nothing_and_fold_away)
     int added;
     infer(model, &data, before);
     CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
-    ck_assert_int_eq(added, 2);
+    ck_assert_int_eq(added, 3); /* the last layer gets none */
     ck_assert_int_eq(model->nodes[cnn_model_find(model, "relu1")].input[0], cnn_model_find(model, "bn1"));
+    const cnn_node *behind = &model->nodes[model->nodes[cnn_model_find(model, "relu3")].input[0]];
+    ck_assert_int_eq(behind->type->id, CNN_LAYER_BN);
+    ck_assert_int_eq(behind->input[0], cnn_model_find(model, "fc1"));
     infer(model, &data, with);
     ck_assert_float_lt(largest_difference(before, with), 1e-5f);
     CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
@@ -282,6 +285,23 @@ START_TEST(new_batch_norms_change_nothing_and_fold_away)
     ck_assert_int_lt(cnn_model_find(model, "bn1"), 0);
     infer(model, &data, after);
     ck_assert_float_lt(largest_difference(before, after), 1e-5f);
+    cnn_model_free(model);
+    free_data(&data);
+}
+END_TEST
+
+START_TEST(networks_without_convolutions_get_no_batch_norms)
+{
+    cnn_dataset data = make_data(IMAGES, SIDE, 1, CLASSES);
+    cnn_model *model = make_model("image = input(height=12, width=12, channels=1)\n"
+                                  "fc1 = linear(image, out=16)\n"
+                                  "relu1 = relu(fc1)\n"
+                                  "fc2 = linear(relu1, out=5)\n",
+                                  6);
+    int added = 1;
+    CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
+    ck_assert_int_eq(added, 0);
+    ck_assert_int_eq(model->node_count, 4);
     cnn_model_free(model);
     free_data(&data);
 }
@@ -300,6 +320,7 @@ int main(void)
     tcase_add_test(tests, narrowing_keeps_to_its_budget_and_takes_the_dear_channels);
     tcase_add_test(tests, narrowing_for_macs_takes_channels_of_large_images);
     tcase_add_test(tests, new_batch_norms_change_nothing_and_fold_away);
+    tcase_add_test(tests, networks_without_convolutions_get_no_batch_norms);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
