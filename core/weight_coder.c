@@ -420,13 +420,17 @@ cnn_status cnn_weights_code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, i
     return code(coder, desc, values, NULL);
 }
 
-cnn_status cnn_weights_chances(const cnn_tensor_desc *desc, const int8_t *values, uint16_t *nonzero)
+cnn_status cnn_weights_chances(const cnn_tensor_desc *desc, const int8_t *values, uint16_t *nonzero, size_t *bytes)
 {
     cnn_mix_coder *coder = cnn_mix_encoder();
     if (!coder)
         return CNN_ERR_MEMORY;
     memset(nonzero, 0, (size_t)cnn_desc_elements(desc) * sizeof *nonzero);
-    const cnn_status status = code(coder, desc, (int8_t *)(uintptr_t)values, nonzero); /* only decoding writes */
+    cnn_status status = code(coder, desc, (int8_t *)(uintptr_t)values, nonzero); /* only decoding writes */
+    cnn_mix_finish(coder);
+    *bytes = coder->out.length;
+    if (coder->out.failed)
+        status = CNN_ERR_MEMORY;
     cnn_mix_free(coder);
     return status;
 }

@@ -10,8 +10,8 @@
  * only failure. */
 cnn_status cnn_weights_code(cnn_mix_coder *coder, const cnn_tensor_desc *desc, int8_t *values);
 
-/* How likely the coder takes each of the values [n,h,w,c] to be other than 0 when its turn comes, in 1/65536. 0 where a
- * column is dead and not coded. CNN_ERR_MEMORY is the only failure. */
-cnn_status cnn_weights_chances(const cnn_tensor_desc *desc, const int8_t *values, uint16_t *nonzero);
+/* How likely the coder takes each of the values [n,h,w,c] to be other than 0 when its turn comes, in 1/65536, and how
+ * many bytes all of them become. 0 where a column is dead and not coded. CNN_ERR_MEMORY is the only failure. */
+cnn_status cnn_weights_chances(const cnn_tensor_desc *desc, const int8_t *values, uint16_t *nonzero, size_t *bytes);
 
 #endif

@@ -36,15 +36,17 @@ START_TEST(test_chances_are_what_the_file_takes)
     const cnn_tensor_desc desc = cnn_desc(CNN_I8, ROWS, 1, 1, COLUMNS);
     int8_t values[VALUES];
     uint16_t chances[VALUES];
+    size_t bytes;
     double bits = 0, nonzeros = 0, in_full = 0, in_sparse = 0;
     fill(values, 14, 2);
-    CHECK_OK(cnn_weights_chances(&desc, values, chances));
+    CHECK_OK(cnn_weights_chances(&desc, values, chances, &bytes));
     for (int i = 0; i < VALUES; i++) {
         const double p = chances[i] / 65536.0;
         bits -= log2(values[i] ? p : 1 - p);
         nonzeros += values[i] != 0;
         *(i / COLUMNS % 2 ? &in_sparse : &in_full) += p / (VALUES / 2.0);
     }
+    ck_assert_double_eq((double)bytes, bytes_of(&desc, values));
     /* Signs take a bit, and that magnitudes are 1 is soon learned. */
     ck_assert_double_eq_tol((bits + nonzeros) / 8, bytes_of(&desc, values), 0.03 * (bits + nonzeros) / 8);
     ck_assert_double_eq_tol(in_full, 14 / 16.0, 0.1);
@@ -57,11 +59,12 @@ START_TEST(test_dead_columns_have_no_chance)
     const cnn_tensor_desc desc = cnn_desc(CNN_I8, ROWS, 1, 1, COLUMNS);
     int8_t values[VALUES];
     uint16_t chances[VALUES];
+    size_t bytes;
     fill(values, 14, 2);
     for (int i = 0; i < VALUES; i++)
         if (i % COLUMNS % 3 == 0)
             values[i] = 0;
-    CHECK_OK(cnn_weights_chances(&desc, values, chances));
+    CHECK_OK(cnn_weights_chances(&desc, values, chances, &bytes));
     for (int i = 0; i < VALUES; i++)
         ck_assert_int_eq(chances[i] == 0, i % COLUMNS % 3 == 0);
 }
