@@ -2,9 +2,10 @@
  *
  * A narrow network that was cut out of a wide one trains far better with them, and folding takes them away again; each
  * channel of weights on a grid has a step of its own through them. Networks without convolutions get none: they have
- * hundreds of units of few inputs, and a step for each takes more bytes than it is worth. The
- * new ones change nothing at first: mean and variance are those of the layer's outputs on training images, gamma is the
- * deviation and beta the mean. */
+ * hundreds of units of few inputs, and a step for each takes more bytes than it is worth.
+ *
+ * The new ones change nothing at first: mean and variance are those of the layer's outputs on training images, gamma is
+ * the deviation and beta the mean. */
 #include "cnn/optimize.h"
 
 #include "cnn/session.h"

@@ -69,7 +69,7 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
     cnn_status status = CNN_OK;
     const opt_settings *s = job->settings;
     cnn_input_file file = {0};
-    char text[512];
+    char text[1024];
     const char *data = job->cli->common.data, *normalize = job->cli->common.normalize;
     CNN_TRY(cnn_input_open(&file, s->input, "a model", (uint64_t)1 << 34));
     snprintf(text, sizeof text, "%d %d %d %.17g %d %.17g %d %d %.17g %d %d %.17g %d %d %s %lld %.17g %.17g %s %s",

@@ -12,11 +12,11 @@
 #include "core/layers.h"
 #include "train/augment.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* ---- Beginning ---- */
@@ -64,7 +64,8 @@ static cnn_status set_augmentation(opt_job *job)
         CNN_TRY(cnn_augment_parse(kinds, job->augment, job->data, &recipe)); /* now, not when the first pass is over */
     snprintf(job->augmentation, sizeof job->augmentation, "%s", kinds ? kinds : "");
     if (known && job->augment > 0 && opt_fine_tunes(settings))
-        cnn_message_notice(job->cli, "fine-tuning changes %g %% of the images, as training did", 100 * job->augment);
+        cnn_message_notice(job->cli, "fine-tuning changes %g %% of the images, %s training did", 100 * job->augment,
+                           settings->augmentation ? "as many as" : "as");
 out:
     return status;
 }

@@ -147,7 +147,7 @@ for augment in 0 0.5; do
 done
 # How they change can be said as well, with the share of training or another one.
 succeeds "$opt" --prune 0.5 --finetune 0.2 --data synth --augmentation rotate=5,shift=2 -o same.cnn moved.cnn
-says "fine-tuning changes 50 % of the images, as training did"
+says "fine-tuning changes 50 % of the images, as many as training did"
 checks=$((checks + 1))
 cmp -s as-trained.cnn same.cnn || fail "--augmentation as training had it makes another file"
 succeeds "$opt" --prune 0.5 --finetune 0.2 --data synth --augmentation cutout=4 -o cut.cnn moved.cnn
