@@ -110,6 +110,8 @@ static cnn_status check_finetuning(const opt_settings *settings)
         unlike_recipe = "--optimizer";
     if (settings->criterion >= 0 && settings->criterion != CNN_CRITERION_LAMP)
         unlike_recipe = "--criterion";
+    if (!training && settings->label_smoothing > 0)
+        training = "--label-smoothing";
     if (training && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "%s is for fine-tuning, and there is none: give --finetune N with it", training);
     if (settings->nesterov && settings->optimizer != CNN_OPTIMIZER_SGD)

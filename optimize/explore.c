@@ -82,6 +82,8 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
     if (s->rate_schedule >= 0 || s->nesterov || s->weight_decay > 0)
         snprintf(text + strlen(text), sizeof text - strlen(text), " r%d %d %.17g", s->rate_schedule, s->nesterov,
                  s->weight_decay);
+    if (s->label_smoothing > 0)
+        snprintf(text + strlen(text), sizeof text - strlen(text), " l%.17g", s->label_smoothing);
     if (s->augmentation)
         snprintf(text + strlen(text), sizeof text - strlen(text), " a%s", s->augmentation);
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));

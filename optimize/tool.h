@@ -40,6 +40,7 @@ typedef struct opt_settings {
     int rate_schedule;        /* cnn_schedule; -1: not given */
     bool nesterov;
     double weight_decay;
+    double label_smoothing;
     int batch;
     double distill;      /* share of the loss; 0: not given */
     double temperature;  /* 0: not given */

@@ -168,13 +168,14 @@ succeeds "$opt" --prune 0.9 --structure weight --prune-schedule cubic --finetune
 refuses 2 "--distill|--finetune" "$opt" --int8 --distill
 refuses 2 "--distill|'1.5'" "$opt" --prune 0.5 --distill=1.5
 refuses 2 "--temperature|--distill" "$opt" --prune 0.5 --temperature 2
-for option in "--schedule one-cycle" --nesterov "--weight-decay 0.1"; do
+for option in "--schedule one-cycle" --nesterov "--weight-decay 0.1" "--label-smoothing 0.1"; do
     # shellcheck disable=SC2086
     succeeds "$opt" --prune 0.5 --finetune 0.2 $option --quiet -o changed.cnn
     cmp changed.cnn alone.cnn >/dev/null 2>&1 && fail "$option changes nothing"
     # shellcheck disable=SC2086
     refuses 2 "${option%% *}|--finetune" "$opt" --int8 $option
 done
+refuses 2 "--label-smoothing|'1'" "$opt" --prune 0.5 --label-smoothing 1
 refuses 2 "--nesterov|--optimizer sgd" "$opt" --prune 0.5 --nesterov --optimizer adam
 for option in "--weight-decay 0.1" "--optimizer adamw" "--criterion l1"; do
     refuses 2 "recipe|leave out ${option% *}" "$opt" --target-size 2000 --structure weight --int8 $option
