@@ -41,7 +41,7 @@ enum {
 };
 static const double standard_epochs = 100, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
 static const double checks_from = 0.25; /* of a run of pruning */
-static const double first_aim = 1.01;
+static const double first_aim = 0.995;
 static const double repair_share = 0.1, prune_share = 0.4, settle_share = 0.5, refit_share = 0.2;
 static const double between_passes = 0.25; /* epochs of training between passes of narrowing */
 static const double rate = 2e-3;
