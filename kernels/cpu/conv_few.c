@@ -205,18 +205,16 @@ static void choose_sizes(few_kernel *kernel, const cnn_op_desc *desc, const cnn_
 
 bool cnn_cpu_conv_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
-    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_refuse(why, "src and dst must be float");
+    if (!cnn_conv_goes_by_lines(desc, why))
+        return false;
     cnn_op_desc plain;
     if (cnn_epilogue_unpool(desc, &plain) && (desc->pool_kernel != 2 || desc->pool_stride != 2))
         return cnn_refuse(why, "it pools by 2 x 2");
-    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(&plain, why) || !cnn_conv_shape_fits(desc, why))
+    if (!cnn_epilogue_suits(&plain, why))
         return false;
     for (int32_t i = 0; i < plain.epilogue_count; i++)
         if (plain.epilogue[i] != CNN_EPILOGUE_BIAS && plain.epilogue[i] != CNN_EPILOGUE_RELU)
             return cnn_refuse(why, "its epilogue is more than bias, relu, max-pool with an index");
-    if (desc->stride != 1)
-        return cnn_refuse(why, "its stride is not 1");
     few_kernel sizes;
     choose_sizes(&sizes, desc, cnn_cpu_loops_get(isa));
     const int32_t lanes = sizes.loops->lanes;

@@ -171,15 +171,13 @@ static void choose_sizes(first_kernel *kernel, const cnn_op_desc *desc, const cn
 
 bool cnn_cpu_conv_first_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
-    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_refuse(why, "src and dst must be float");
+    if (!cnn_conv_goes_by_lines(desc, why))
+        return false;
     cnn_op_desc plain;
     if (cnn_epilogue_unpool(desc, &plain) && !cnn_epilogue_pool_suits(desc, why))
         return false;
-    if (!cnn_unpadded(desc, why) || !cnn_epilogue_suits(&plain, why) || !cnn_conv_shape_fits(desc, why))
+    if (!cnn_epilogue_suits(&plain, why))
         return false;
-    if (desc->stride != 1)
-        return cnn_refuse(why, "its stride is not 1");
     first_kernel sizes;
     choose_sizes(&sizes, desc, cnn_cpu_loops_get(isa));
     const cnn_conv_shape *shape = &sizes.shape;

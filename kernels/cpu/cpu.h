@@ -57,4 +57,9 @@ static inline size_t cnn_cpu_aligned(size_t bytes)
     return (bytes + CNN_ALIGN - 1) / CNN_ALIGN * CNN_ALIGN;
 }
 
+static inline bool cnn_cpu_is_float(cnn_dtype dtype)
+{
+    return dtype == CNN_F32 || dtype == CNN_F16 || dtype == CNN_BF16;
+}
+
 #endif

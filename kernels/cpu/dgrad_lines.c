@@ -152,12 +152,8 @@ static cnn_status lines_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_CO
 
 bool cnn_cpu_dgrad_lines_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
-    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_refuse(why, "src and dst must be float");
-    if (!cnn_unpadded(desc, why) || !cnn_conv_shape_fits(desc, why))
+    if (!cnn_conv_goes_by_lines(desc, why))
         return false;
-    if (desc->stride != 1)
-        return cnn_refuse(why, "its stride is not 1");
     const cnn_conv_shape shape = cnn_conv_shape_of(desc);
     const int32_t lanes = cnn_cpu_loops_get(isa)->lanes;
     const int64_t terms = (int64_t)shape.s * shape.c, along = cnn_cpu_vectors(terms, lanes);

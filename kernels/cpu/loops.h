@@ -238,11 +238,6 @@ static inline int64_t cnn_cpu_vectors(int64_t count, int32_t lanes)
     return (count + lanes - 1) / lanes;
 }
 
-static inline bool cnn_cpu_is_float(cnn_dtype dtype)
-{
-    return dtype == CNN_F32 || dtype == CNN_F16 || dtype == CNN_BF16;
-}
-
 /* Sets base.name to "cnn_cpu_<op>_<dtype>_<isa>". */
 void cnn_cpu_kernel_name_float(cnn_cpu_kernel *kernel, const char *op, cnn_dtype dtype);
 

@@ -49,12 +49,8 @@ static inline bool cnn_pooled_suits(const cnn_op_desc *desc, char *why)
 {
     if (!cnn_op_is_pooled_grad(desc))
         return cnn_refuse(why, "nothing was pooled");
-    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
-        return cnn_refuse(why, "src and dst must be float");
-    if (!cnn_unpadded(desc, why) || !cnn_conv_shape_fits(desc, why))
+    if (!cnn_conv_goes_by_lines(desc, why))
         return false;
-    if (desc->stride != 1)
-        return cnn_refuse(why, "its stride is not 1");
     const cnn_pooled pooled = cnn_pooled_of(desc, 1);
     return (pooled.shape.c < CNN_FEW_CHANNELS && (int64_t)pooled.lines * pooled.line <= CNN_POOLED_IMAGE) ||
            cnn_refuse(why, "more channels or larger images than stay in cache");

@@ -47,4 +47,14 @@ static inline bool cnn_conv_shape_fits(const cnn_op_desc *desc, char *why)
     return start < 1e9 || cnn_refuse(why, "an image of more than 10^9 elements");
 }
 
+/* What float kernels ask for that go along lines of pixels. */
+static inline bool cnn_conv_goes_by_lines(const cnn_op_desc *desc, char *why)
+{
+    if (!cnn_cpu_is_float(desc->arg[CNN_ARG_SRC].dtype) || !cnn_cpu_is_float(desc->arg[CNN_ARG_DST].dtype))
+        return cnn_refuse(why, "src and dst must be float");
+    if (!cnn_unpadded(desc, why) || !cnn_conv_shape_fits(desc, why))
+        return false;
+    return desc->stride == 1 || cnn_refuse(why, "its stride is not 1");
+}
+
 #endif

@@ -89,10 +89,15 @@ checks=$((checks + 1))
 cmp -s small.cnn quick.cnn && fail "--lr changes nothing"
 succeeds "$infer" -m small.cnn --test --json
 succeeds "$infer" -m small.cnn --compare ref
-succeeds "$opt" --target-size 900 --target-macs 20000 --structure weight --int8 --pack smallest --finetune 3 --json -o \
+succeeds "$opt" --target-size 900 --target-macs 26000 --structure weight --int8 --pack smallest --finetune 3 --json -o \
     fast.cnn
 checks=$((checks + 1))
-[ "$(macs)" -le 20000 ] || fail "the model has $(macs) MACs"
+[ "$(macs)" -le 26000 ] || fail "the model has $(macs) MACs"
+checks=$((checks + 1))
+for width in $(sed -n 's/^narrow to \([0-9-]*\):.*/\1/p' "$logs/err" | tr - ' '); do
+    [ $((width % 4)) = 0 ] || fail "a width of $width is no multiple of 4"
+done
+says "narrow to "
 refuses 1 "--target-macs 10|4 channels" "$opt" --target-size 900 --target-macs 10 --structure weight --int8 \
     --finetune 1 --quiet
 refuses 2 "--search" "$opt" --target-size 900 --structure weight --int8 --search drop
