@@ -165,11 +165,12 @@ out:
     return status;
 }
 
-/* Moves parameters of `from` to their nodes in `model`, and fills the new ones. */
+/* Moves parameters and levels of `from` to their nodes in `model`, and fills the new ones. */
 static void fill(cnn_model *from, cnn_model *model, const moments *m, const int *place)
 {
     for (int i = 0; i < from->node_count; i++) {
         cnn_node *node = &model->nodes[cnn_model_find(model, from->nodes[i].name)];
+        node->levels = from->nodes[i].levels;
         for (int role = 0; role < CNN_PARAM_COUNT; role++) {
             const cnn_param keep = node->param[role];
             node->param[role] = from->nodes[i].param[role];

@@ -121,8 +121,9 @@ static cnn_status check_finetuning(const opt_settings *settings)
                  unlike_recipe);
     if (settings->distill > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
-    if (settings->temperature > 0 && !(settings->distill > 0))
-        CNN_FAIL(CNN_ERR_USAGE, "--temperature is that of --distill: give --distill with it");
+    if ((settings->temperature > 0 || settings->teacher) && !(settings->distill > 0))
+        CNN_FAIL(CNN_ERR_USAGE, "%s is that of --distill: give --distill with it",
+                 settings->teacher ? "--teacher" : "--temperature");
 out:
     return status;
 }

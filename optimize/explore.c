@@ -29,6 +29,7 @@
 #include "core/model.h"
 #include "optimize/answers.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +69,7 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
 {
     cnn_status status = CNN_OK;
     const opt_settings *s = job->settings;
-    cnn_input_file file = {0};
+    cnn_input_file file = {0}, teacher = {0};
     char text[1024];
     const char *data = job->cli->common.data, *normalize = job->cli->common.normalize;
     CNN_TRY(cnn_input_open(&file, s->input, "a model", (uint64_t)1 << 34));
@@ -86,9 +87,15 @@ static cnn_status make_key(const opt_job *job, uint32_t *key)
         snprintf(text + strlen(text), sizeof text - strlen(text), " l%.17g", s->label_smoothing);
     if (s->augmentation)
         snprintf(text + strlen(text), sizeof text - strlen(text), " a%s", s->augmentation);
+    if (s->teacher) {
+        CNN_TRY(cnn_input_open(&teacher, s->teacher, "a model", (uint64_t)1 << 34));
+        snprintf(text + strlen(text), sizeof text - strlen(text), " t%08" PRIx32,
+                 cnn_crc32c(0, teacher.data, teacher.size));
+    }
     *key = cnn_crc32c(cnn_crc32c(0, file.data, file.size), text, strlen(text));
 out:
     cnn_input_close(&file);
+    cnn_input_close(&teacher);
     return status;
 }
 

@@ -14,7 +14,7 @@ typedef struct opt_job {
     cnn_dataset *data; /* the training images; the split is of these */
     cnn_split split;
     opt_account *account;
-    cnn_model *teacher;                        /* the model as it was given, for --distill; else NULL */
+    cnn_model *teacher;                        /* for --distill: the model as it was given, or --teacher; else NULL */
     float *answers;                            /* of the teacher, once it was asked */
     double augment;                            /* share of the images that fine-tuning changes ... */
     char augmentation[CNN_AUGMENTATION_BYTES]; /* ... and how; "": as suits the data */

@@ -193,8 +193,16 @@ static const cnn_option options[] = {
      .max = 1,
      .open = CNN_OPEN_MIN,
      .help = "let fine-tuning learn what the model as given answers, too: MIX is the share of the loss that compares "
-             "with it, the rest is that of the labels",
+             "with it, the rest is that of the labels. Where --augment changes images it answers those, in every step",
      .standard = "off; --distill alone: 0.5"},
+    {.name = "teacher",
+     .argument = "FILE",
+     .kind = CNN_OPTION_STRING,
+     .offset = offsetof(opt_settings, teacher),
+     .help =
+         "with --distill: learn what this model answers, which knows the same classes. A small, good one is quicker "
+         "to ask, in INT8 most of all",
+     .standard = "the model as given"},
     {.name = "temperature",
      .argument = "T",
      .kind = CNN_OPTION_DOUBLE,

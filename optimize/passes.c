@@ -43,6 +43,19 @@ out:
     return status;
 }
 
+static cnn_status load_teacher(opt_job *job)
+{
+    const opt_settings *settings = job->settings;
+    if (!(settings->distill > 0))
+        return CNN_OK;
+    if (!settings->teacher)
+        return cnn_model_clone(job->model, &job->teacher);
+    cnn_status status = cnn_cli_load_model(job->cli, settings->teacher, &job->teacher);
+    if (status == CNN_OK)
+        status = cnn_model_check_data(job->teacher, job->data);
+    return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "--teacher");
+}
+
 /* Images change as they did when the model was trained, unless the settings say otherwise, or that they change so as to
  * fool the model. */
 static cnn_status set_augmentation(opt_job *job)
@@ -227,8 +240,7 @@ cnn_status opt_run(cnn_cli *cli, const opt_settings *settings, opt_account *acco
     CNN_TRY(opt_set_bits(&job));
     CNN_TRY(load_data(&job));
     CNN_TRY(set_augmentation(&job));
-    if (settings->distill > 0)
-        CNN_TRY(cnn_model_clone(job.model, &job.teacher));
+    CNN_TRY(load_teacher(&job));
     CNN_TRY(opt_squeezes(settings) ? opt_squeeze(&job) : opt_has_goal(settings) ? opt_explore(&job) : run_passes(&job));
     account->seconds = cnn_clock() - start;
 out:

@@ -6,9 +6,9 @@
  *   log2(1/p) + value bits, and dropping it log2(1/(1-p)):
  *
  * the difference is its price. Value bits are a layer's mean. A lone weight among zeros costs four bits and more, one
- * among others one or two. Of what is to be saved the least accuracy goes when that weight goes first which scores least
- * for each bit, not the one that scores least. Prices change with every weight that goes, so they are asked for anew
- * before each step. */
+ * among others one or two. Of what is to be saved the least accuracy goes when that weight goes first which scores
+ * least for each bit, not the one that scores least. Prices change with every weight that goes, so they are asked for
+ * anew before each step. */
 #include "optimize/score.h"
 
 #include "core/error.h"

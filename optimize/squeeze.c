@@ -288,7 +288,7 @@ static cnn_status fit(squeezer *s, cnn_quantize_row **rows, int *row_count)
         free(*rows);
         *rows = NULL;
         /* The next runs are shorter, and the files of short runs come near to what was seen on the way. */
-        s->aim *= turn == 0 ? 0.98 : 0.92;
+        s->aim *= (double)s->target / (double)bytes * (turn == 0 ? 0.995 : 0.96);
         cnn_model_free(job->model);
         job->model = trained;
         trained = NULL;

@@ -43,6 +43,7 @@ typedef struct opt_settings {
     double label_smoothing;
     int batch;
     double distill;      /* share of the loss; 0: not given */
+    const char *teacher; /* a model's file; NULL: not given */
     double temperature;  /* 0: not given */
     const char *bits;    /* of weights, as --bits has it; NULL: not given */
     double average_bits; /* that it asks for; 0: it does not */

@@ -271,8 +271,11 @@ START_TEST(new_batch_norms_change_nothing_and_fold_away)
     cnn_model *model = make_model(net, 6);
     int added;
     infer(model, &data, before);
+    CHECK_OK(cnn_set_bits(model, "4,fc1=2"));
     CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
     ck_assert_int_eq(added, 3); /* the last layer gets none */
+    ck_assert_int_eq(model->nodes[cnn_model_find(model, "fc1")].levels, 1);
+    ck_assert_int_eq(model->nodes[cnn_model_find(model, "conv1")].levels, 7);
     ck_assert_int_eq(model->nodes[cnn_model_find(model, "relu1")].input[0], cnn_model_find(model, "bn1"));
     const cnn_node *behind = &model->nodes[model->nodes[cnn_model_find(model, "relu3")].input[0]];
     ck_assert_int_eq(behind->type->id, CNN_LAYER_BN);

@@ -59,6 +59,21 @@ START_TEST(test_nothing_to_learn_from_oneself)
 }
 END_TEST
 
+/* With augmentation the teacher answers what the student sees, not what the image was. */
+START_TEST(test_nothing_to_learn_from_oneself_augmented)
+{
+    cnn_model *teacher = make_model(plain, 3), *student;
+    cnn_train_options options = listening(teacher, 1, 2);
+    options.augment = 0.7;
+    options.augmentation = "shift=3,rotate=20,elastic,contrast";
+    CHECK_OK(cnn_model_clone(teacher, &student));
+    CHECK_OK(cnn_train(student, case_synth, &options, NULL));
+    ck_assert_msg(largest_change(student, teacher) < 1e-5, "%g", largest_change(student, teacher));
+    cnn_model_free(student);
+    cnn_model_free(teacher);
+}
+END_TEST
+
 static double agreement_of(cnn_model *student, cnn_model *teacher)
 {
     enum { IMAGES = 300 };
@@ -128,6 +143,7 @@ int main(void)
     TCase *tests = tcase_create("distill");
     tcase_add_unchecked_fixture(tests, case_set_up, case_tear_down);
     tcase_add_loop_test(tests, test_nothing_to_learn_from_oneself, 0, 2);
+    tcase_add_test(tests, test_nothing_to_learn_from_oneself_augmented);
     tcase_add_loop_test(tests, test_a_student_repeats_its_teacher, 0, 2);
     tcase_add_test(tests, test_what_does_not_fit_is_refused);
     suite_add_tcase(suite, tests);

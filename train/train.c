@@ -12,6 +12,7 @@
 #include "train/resume.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
+#include "train/teacher.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -36,6 +37,7 @@ typedef struct trainer {
     cnn_augment_params *draws; /* ... [run.batch] how the images of the next step are changed */
     char augmentation[256];
     cnn_adversary adversary; /* with adversarial training */
+    cnn_teacher teacher;     /* with distillation */
     cnn_order_key *keys;     /* [split.train_count] */
     int32_t *order;          /* [split.train_count] images of this epoch, first to last */
     cnn_run_length run;
@@ -88,19 +90,6 @@ static cnn_status check_data(const cnn_model *model, const cnn_dataset *data)
     return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "model %s", model->name);
 }
 
-static cnn_status check_teacher(const cnn_dataset *data, const cnn_train_options *options)
-{
-    if (!options->teacher)
-        return CNN_OK;
-    if (!(options->distill > 0 && options->distill <= 1))
-        return cnn_error(CNN_ERR_USAGE, "the share of distillation is %g; it must be above 0 and at most 1",
-                         (double)options->distill);
-    if (!(options->temperature > 0) || !isfinite(options->temperature))
-        return cnn_error(CNN_ERR_USAGE, "the temperature is %g; it must be positive", (double)options->temperature);
-    cnn_status status = cnn_model_check_data(options->teacher, data);
-    return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "teacher %s", options->teacher->name);
-}
-
 /* Sets how many images and steps the run has. */
 static cnn_status count_steps(trainer *t)
 {
@@ -151,34 +140,6 @@ out:
     return status;
 }
 
-/* Lets the teacher answer all images, before the first step, unless an earlier run kept what it said. */
-static cnn_status ask_teacher(trainer *t)
-{
-    cnn_status status = CNN_OK;
-    cnn_model *teacher = t->options->teacher;
-    cnn_session *session = NULL;
-    float *logits = NULL, **kept = t->options->answers;
-    if (!teacher)
-        return CNN_OK;
-    if (kept && *kept)
-        return cnn_session_set_teacher(t->session, *kept);
-    const size_t classes = (size_t)cnn_model_output(teacher).c;
-    logits = cnn_calloc((size_t)t->data->count * classes, sizeof *logits);
-    if (!logits)
-        return CNN_ERR_MEMORY;
-    CNN_TRY(cnn_session_open(teacher, &(cnn_session_options){.device = t->options->device}, &session));
-    CNN_TRY(cnn_session_infer(session, t->data->images, t->data->count, logits));
-    CNN_TRY(cnn_session_set_teacher(t->session, logits));
-    if (kept) {
-        *kept = logits;
-        logits = NULL;
-    }
-out:
-    cnn_session_close(session);
-    free(logits);
-    return status;
-}
-
 static cnn_status prepare(trainer *t)
 {
     cnn_status status = CNN_OK;
@@ -210,7 +171,9 @@ static cnn_status prepare(trainer *t)
     if (t->options->adversarial > 0.0)
         CNN_TRY(cnn_adversary_begin(&t->adversary, t->session, t->data, t->options, t->run.batch));
     CNN_TRY(cnn_session_set_data(t->session, t->options->adversarial > 0.0 ? &t->adversary.changed : t->data));
-    CNN_TRY(ask_teacher(t));
+    if (t->options->teacher)
+        CNN_TRY(cnn_teacher_begin(&t->teacher, t->session, t->data, t->options, augments(t) ? &t->recipe : NULL,
+                                  t->run.batch));
     CNN_TRY(set_schedule(t));
     t->at = (cnn_train_point){.val_accuracy = NAN, .val_loss = NAN};
     cnn_scaler_start(t->options, &t->at.state);
@@ -329,6 +292,8 @@ static cnn_status train_batch(trainer *t, const int32_t *index, int count)
         cnn_augment_draw_batch(&t->recipe, t->options->seed, t->progress.epoch, t->data, index, count, t->draws);
         CNN_TRY(cnn_session_augment(t->session, t->draws, count));
     }
+    if (t->options->teacher)
+        CNN_TRY(cnn_teacher_answer(&t->teacher, t->draws, index, count));
     if (t->options->adversarial > 0.0)
         CNN_TRY(cnn_adversary_change(&t->adversary, t->progress.epoch, index, count));
     CNN_TRY(cnn_session_submit(t->session, count));
@@ -448,7 +413,7 @@ cnn_status cnn_train(cnn_model *model, const cnn_dataset *data, const cnn_train_
     trainer t = {.model = model, .data = data, .options = options};
     CNN_TRY(cnn_train_check_options(options));
     CNN_TRY(check_data(model, data));
-    CNN_TRY(check_teacher(data, options));
+    CNN_TRY(cnn_teacher_check(data, options));
     CNN_TRY(cnn_model_freeze(model, options->freeze));
     CNN_TRY(prepare(&t));
     CNN_TRY(cnn_model_set_data(model, data));
@@ -460,6 +425,7 @@ out:
         write_result(&t, result);
     cnn_session_close(t.session);
     cnn_adversary_free(&t.adversary);
+    cnn_teacher_free(&t.teacher);
     cnn_model_thaw(model);
     free(t.draws);
     free(t.rates);

@@ -66,11 +66,12 @@ typedef struct cnn_train_options {
     cnn_schedule schedule;
     cnn_model *teacher;     /* distillation: the loss becomes (1 - distill) times the one of the labels and distill *
                                temperature^2 times the divergence from what the teacher answers, both softened by the
-                               temperature (op LOSS in cnn/ops.h). Its answers are to the images as they are, also
-                               where augmentation changes them. It reads the same images and tells as many classes.
-                               NULL: none */
-    float **answers;        /* keeps them for further runs with the same teacher and data: *answers is NULL before the
-                               first, then [count, classes] scores; free() it. NULL: each run asks anew */
+                               temperature (op LOSS in cnn/ops.h). It answers what the student sees, also where
+                               augmentation changes images, which then costs its pass in every step (adversarial
+                               training apart). It reads the same images and tells as many classes. NULL: none */
+    float **answers;        /* without augmentation keeps what it says for further runs with the same teacher and data:
+                               *answers is NULL before the first, then [count, classes] scores; free() it. NULL: each
+                               run asks anew */
     float distill;          /* in (0, 1] with a teacher */
     float temperature;      /* positive */
     double warmup;          /* epochs in which the rate rises linearly; negative: the schedule's own, none or, of

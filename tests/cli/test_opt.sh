@@ -165,6 +165,14 @@ checks=$((checks + 1))
 cmp taught.cnn alone.cnn >/dev/null 2>&1 && fail "--distill changes nothing"
 succeeds "$opt" --prune 0.9 --structure weight --prune-schedule cubic --finetune 0.2 --distill=0.9 --temperature 2 \
     --int8 --bits 3 --amp --quiet -o taught.cnn
+# Or to another model, of INT8 too, which answers what augmentation makes of the images.
+succeeds "$opt" --int8 --quiet -o teacher.cnn
+succeeds "$opt" --prune 0.5 --finetune 0.2 --augment 0.5 --distill --quiet -o taught.cnn
+succeeds "$opt" --prune 0.5 --finetune 0.2 --augment 0.5 --distill --teacher teacher.cnn --quiet -o changed.cnn
+checks=$((checks + 1))
+cmp taught.cnn changed.cnn >/dev/null 2>&1 && fail "--teacher changes nothing"
+refuses 2 "--teacher|--distill" "$opt" --prune 0.5 --teacher teacher.cnn
+refuses 1 "--teacher|missing.cnn|no such file" "$opt" --prune 0.5 --distill --teacher missing.cnn
 refuses 2 "--distill|--finetune" "$opt" --int8 --distill
 refuses 2 "--distill|'1.5'" "$opt" --prune 0.5 --distill=1.5
 refuses 2 "--temperature|--distill" "$opt" --prune 0.5 --temperature 2
