@@ -20,9 +20,11 @@ CNN_STEP void augment_read_bytes(const uint8_t *src, const cnn_plane *plane)
     CNN_STEP_SYNC();
 }
 
+/* low <= high; in two steps, of which compilers make vectors. */
 CNN_STEP float augment_clamp(float value, float low, float high)
 {
-    return value < low ? low : value > high ? high : value;
+    value = value < low ? low : value;
+    return value > high ? high : value;
 }
 
 /* The byte of a value. */
@@ -148,39 +150,89 @@ CNN_STEP void augment_flow_row(const cnn_augment_params *params, int32_t y, int3
         }
 }
 
-CNN_STEP float augment_flow_at(const augment_spline *s, const float nodes[CNN_AUGMENT_NODES])
-{
-    float sum = 0.0f;
-    for (int k = 0; k < 4; k++)
-        sum += s->weight[k] * nodes[s->first + k];
-    return sum;
-}
+/* Columns `first` and on, which a thread takes together, and what they are: weights of all nodes, 0 but for four. */
+typedef struct augment_columns {
+    int32_t first, count;
+    float weight[CNN_AUGMENT_NODES][CNN_STEP_TOGETHER];
+} augment_columns;
 
-/* Brings a position into the image or, without mirror, its border, which is 0. Mirrors once: what lies beyond a whole
- * image is taken from its edge. */
-CNN_STEP float augment_fold(float at, int32_t n, bool mirror)
+CNN_STEP void augment_columns_at(int32_t first, int32_t width, bool flows, augment_columns *columns)
 {
-    const float last = (float)(n - 1);
-    if (!mirror)
-        return augment_clamp(at, -1.0f, last + 1.0f);
-    at = at < 0.0f ? -at : at > last ? 2.0f * last - at : at;
-    return augment_clamp(at, 0.0f, last);
-}
-
-/* Bilinear: the four pixels around (x, y), which lies in the image or its border. */
-CNN_STEP void augment_sample(const cnn_plane *src, float x, float y, float *dst)
-{
-    int32_t left = (int32_t)(x + 1.0f) - 1, top = (int32_t)(y + 1.0f) - 1;
-    left = left < src->width ? left : src->width - 1;
-    top = top < src->height ? top : src->height - 1;
-    const float right_share = x - (float)left, lower_share = y - (float)top;
-    const float *above = cnn_plane_at(src, top, left), *below = cnn_plane_at(src, top + 1, left);
-    const int32_t channels = src->channels;
-    for (int32_t c = 0; c < channels; c++) {
-        const float up = above[c] + right_share * (above[c + channels] - above[c]);
-        const float down = below[c] + right_share * (below[c + channels] - below[c]);
-        dst[c] = up + lower_share * (down - up);
+    columns->first = first;
+    columns->count = width - first < CNN_STEP_TOGETHER ? width - first : CNN_STEP_TOGETHER;
+    for (int node = 0; node < CNN_AUGMENT_NODES; node++)
+        for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++)
+            columns->weight[node][i] = 0.0f;
+    for (int32_t i = 0; flows && i < columns->count; i++) {
+        const augment_spline s = augment_spline_at(first + i, width);
+        for (int k = 0; k < 4; k++)
+            columns->weight[s.first + k][i] = s.weight[k];
     }
+}
+
+/* Adds the field at these columns. */
+CNN_STEP void augment_add_flow(const augment_columns *columns, const float nodes[CNN_AUGMENT_NODES],
+                               float at[CNN_STEP_TOGETHER])
+{
+    for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++) {
+        float sum = 0.0f;
+        for (int node = 0; node < CNN_AUGMENT_NODES; node++)
+            sum += columns->weight[node][i] * nodes[node];
+        at[i] += sum;
+    }
+}
+
+/* Brings positions into the image or, without mirror, its border, which is 0. Mirrors once: what lies beyond a whole
+ * image is taken from its edge. */
+CNN_STEP void augment_fold(int32_t n, bool mirror, float at[CNN_STEP_TOGETHER])
+{
+    const float last = (float)(n - 1), least = mirror ? 0.0f : -1.0f, most = mirror ? last : last + 1.0f;
+    for (int32_t i = 0; mirror && i < CNN_STEP_TOGETHER; i++)
+        at[i] = at[i] < 0.0f ? -at[i] : at[i] > last ? 2.0f * last - at[i] : at[i];
+    for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++)
+        at[i] = augment_clamp(at[i], least, most);
+}
+
+/* The pixel at or before each position, and its distance to it. */
+CNN_STEP void augment_floor(int32_t n, float at[CNN_STEP_TOGETHER], int32_t pixel[CNN_STEP_TOGETHER])
+{
+    for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++) {
+        const int32_t floor = (int32_t)(at[i] + 1.0f) - 1;
+        pixel[i] = floor < n ? floor : n - 1;
+        at[i] -= (float)pixel[i];
+    }
+}
+
+/* Bilinear: a channel of the four pixels around a position, which lies in the image or its border. */
+CNN_STEP float augment_between(const float *above, const float *below, int32_t channels, float right, float lower)
+{
+    const float up = above[0] + right * (above[channels] - above[0]);
+    const float down = below[0] + right * (below[channels] - below[0]);
+    return up + lower * (down - up);
+}
+
+/* Makes these columns of row y from the positions x, y, which it overwrites. */
+CNN_STEP void augment_sample(const cnn_plane *src, bool mirror, const augment_columns *columns, int32_t y,
+                             float x_at[CNN_STEP_TOGETHER], float y_at[CNN_STEP_TOGETHER], const cnn_plane *dst)
+{
+    const int32_t channels = src->channels, stride = (src->width + 2) * channels;
+    const float *corner = cnn_plane_at(src, -1, -1);
+    float *out = cnn_plane_at(dst, y, columns->first);
+    int32_t left[CNN_STEP_TOGETHER], top[CNN_STEP_TOGETHER];
+    augment_fold(src->width, mirror, x_at);
+    augment_fold(src->height, mirror, y_at);
+    augment_floor(src->width, x_at, left);
+    augment_floor(src->height, y_at, top);
+    for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++)
+        left[i] = (top[i] + 1) * stride + (left[i] + 1) * channels;
+    if (channels == 1) {
+        for (int32_t i = 0; i < columns->count; i++)
+            out[i] = augment_between(corner + left[i], corner + left[i] + stride, 1, x_at[i], y_at[i]);
+        return;
+    }
+    for (int32_t i = 0; i < columns->count; i++)
+        for (int32_t c = 0; c < channels; c++)
+            *out++ = augment_between(corner + left[i] + c, corner + left[i] + stride + c, channels, x_at[i], y_at[i]);
 }
 
 /* serif: where serifs moved the centre of mass, which the result keeps in place. */
@@ -188,20 +240,27 @@ CNN_STEP void augment_resample(const cnn_augment_params *params, bool mirror, cn
                                const cnn_plane *src, const cnn_plane *dst)
 {
     const float cx = 0.5f * (float)(src->width - 1), cy = 0.5f * (float)(src->height - 1);
-    float nodes[2][CNN_AUGMENT_NODES];
-    for (int32_t y = CNN_STEP_ROW; y < src->height; y += CNN_STEP_ROWS) {
-        augment_flow_row(params, y, src->height, nodes);
-        for (int32_t x = CNN_STEP_COLUMN; x < src->width; x += CNN_STEP_COLUMNS) {
-            float dx = (float)x - cx - params->move[0], dy = (float)y - cy - params->move[1];
-            if (params->flows) {
-                const augment_spline s = augment_spline_at(x, src->width);
-                dx += augment_flow_at(&s, nodes[0]);
-                dy += augment_flow_at(&s, nodes[1]);
+    float nodes[2][CNN_AUGMENT_NODES], dx[CNN_STEP_TOGETHER], dy[CNN_STEP_TOGETHER];
+    augment_columns columns;
+    for (int32_t first = CNN_STEP_COLUMN * CNN_STEP_TOGETHER; first < src->width;
+         first += CNN_STEP_COLUMNS * CNN_STEP_TOGETHER) {
+        augment_columns_at(first, src->width, params->flows, &columns);
+        for (int32_t y = CNN_STEP_ROW; y < src->height; y += CNN_STEP_ROWS) {
+            for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++) {
+                dx[i] = (float)(first + i) - cx - params->move[0];
+                dy[i] = (float)y - cy - params->move[1];
             }
-            const float sx = cx + serif.x + params->turn[0][0] * dx + params->turn[0][1] * dy;
-            const float sy = cy + serif.y + params->turn[1][0] * dx + params->turn[1][1] * dy;
-            augment_sample(src, augment_fold(sx, src->width, mirror), augment_fold(sy, src->height, mirror),
-                           cnn_plane_at(dst, y, x));
+            if (params->flows) {
+                augment_flow_row(params, y, src->height, nodes);
+                augment_add_flow(&columns, nodes[0], dx);
+                augment_add_flow(&columns, nodes[1], dy);
+            }
+            for (int32_t i = 0; i < CNN_STEP_TOGETHER; i++) {
+                const float x = dx[i];
+                dx[i] = cx + serif.x + params->turn[0][0] * x + params->turn[0][1] * dy[i];
+                dy[i] = cy + serif.y + params->turn[1][0] * x + params->turn[1][1] * dy[i];
+            }
+            augment_sample(src, mirror, &columns, y, dx, dy, dst);
         }
     }
     CNN_STEP_SYNC();
@@ -212,15 +271,7 @@ CNN_STEP void augment_resample(const cnn_augment_params *params, bool mirror, cn
 /* Brightness of the ink: the mean of the pixels, each with its own value as weight. */
 CNN_STEP float augment_brightness(const cnn_plane *plane, float *sums)
 {
-    for (int32_t sum = CNN_STEP_SUM; sum < 2; sum += CNN_STEP_SUMS) {
-        float total = 0.0f;
-        for (int32_t y = 0; y < plane->height; y++) {
-            const float *row = cnn_plane_at(plane, y, 0);
-            for (int32_t i = 0; i < plane->width * plane->channels; i++)
-                total += sum == 0 ? row[i] : row[i] * row[i];
-        }
-        sums[sum] = total;
-    }
+    augment_sum_pair(plane, plane, true, 0, plane->width * plane->channels, sums);
     CNN_STEP_SYNC();
     const float sum = sums[0], squares = sums[1];
     CNN_STEP_SYNC();

@@ -17,6 +17,8 @@
 #define CNN_STEP_ROWS ((int32_t)blockDim.y)
 #define CNN_STEP_COLUMN ((int32_t)threadIdx.x)
 #define CNN_STEP_COLUMNS ((int32_t)blockDim.x)
+#define CNN_STEP_TOGETHER 1
+#define CNN_STEP_ALONE false
 #define CNN_STEP_SUM (threadIdx.x == 0 ? (int32_t)threadIdx.y : (int32_t)CNN_AUGMENT_SUMS)
 #define CNN_STEP_SUMS ((int32_t)blockDim.y)
 #define CNN_STEP_SYNC() __syncthreads()
