@@ -40,18 +40,22 @@ static cnn_status score_node(const cnn_node *node, cnn_score_unit unit, double *
 {
     const cnn_block_grid grid = cnn_score_grid(node, unit);
     const int64_t count = cnn_block_count(&grid);
+    int64_t ranks = 0; /* of those that are not 0: most are, when much is pruned */
     ranked *units = cnn_calloc((size_t)count, sizeof *units);
     if (!units)
         return CNN_ERR_MEMORY;
     for (int64_t i = 0; i < count; i++) {
         const cnn_weight_block block = cnn_block_get(&grid, i);
-        units[i] = (ranked){square_of(node->param[CNN_PARAM_WEIGHT].data, &block), i};
+        const double square = square_of(node->param[CNN_PARAM_WEIGHT].data, &block);
+        score[i] = 0;
+        if (square > 0)
+            units[ranks++] = (ranked){square, i};
     }
-    qsort(units, (size_t)count, sizeof *units, compare);
+    qsort(units, (size_t)ranks, sizeof *units, compare);
     double sum = 0;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < ranks; i++) {
         sum += units[i].square;
-        score[units[i].unit] = units[i].square > 0 ? units[i].square / sum : 0;
+        score[units[i].unit] = units[i].square / sum;
     }
     free(units);
     return CNN_OK;
