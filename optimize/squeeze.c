@@ -287,8 +287,8 @@ static cnn_status fit(squeezer *s, cnn_quantize_row **rows, int *row_count)
             goto out;
         free(*rows);
         *rows = NULL;
-        /* The next runs are shorter, and the files of short runs come near to what was seen on the way. */
-        s->aim *= (double)s->target / (double)bytes * (turn == 0 ? 0.995 : 0.96);
+        /* The next runs are shorter, and the files of short runs come near to what was seen on the way, by 1 %. */
+        s->aim *= turn == 0 ? 1 : 0.97;
         cnn_model_free(job->model);
         job->model = trained;
         trained = NULL;
