@@ -116,6 +116,10 @@ cnn_status cnn_session_straight_through(cnn_session *quantized, cnn_session *twi
  */
 cnn_status cnn_session_refresh(cnn_session *session, const int32_t *index, int count);
 
+/* What a teacher answers to images index[0..count) from now on, [count, classes] scores; copied. After
+ * cnn_session_set_teacher. */
+cnn_status cnn_session_tell(cnn_session *session, const int32_t *index, int count, const float *logits);
+
 /* How the first `count` images of the next step are changed; for sessions whose step augments. */
 cnn_status cnn_session_augment(cnn_session *session, const cnn_augment_params *params, int count);
 

@@ -25,18 +25,24 @@ cnn_status cnn_teacher_check(const cnn_dataset *data, const cnn_train_options *o
     return status == CNN_OK ? CNN_OK : cnn_error_prefix(status, "teacher %s", options->teacher->name);
 }
 
+static cnn_status open_teacher(cnn_teacher *t, const cnn_train_options *options)
+{
+    return cnn_session_open(options->teacher, &(cnn_session_options){.device = options->device}, &t->session);
+}
+
 /* ---- All images ---- */
 
-/* Unless an earlier run kept what it said. */
+/* Unless an earlier run kept what it said; then nobody is asked. */
 static cnn_status answer_all(cnn_teacher *t, const cnn_train_options *options)
 {
     cnn_status status = CNN_OK;
     float *logits = NULL, **kept = options->answers;
     if (kept && *kept)
         return cnn_session_set_teacher(t->student, *kept);
+    CNN_TRY(open_teacher(t, options));
     logits = cnn_calloc((size_t)t->data->count * (size_t)cnn_session_classes(t->student), sizeof *logits);
     if (!logits)
-        return CNN_ERR_MEMORY;
+        CNN_TRY(CNN_ERR_MEMORY);
     CNN_TRY(cnn_session_infer(t->session, t->data->images, t->data->count, logits));
     CNN_TRY(cnn_session_set_teacher(t->student, logits));
     if (kept) {
@@ -44,6 +50,8 @@ static cnn_status answer_all(cnn_teacher *t, const cnn_train_options *options)
         logits = NULL;
     }
 out:
+    cnn_session_close(t->session);
+    t->session = NULL;
     free(logits);
     return status;
 }
@@ -55,18 +63,19 @@ static cnn_augment_shape shape_of(const cnn_dataset *data)
     return (cnn_augment_shape){data->height, data->width, data->channels};
 }
 
-static size_t image_bytes(const cnn_dataset *data)
+static cnn_status make_room(cnn_teacher *t, const cnn_train_options *options, int batch)
 {
-    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-}
-
-static cnn_status make_room(cnn_teacher *t, int batch)
-{
+    cnn_status status = CNN_OK;
     const size_t classes = (size_t)cnn_session_classes(t->student), images = (size_t)batch;
-    t->images = cnn_calloc(images, image_bytes(t->data));
+    CNN_TRY(open_teacher(t, options));
+    t->images = cnn_calloc(images, cnn_session_image_bytes(t->student));
     t->logits = cnn_calloc(images * classes, sizeof *t->logits);
     t->scratch = cnn_calloc(MOST_TASKS * cnn_augment_scratch(shape_of(t->data)), sizeof *t->scratch);
-    return t->images && t->logits && t->scratch ? cnn_session_set_teacher(t->student, NULL) : CNN_ERR_MEMORY;
+    if (!t->images || !t->logits || !t->scratch)
+        CNN_TRY(CNN_ERR_MEMORY);
+    CNN_TRY(cnn_session_set_teacher(t->student, NULL));
+out:
+    return status;
 }
 
 typedef struct change {
@@ -81,7 +90,7 @@ static void change_task(void *context, int task, int worker)
     const change *c = context;
     const cnn_teacher *t = c->teacher;
     const cnn_augment_shape shape = shape_of(t->data);
-    const size_t bytes = image_bytes(t->data);
+    const size_t bytes = cnn_session_image_bytes(t->student);
     float *scratch = t->scratch + (size_t)task * cnn_augment_scratch(shape);
     (void)worker;
     for (int i = task; i < c->count; i += c->tasks)
@@ -107,12 +116,8 @@ out:
 cnn_status cnn_teacher_begin(cnn_teacher *t, cnn_session *student, const cnn_dataset *data,
                              const cnn_train_options *options, const cnn_augment_recipe *recipe, int batch)
 {
-    cnn_status status = CNN_OK;
     *t = (cnn_teacher){.data = data, .recipe = recipe, .student = student};
-    CNN_TRY(cnn_session_open(options->teacher, &(cnn_session_options){.device = options->device}, &t->session));
-    CNN_TRY(recipe ? make_room(t, batch) : answer_all(t, options));
-out:
-    return status;
+    return recipe ? make_room(t, options, batch) : answer_all(t, options);
 }
 
 void cnn_teacher_free(cnn_teacher *t)

@@ -14,10 +14,10 @@
 typedef struct cnn_teacher {
     const cnn_dataset *data;
     const cnn_augment_recipe *recipe; /* NULL: answered before the first step */
-    cnn_session *student, *session;
-    uint8_t *images; /* [batch,H,W,C] as the student sees them */
-    float *logits;   /* [batch,classes] */
-    float *scratch;  /* of augmentation, for each task */
+    cnn_session *student, *session;   /* session: of the teacher, while there is something to ask */
+    uint8_t *images;                  /* [batch,H,W,C] as the student sees them */
+    float *logits;                    /* [batch,classes] */
+    float *scratch;                   /* of augmentation, for each task */
 } cnn_teacher;
 
 /* CNN_OK where options name no teacher, else why it cannot teach this data. */

@@ -112,11 +112,8 @@ CNN_API void cnn_session_trace(cnn_session *session, cnn_trace_fn trace, void *c
 CNN_API cnn_status cnn_session_set_data(cnn_session *session, const cnn_dataset *data);
 
 /* What a teacher answers to each image of the data, [count, classes] scores; copied. For sessions whose step distills,
- * after cnn_session_set_data. NULL: only makes room for what cnn_session_tell brings. */
+ * after cnn_session_set_data. NULL: makes room, for answers that come later. */
 CNN_API cnn_status cnn_session_set_teacher(cnn_session *session, const float *logits);
-
-/* What it answers to images index[0..count) from now on, [count, classes]; copied. After cnn_session_set_teacher. */
-CNN_API cnn_status cnn_session_tell(cnn_session *session, const int32_t *index, int count, const float *logits);
 
 /* Learning rate of each update; copied. Updates beyond `steps` use the last. */
 CNN_API cnn_status cnn_session_set_schedule(cnn_session *session, const float *learning_rate, int32_t steps);
