@@ -37,10 +37,12 @@ static bool has_convolution(const cnn_model *model)
     return false;
 }
 
-/* A convolution or a linear layer that is not the last layer and whose value no batch norm reads. */
-static bool needs_one(const cnn_model *model, int index)
+/* A convolution or, if `linear`, a linear layer, that is not the last layer and whose value no batch norm reads. */
+static bool needs_one(const cnn_model *model, bool linear, int index)
 {
-    if (!cnn_node_has_weights(&model->nodes[index]) || index == model->node_count - 1)
+    const cnn_node *node = &model->nodes[index];
+    if (!cnn_node_has_weights(node) || index == model->node_count - 1 ||
+        (!linear && node->type->id == CNN_LAYER_LINEAR))
         return false;
     for (int i = index + 1; i < model->node_count; i++)
         for (int k = 0; k < model->nodes[i].input_count; k++)
@@ -62,7 +64,7 @@ static void free_moments(moments *m)
     free(m->count);
 }
 
-static cnn_status make_moments(const cnn_model *model, moments *m, int *needed)
+static cnn_status make_moments(const cnn_model *model, bool linear, moments *m, int *needed)
 {
     const size_t nodes = (size_t)model->node_count;
     m->sum = cnn_calloc(nodes, sizeof *m->sum);
@@ -73,7 +75,7 @@ static cnn_status make_moments(const cnn_model *model, moments *m, int *needed)
     m->node_count = model->node_count;
     *needed = 0;
     for (int i = 0; has_convolution(model) && i < model->node_count; i++) {
-        if (!needs_one(model, i))
+        if (!needs_one(model, linear, i))
             continue;
         ++*needed;
         m->sum[i] = cnn_calloc((size_t)model->nodes[i].out.c, sizeof **m->sum);
@@ -181,13 +183,14 @@ static void fill(cnn_model *from, cnn_model *model, const moments *m, const int 
     }
 }
 
-cnn_status cnn_add_batchnorm(cnn_model *model, const cnn_dataset *data, uint64_t seed, const char *device, int *added)
+cnn_status cnn_add_batchnorm(cnn_model *model, bool linear, const cnn_dataset *data, uint64_t seed, const char *device,
+                             int *added)
 {
     cnn_status status = CNN_OK;
     moments m = {0};
     cnn_model *made = NULL;
     int *place = NULL, needed = 0;
-    CNN_TRY(make_moments(model, &m, &needed));
+    CNN_TRY(make_moments(model, linear, &m, &needed));
     if (added)
         *added = needed;
     if (needed == 0)

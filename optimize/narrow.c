@@ -1,8 +1,9 @@
 /* Narrowing a model to a budget of weights and MACs: channels go one by one, or down to the next multiple of so many,
  * always those whose scores are least for what goes with them, the weights and MACs that make them and those that read
  * them as things stand then. So wide layers, whose channels are dear, give most. Where both are too many, each counts
- * as its share of what must still go. Scores are those of the model as it is given: a long way is better gone in
- * several passes with training between. */
+ * as its share of what must still go. The last ones may take more than that; then channels come back, those with the
+ * largest scores first, as long as the budget allows. Scores are those of the model as it is given: a long way is
+ * better gone in several passes with training between. */
 #include "cnn/optimize.h"
 
 #include "core/error.h"
@@ -11,6 +12,7 @@
 #include "optimize/channels.h"
 #include "optimize/score.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { LEAST_CHANNELS = 4 };
@@ -98,33 +100,51 @@ static bool exceeds(int64_t cost, int64_t most)
     return most > 0 && cost > most;
 }
 
-/* How many channels a group has when it loses the next ones. */
+static bool keeps_to(const cnn_prune_budget *cost, const cnn_prune_budget *budget)
+{
+    return !exceeds(cost->weights, budget->weights) && !exceeds(cost->macs, budget->macs);
+}
+
+/* How many channels a group has when it loses the next ones, and when the last ones come back. */
 static int32_t next_width(const narrowing *n, int group)
 {
     return (n->kept[group] - 1) / n->multiple * n->multiple;
 }
 
-/* How much nearer to the budget the model comes then. */
-static double gain_of(narrowing *n, int group, const cnn_prune_budget *budget)
+static int32_t last_width(const narrowing *n, int group)
 {
-    const cnn_prune_budget before = count(n);
-    const int32_t kept = n->kept[group];
-    n->kept[group] = next_width(n, group);
-    const cnn_prune_budget after = count(n);
-    n->kept[group] = kept;
-    double gain = 0;
-    if (exceeds(before.weights, budget->weights))
-        gain += (double)(before.weights - after.weights) / (double)(before.weights - budget->weights);
-    if (exceeds(before.macs, budget->macs))
-        gain += (double)(before.macs - after.macs) / (double)(before.macs - budget->macs);
-    return gain;
+    const int32_t width = (n->kept[group] / n->multiple + 1) * n->multiple, all = n->map.groups[group].channels;
+    return width < all ? width : all;
 }
 
-/* What channels score together that go when a group is left with `width`. */
-static double score_of(const narrowing *n, int group, int32_t width)
+/* What all layers cost when a group has another width. */
+static cnn_prune_budget count_with(narrowing *n, int group, int32_t width)
+{
+    const int32_t kept = n->kept[group];
+    n->kept[group] = width;
+    const cnn_prune_budget sum = count(n);
+    n->kept[group] = kept;
+    return sum;
+}
+
+/* The share of what must still go, `most` being allowed, that a step removes. */
+static double share_of(int64_t before, int64_t after, int64_t most)
+{
+    return exceeds(before, most) ? fmin(1, (double)(before - after) / (double)(before - most)) : 0;
+}
+
+/* How much nearer to the budget the model comes when a group loses the next channels. */
+static double gain_of(narrowing *n, int group, const cnn_prune_budget *budget)
+{
+    const cnn_prune_budget before = count(n), after = count_with(n, group, next_width(n, group));
+    return share_of(before.weights, after.weights, budget->weights) + share_of(before.macs, after.macs, budget->macs);
+}
+
+/* What channels score together that a group has with `width` and not with `narrow` channels. */
+static double score_of(const narrowing *n, int group, int32_t width, int32_t narrow)
 {
     double sum = 0;
-    for (int32_t kept = n->kept[group]; kept > width; kept--)
+    for (int32_t kept = width; kept > narrow; kept--)
         sum += n->order[group][n->map.groups[group].channels - kept].score;
     return sum;
 }
@@ -139,13 +159,50 @@ static int cheapest(narrowing *n, const cnn_prune_budget *budget)
         const int32_t width = next_width(n, g);
         if (group->fixed || group->layers == 0 || width < LEAST_CHANNELS)
             continue;
-        const double score = score_of(n, g, width) / gain_of(n, g, budget);
+        const double score = score_of(n, g, n->kept[g], width) / gain_of(n, g, budget);
         if (best < 0 || score < least) {
             best = g;
             least = score;
         }
     }
     return best;
+}
+
+/* The group whose channels come back next: those that score most of what the budget allows; -1: none can. */
+static int dearest(narrowing *n, const cnn_prune_budget *budget)
+{
+    int best = -1;
+    double most = 0;
+    for (int g = 0; g < n->map.group_count; g++) {
+        const int32_t width = last_width(n, g);
+        const cnn_prune_budget with = count_with(n, g, width);
+        if (width == n->kept[g] || !keeps_to(&with, budget))
+            continue;
+        const double score = score_of(n, g, width, n->kept[g]);
+        if (best < 0 || score > most) {
+            best = g;
+            most = score;
+        }
+    }
+    return best;
+}
+
+/* Settles widths; what goes is marked. */
+static void choose(narrowing *n, const cnn_prune_budget *budget)
+{
+    int g = 0;
+    for (cnn_prune_budget now = count(n); g >= 0 && !keeps_to(&now, budget); now = count(n)) {
+        g = cheapest(n, budget);
+        if (g >= 0)
+            n->kept[g] = next_width(n, g);
+    }
+    while (g >= 0 && (g = dearest(n, budget)) >= 0)
+        n->kept[g] = last_width(n, g);
+    for (g = 0; g < n->map.group_count; g++) {
+        const cnn_channel_group *group = &n->map.groups[g];
+        for (int32_t i = 0; i < group->channels - n->kept[g]; i++)
+            group->keep[n->order[g][i].channel] = false;
+    }
 }
 
 static void close_narrowing(narrowing *n)
@@ -171,15 +228,7 @@ cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget,
         CNN_TRY(CNN_ERR_MEMORY);
     CNN_TRY(cnn_scores_make(model, CNN_SCORE_CHANNELS, options, &scores));
     CNN_TRY(rank(&n, &scores));
-    for (cnn_prune_budget now = count(&n); exceeds(now.weights, budget->weights) || exceeds(now.macs, budget->macs);
-         now = count(&n)) {
-        const int g = cheapest(&n, budget);
-        if (g < 0)
-            break;
-        cnn_channel_group *group = &n.map.groups[g];
-        for (const int32_t width = next_width(&n, g); n.kept[g] > width; n.kept[g]--)
-            group->keep[n.order[g][group->channels - n.kept[g]].channel] = false;
-    }
+    choose(&n, budget);
     CNN_TRY(cnn_model_clone(model, &copy));
     CNN_TRY(cnn_channels_remove(copy, &n.map));
     if (left)

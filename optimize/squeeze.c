@@ -6,7 +6,7 @@
  *   until the model has so many times the weights that the file can hold as suits its kind (density_of). With
  *   --target-macs multiplications count, too, the passes bring both down together, and widths are those that kernels
  *   like.
- * - Repair: batch norms are put in, and all weights train.
+ * - Repair: batch norms are put in (behind linear layers only where few weights stay), and all weights train.
  * - Prune: weights lie on a grid of few levels from here on; those with the least LAMP scores for each bit that they
  *   take in the file go, on a cubic schedule, and units that have none left go with them.
  * - Settle: what is left trains while the rate falls to 0 along a cosine.
@@ -40,7 +40,8 @@ enum {
     QUICK_MULTIPLE = 4 /* of channels: INT8 products come in groups of 4, those of bf16 in pairs */
 };
 static const double standard_epochs = 100, bits_of_a_weight = 4.7, narrow_to = 1.0 / 3;
-static const double checks_from = 0.25; /* of a run of pruning */
+static const int64_t few_weights = 10000; /* in the file: below, each unit of a linear layer gets a step of its own */
+static const double checks_from = 0.25;   /* of a run of pruning */
 static const double first_aim = 0.995;
 static const double repair_share = 0.1, prune_share = 0.4, settle_share = 0.5, refit_share = 0.2;
 static const double between_passes = 0.25; /* epochs of training between passes of narrowing */
@@ -316,7 +317,8 @@ cnn_status opt_squeeze(opt_job *job)
     CNN_TRY(opt_account_begin(job));
     CNN_TRY(opt_measure(job, "as given"));
     CNN_TRY(narrow(&s, &goal));
-    CNN_TRY(cnn_add_batchnorm(job->model, job->data, (uint64_t)job->cli->common.seed, job->cli->common.device, &added));
+    CNN_TRY(cnn_add_batchnorm(job->model, s.live < few_weights, job->data, (uint64_t)job->cli->common.seed,
+                              job->cli->common.device, &added));
     CNN_TRY(train(&s, s.epochs * repair_share, CNN_SCHEDULE_CONSTANT, "repair"));
     CNN_TRY(opt_measure(job, "repair"));
     CNN_TRY(cnn_qat_begin(job->model, cnn_levels_of_bits(STANDARD_BITS)));

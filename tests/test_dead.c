@@ -204,6 +204,19 @@ START_TEST(a_layer_keeps_a_unit)
 }
 END_TEST
 
+/* No layer of `net`, narrowed to `most` weights, could have `step` channels more. */
+static void check_full(const cnn_model *model, int64_t most, int32_t step)
+{
+    const int64_t conv1 = param_desc(model, "conv1", CNN_PARAM_WEIGHT)->n,
+                  conv2 = param_desc(model, "conv2", CNN_PARAM_WEIGHT)->n,
+                  fc1 = param_desc(model, "fc1", CNN_PARAM_WEIGHT)->n;
+    const int64_t now = 9 * conv1 + 9 * conv1 * conv2 + 25 * conv2 * fc1 + CLASSES * fc1;
+    ck_assert_int_le(now, most);
+    ck_assert(conv1 == 6 || now + step * (9 + 9 * conv2) > most);
+    ck_assert(conv2 == 8 || now + step * (9 * conv1 + 25 * fc1) > most);
+    ck_assert(fc1 == 16 || now + step * (25 * conv2 + CLASSES) > most);
+}
+
 START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
 {
     cnn_model *model = make_model(net, 7), *same, *fours;
@@ -217,6 +230,7 @@ START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
     ck_assert_int_gt(left.weights, 1500 - 500);
     ck_assert_int_eq(left.macs, cnn_model_macs(model));
     ck_assert_int_le(cnn_desc_elements(fc1), 1400);
+    check_full(model, 1500, 1);
     ck_assert_int_eq(param_desc(model, "fc2", CNN_PARAM_WEIGHT)->n, CLASSES);
     ck_assert_int_eq(cnn_model_output(model).c, CLASSES);
     cnn_prune_options even = options;
@@ -226,6 +240,7 @@ START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
     ck_assert_int_le(left.weights, 1500);
     ck_assert_int_eq(param_desc(fours, "fc1", CNN_PARAM_WEIGHT)->n % 4, 0);
     ck_assert_int_lt(param_desc(fours, "fc1", CNN_PARAM_WEIGHT)->n, param_desc(same, "fc1", CNN_PARAM_WEIGHT)->n);
+    check_full(fours, 1500, 4);
     cnn_model_free(fours);
     CHECK_OK(cnn_prune_to_budget(same, &(cnn_prune_budget){1 << 20, 1 << 20}, &options, &left)); /* nothing to do */
     ck_assert_int_eq(left.weights, 54 + 432 + 3200 + 80);
@@ -272,8 +287,11 @@ START_TEST(new_batch_norms_change_nothing_and_fold_away)
     int added;
     infer(model, &data, before);
     CHECK_OK(cnn_set_bits(model, "4,fc1=2"));
-    CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
-    ck_assert_int_eq(added, 3); /* the last layer gets none */
+    CHECK_OK(cnn_add_batchnorm(model, false, &data, 1, "ref", &added));
+    ck_assert_int_eq(added, 2);
+    ck_assert_int_lt(cnn_model_find(model, "bn3"), 0);
+    CHECK_OK(cnn_add_batchnorm(model, true, &data, 1, "ref", &added));
+    ck_assert_int_eq(added, 1); /* the last layer gets none */
     ck_assert_int_eq(model->nodes[cnn_model_find(model, "fc1")].levels, 1);
     ck_assert_int_eq(model->nodes[cnn_model_find(model, "conv1")].levels, 7);
     ck_assert_int_eq(model->nodes[cnn_model_find(model, "relu1")].input[0], cnn_model_find(model, "bn1"));
@@ -282,7 +300,7 @@ START_TEST(new_batch_norms_change_nothing_and_fold_away)
     ck_assert_int_eq(behind->input[0], cnn_model_find(model, "fc1"));
     infer(model, &data, with);
     ck_assert_float_lt(largest_difference(before, with), 1e-5f);
-    CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
+    CHECK_OK(cnn_add_batchnorm(model, true, &data, 1, "ref", &added));
     ck_assert_int_eq(added, 0);
     CHECK_OK(cnn_fold_batchnorm(model));
     ck_assert_int_lt(cnn_model_find(model, "bn1"), 0);
@@ -302,7 +320,7 @@ START_TEST(networks_without_convolutions_get_no_batch_norms)
                                   "fc2 = linear(relu1, out=5)\n",
                                   6);
     int added = 1;
-    CHECK_OK(cnn_add_batchnorm(model, &data, 1, "ref", &added));
+    CHECK_OK(cnn_add_batchnorm(model, true, &data, 1, "ref", &added));
     ck_assert_int_eq(added, 0);
     ck_assert_int_eq(model->node_count, 4);
     cnn_model_free(model);

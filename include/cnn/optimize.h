@@ -107,11 +107,11 @@ CNN_API void cnn_finetune_options_init(cnn_train_options *options, const cnn_mod
 CNN_API cnn_status cnn_mask_dead(cnn_model *model, int64_t *units);
 CNN_API cnn_status cnn_remove_dead(cnn_model *model, int64_t *units);
 
-/* In a model with convolutions, puts a batch norm behind each of them and behind each linear layer but the last that
- * has none, for the time of training: the model gives what it gave, but for rounding. Mean and variance are those of
- * 512 training images, drawn by seed. *added (or NULL): how many. */
-CNN_API cnn_status cnn_add_batchnorm(cnn_model *model, const cnn_dataset *data, uint64_t seed, const char *device,
-                                     int *added);
+/* In a model with convolutions, puts a batch norm behind each of them, and with `linear` behind each linear layer, that
+ * has none, but not behind the last layer, for the time of training: the model gives what it gave, but for rounding.
+ * Mean and variance are those of 512 training images, drawn by seed. *added (or NULL): how many. */
+CNN_API cnn_status cnn_add_batchnorm(cnn_model *model, bool linear, const cnn_dataset *data, uint64_t seed,
+                                     const char *device, int *added);
 
 /* Folds each BN into the convolution or linear layer before it, which gains a bias, and removes the BN node. */
 CNN_API cnn_status cnn_fold_batchnorm(cnn_model *model);
