@@ -60,4 +60,7 @@ char *cnn_fetch_script(void);
 /* Runs `get-data name dir` with its output on standard error and waits for it. */
 cnn_status cnn_fetch(const char *name, const char *dir);
 
+/* The images to train on become all there are; those held out stay a list of them, to be measured. */
+cnn_status cnn_split_train_on_all(cnn_split *split);
+
 #endif

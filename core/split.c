@@ -1,5 +1,5 @@
 /* The stratified split of a data set into training and validation images. */
-#include "cnn/dataset.h"
+#include "core/dataset.h"
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -96,6 +96,20 @@ out:
     free(held);
     cnn_split_free(&made);
     return status;
+}
+
+cnn_status cnn_split_train_on_all(cnn_split *split)
+{
+    const int32_t count = split->train_count + split->validation_count;
+    int32_t *all = cnn_calloc((size_t)count, sizeof *all);
+    if (!all)
+        return CNN_ERR_MEMORY;
+    for (int32_t i = 0; i < count; i++)
+        all[i] = i;
+    free(split->train);
+    split->train = all;
+    split->train_count = count;
+    return CNN_OK;
 }
 
 void cnn_split_free(cnn_split *split)

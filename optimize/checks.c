@@ -119,6 +119,10 @@ static cnn_status check_finetuning(const opt_settings *settings)
     if (opt_squeezes(settings) && unlike_recipe)
         CNN_FAIL(CNN_ERR_USAGE, "--target-size with single weights of INT8 has a recipe of its own: leave out %s",
                  unlike_recipe);
+    if (settings->all_images && !opt_fine_tunes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "--all-images is for fine-tuning, and there is none: give --finetune N with it");
+    if (settings->all_images && opt_has_goal(settings) && !opt_squeezes(settings))
+        CNN_FAIL(CNN_ERR_USAGE, "a search decides by images that were not trained on: leave out --all-images");
     if (settings->distill > 0 && !opt_fine_tunes(settings))
         CNN_FAIL(CNN_ERR_USAGE, "--distill is for fine-tuning, and there is none: give --finetune N with it");
     if ((settings->temperature > 0 || settings->teacher) && !(settings->distill > 0))

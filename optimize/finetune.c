@@ -45,6 +45,7 @@ void opt_train_options(opt_job *job, double epochs, cnn_train_options *options)
     options->weight_decay = (float)job->settings->weight_decay;
     options->label_smoothing = (float)job->settings->label_smoothing;
     options->storage = storage_of(job->settings->amp);
+    options->all_images = job->settings->all_images;
     options->augment = job->augment;
     options->augmentation = job->augmentation[0] ? job->augmentation : NULL;
     options->adversarial = job->settings->adversarial;

@@ -184,6 +184,12 @@ static const cnn_option options[] = {
      .offset = offsetof(opt_settings, adversarial),
      .help = "fine-tune against attacks, as cnn-train --adversarial trains: else a model forgets how to withstand them",
      .standard = "off; --adversarial alone: 0.1"},
+    {.name = "all-images",
+     .kind = CNN_OPTION_FLAG,
+     .offset = offsetof(opt_settings, all_images),
+     .help =
+         "fine-tune on the validation images, too: for the last run, when all choices are made. Accuracies are then "
+         "those of images that were trained on"},
     {.name = "distill",
      .argument = "MIX",
      .kind = CNN_OPTION_DOUBLE,

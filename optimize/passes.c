@@ -8,6 +8,7 @@
 #include "cli/model_files.h"
 #include "cli/progress.h"
 #include "cli/units.h"
+#include "core/dataset.h"
 #include "core/error.h"
 #include "core/layers.h"
 #include "train/augment.h"
@@ -39,6 +40,11 @@ static cnn_status load_data(opt_job *job)
         CNN_TRY(cnn_model_set_data(job->model, job->data));
     CNN_TRY(cnn_model_split(job->model, job->data, &job->split));
     job->account->val_images = job->split.validation_count;
+    if (job->settings->all_images) {
+        CNN_TRY(cnn_split_train_on_all(&job->split));
+        cnn_message_notice(job->cli, "all images are trained on: accuracies of the validation images, which are among "
+                                     "them, promise nothing for others");
+    }
 out:
     return status;
 }

@@ -159,8 +159,8 @@ static void print_sentence(const opt_settings *settings, const opt_account *acco
         return;
     }
     double points = 100 * (after->accuracy - before->accuracy);
-    printf("; on %d validation images it is right in %.2f %%, %+.2f points.\n", account->val_images,
-           100 * after->accuracy, points);
+    printf("; on %d validation images%s it is right in %.2f %%, %+.2f points.\n", account->val_images,
+           settings->all_images ? ", which it was trained on," : "", 100 * after->accuracy, points);
     if (settings->explain)
         return; /* the explanation has better advice */
     if (points < -1 && settings->prune > 0)

@@ -92,6 +92,7 @@ void opt_account_json(const opt_settings *settings, const opt_account *account, 
         opt_front_json(account->front, account->chosen, &json);
     cnn_json_string(&json, "output", settings->output);
     cnn_json_integer(&json, "val_images", account->val_images);
+    cnn_json_bool(&json, "trained_on_val", settings->all_images);
     cnn_json_number(&json, "seconds", account->seconds);
     if (settings->explain)
         cnn_json_string(&json, "explanation", account->facts->explanation.data);
@@ -273,6 +274,7 @@ cnn_status opt_report_json(const opt_settings *settings, const opt_account *acco
     cnn_json_string(&json, "model", facts->model);
     cnn_json_string(&json, "data", facts->data);
     cnn_json_integer(&json, "val_images", account->val_images);
+    cnn_json_bool(&json, "trained_on_val", settings->all_images);
     cnn_json_string(&json, "output", settings->output);
     cnn_json_string(&json, "explanation", facts->explanation.data);
     write_stages(&json, account, write_figures);

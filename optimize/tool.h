@@ -42,6 +42,7 @@ typedef struct opt_settings {
     double weight_decay;
     double label_smoothing;
     int batch;
+    bool all_images;
     double distill;      /* share of the loss; 0: not given */
     const char *teacher; /* a model's file; NULL: not given */
     double temperature;  /* 0: not given */

@@ -1,5 +1,5 @@
 /* Data sets without files: the split into training and validation images, "synth". */
-#include "cnn/dataset.h"
+#include "core/dataset.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -54,6 +54,13 @@ static void check_split(int32_t count, int classes, int32_t held_out)
         ck_assert_mem_ne(split.validation, again.validation, (size_t)split.validation_count * sizeof(int32_t));
         cnn_split_free(&again);
     }
+    const int32_t first_held = split.validation_count > 0 ? split.validation[0] : -1;
+    ck_assert_int_eq(cnn_split_train_on_all(&split), CNN_OK);
+    ck_assert_int_eq(split.train_count, count);
+    ck_assert_int_eq(split.validation_count, held_out);
+    ck_assert(held_out == 0 || split.validation[0] == first_held);
+    for (int32_t i = 0; i < count; i++)
+        ck_assert_int_eq(split.train[i], i);
     cnn_split_free(&split);
     ck_assert_ptr_null(split.train);
     free(seen);

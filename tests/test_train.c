@@ -255,6 +255,22 @@ START_TEST(trains_each_batch_of_each_epoch)
 }
 END_TEST
 
+START_TEST(all_images_are_those_held_out_as_well)
+{
+    record r;
+    cnn_model *some = case_model(), *all = case_model();
+    cnn_train_options options = case_options(&r);
+    options.epochs = 2;
+    case_check(cnn_train(some, &case_small, &options, NULL));
+    options.all_images = true;
+    case_check(cnn_train(all, &case_small, &options, NULL));
+    ck_assert_int_eq(r.last.images, 2 * SMALL);
+    ck_assert(!case_same(some, all));
+    cnn_model_free(some);
+    cnn_model_free(all);
+}
+END_TEST
+
 START_TEST(epochs_may_be_fractions)
 {
     const struct {
@@ -489,6 +505,7 @@ int main(void)
     tcase_add_test(loop, threads_do_not_change_f32);
     tcase_add_test(loop, threads_do_not_change_f16);
     tcase_add_test(loop, trains_each_batch_of_each_epoch);
+    tcase_add_test(loop, all_images_are_those_held_out_as_well);
     tcase_add_test(loop, epochs_may_be_fractions);
     tcase_add_test(loop, stops_when_asked);
     tcase_add_test(loop, epoch_end_holds_the_parameters);

@@ -115,6 +115,7 @@ static const struct {
     {"--tf32", print_bool, OPTION(tf32)},
     {"--autotune", print_bool, OPTION(autotune)},
     {"--augment", print_double, OPTION(augment)},
+    {"--all-images", print_bool, OPTION(all_images)},
     {"--adversarial", print_double, OPTION(adversarial)},
     {"--adversarial-step", print_double, OPTION(adversarial_step)},
     {"--adversarial-steps", print_int, OPTION(adversarial_steps)},

@@ -1,6 +1,7 @@
 /* The training loop: epochs of batches in hashed order, validation after each epoch. */
 #include "cnn/train.h"
 
+#include "core/dataset.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/model.h"
@@ -144,6 +145,8 @@ static cnn_status prepare(trainer *t)
 {
     cnn_status status = CNN_OK;
     CNN_TRY(cnn_dataset_split(t->data, t->model->split_seed, &t->split));
+    if (t->options->all_images)
+        CNN_TRY(cnn_split_train_on_all(&t->split));
     CNN_TRY(count_steps(t));
     t->keys = cnn_calloc((size_t)t->split.train_count, sizeof *t->keys);
     t->order = cnn_calloc((size_t)t->split.train_count, sizeof *t->order);

@@ -72,8 +72,9 @@ typedef struct cnn_prune_budget {
 
 /* Removes channels one by one until the model keeps to the budget, each time the channel whose score is least for what
  * goes with it: shares of the weights and of the MACs that are too many still, added up; with `multiple`, down to the
- * next multiple each time. Layers keep 4, so a budget may be out of reach. Of the options it reads criterion, multiple,
- * seed, data and device. *left (or NULL): the weights and MACs that stay. */
+ * next multiple each time. Then channels come back as long as the budget allows, those with the largest scores first.
+ * Layers keep 4, so a budget may be out of reach. Of the options it reads criterion, multiple, seed, data and device.
+ * *left (or NULL): the weights and MACs that stay. */
 CNN_API cnn_status cnn_prune_to_budget(cnn_model *model, const cnn_prune_budget *budget,
                                        const cnn_prune_options *options, cnn_prune_budget *left);
 

@@ -92,6 +92,7 @@ typedef struct cnn_train_options {
     double adversarial;      /* in [0, 1] */
     double adversarial_step; /* change of a pixel in one step; 0: min(1.25, 2.5/steps) of `adversarial` */
     int adversarial_steps;   /* from 1 */
+    bool all_images; /* the held-out images, too, are trained on: what is said of them then is no validation any more */
     /* Layers that training leaves exactly as they are, "conv1,bn1", or "all" for all but the last one with weights; a
      * frozen batch norm normalizes with its running statistics. NULL: none. */
     const char *freeze;

@@ -48,8 +48,8 @@ def pixels_of(png):
 FIGURES = ["accuracy", "file_bytes", "weights", "macs"]
 LAYER = ["name", "type", "channels_before", "channels", "weights_before", "weights", "nonzeros", "structure",
          "macs_before", "macs", "shape_before", "shape", "dtype", "bits", "bytes_before", "bytes", "sensitivity", "histogram"]
-REPORT = ["command", "model", "data", "val_images", "output", "explanation", "before", "after", "passes", "points",
-          "layers", "other_bytes_before", "other_bytes", "sensitivity", "classes", "confusion_before", "confusion",
+REPORT = ["command", "model", "data", "val_images", "trained_on_val", "output", "explanation", "before", "after", "passes",
+          "points", "layers", "other_bytes_before", "other_bytes", "sensitivity", "classes", "confusion_before", "confusion",
           "changed", "timing"]
 
 

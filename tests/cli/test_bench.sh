@@ -11,7 +11,7 @@ says "images/s"
 succeeds "$2/bench/pool" --build "$build" --model lenet5 --steps 1
 says "region starts"
 succeeds "$2/bench/validation" --build "$build" model.cnn small.cnn
-says "copies"
+says "their loss"
 says "small.cnn"
 checks=$((checks + 1))
 "$2/bench/step" --build nowhere >"$logs/out" 2>&1 && fail "bench/step runs without a library"

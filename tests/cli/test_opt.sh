@@ -176,6 +176,16 @@ refuses 1 "--teacher|missing.cnn|no such file" "$opt" --prune 0.5 --distill --te
 refuses 2 "--distill|--finetune" "$opt" --int8 --distill
 refuses 2 "--distill|'1.5'" "$opt" --prune 0.5 --distill=1.5
 refuses 2 "--temperature|--distill" "$opt" --prune 0.5 --temperature 2
+# At last on the images that were held out, too, which is said wherever their accuracy is.
+succeeds "$opt" --prune 0.5 --finetune 0.2 --all-images -o changed.cnn
+says "all images are trained on"
+says "validation images, which it was trained on, it is right"
+checks=$((checks + 1))
+cmp changed.cnn alone.cnn >/dev/null 2>&1 && fail "--all-images changes nothing"
+succeeds "$opt" --prune 0.5 --finetune 0.2 --all-images --json -o changed.cnn
+says '"trained_on_val": true'
+refuses 2 "--all-images|--finetune" "$opt" --int8 --all-images
+refuses 2 "--all-images|search" "$opt" --max-drop 1 --all-images
 for option in "--schedule one-cycle" --nesterov "--weight-decay 0.1" "--label-smoothing 0.1"; do
     # shellcheck disable=SC2086
     succeeds "$opt" --prune 0.5 --finetune 0.2 $option --quiet -o changed.cnn
