@@ -105,12 +105,13 @@ static bool keeps_to(const cnn_prune_budget *cost, const cnn_prune_budget *budge
     return !exceeds(cost->weights, budget->weights) && !exceeds(cost->macs, budget->macs);
 }
 
-/* How many channels a group has when it loses the next ones, and when the last ones come back. */
+/* How many channels a group has when it loses the next ones. */
 static int32_t next_width(const narrowing *n, int group)
 {
     return (n->kept[group] - 1) / n->multiple * n->multiple;
 }
 
+/* How many it has when the last ones that it lost come back. */
 static int32_t last_width(const narrowing *n, int group)
 {
     const int32_t width = (n->kept[group] / n->multiple + 1) * n->multiple, all = n->map.groups[group].channels;
