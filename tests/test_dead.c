@@ -252,6 +252,20 @@ START_TEST(narrowing_keeps_to_its_budget_and_takes_the_dear_channels)
 }
 END_TEST
 
+START_TEST(narrowing_spends_its_budget)
+{
+    for (int64_t most = 700; most <= 3000; most += 115)
+        for (int step = 1; step <= 4; step += 3) {
+            const cnn_prune_options options = {
+                .criterion = CNN_CRITERION_RANDOM, .seed = (uint64_t)most, .multiple = step};
+            cnn_model *model = make_model(net, 7);
+            CHECK_OK(cnn_prune_to_budget(model, &(cnn_prune_budget){.weights = most}, &options, NULL));
+            check_full(model, most, step);
+            cnn_model_free(model);
+        }
+}
+END_TEST
+
 /* fc1 has most weights, conv2 most multiplications: each budget takes of its own, both together of both. */
 START_TEST(narrowing_for_macs_takes_channels_of_large_images)
 {
@@ -339,6 +353,7 @@ int main(void)
     tcase_add_test(tests, a_constant_goes_through_averages);
     tcase_add_test(tests, a_layer_keeps_a_unit);
     tcase_add_test(tests, narrowing_keeps_to_its_budget_and_takes_the_dear_channels);
+    tcase_add_test(tests, narrowing_spends_its_budget);
     tcase_add_test(tests, narrowing_for_macs_takes_channels_of_large_images);
     tcase_add_test(tests, new_batch_norms_change_nothing_and_fold_away);
     tcase_add_test(tests, networks_without_convolutions_get_no_batch_norms);
