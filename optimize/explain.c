@@ -133,9 +133,10 @@ static void tell_accuracy(const teller *t)
         cnn_text_append(t->text, "No images were held out, so nothing is known of its accuracy. ");
         return;
     }
-    cnn_text_append(t->text, "On %s validation images the accuracy went from %.2f to %.2f %% (%+.2f points): ",
-                    cnn_format_count(images, facts->images), 100 * t->before->accuracy, 100 * t->after->accuracy,
-                    points(t));
+    cnn_text_append(t->text, "On %s validation images%s the accuracy went from %.2f to %.2f %% (%+.2f points): ",
+                    cnn_format_count(images, facts->images),
+                    t->settings->all_images ? ", which it was trained on," : "", 100 * t->before->accuracy,
+                    100 * t->after->accuracy, points(t));
     if (facts->broken + facts->mended + facts->other == 0)
         cnn_text_append(t->text, "every answer is the same. ");
     else

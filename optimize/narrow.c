@@ -176,8 +176,10 @@ static int dearest(narrowing *n, const cnn_prune_budget *budget)
     double most = 0;
     for (int g = 0; g < n->map.group_count; g++) {
         const int32_t width = last_width(n, g);
+        if (width == n->kept[g])
+            continue;
         const cnn_prune_budget with = count_with(n, g, width);
-        if (width == n->kept[g] || !keeps_to(&with, budget))
+        if (!keeps_to(&with, budget))
             continue;
         const double score = score_of(n, g, width, n->kept[g]);
         if (best < 0 || score > most) {
@@ -191,13 +193,14 @@ static int dearest(narrowing *n, const cnn_prune_budget *budget)
 /* Settles widths; what goes is marked. */
 static void choose(narrowing *n, const cnn_prune_budget *budget)
 {
-    int g = 0;
-    for (cnn_prune_budget now = count(n); g >= 0 && !keeps_to(&now, budget); now = count(n)) {
+    int g;
+    for (cnn_prune_budget now = count(n); !keeps_to(&now, budget); now = count(n)) {
         g = cheapest(n, budget);
-        if (g >= 0)
-            n->kept[g] = next_width(n, g);
+        if (g < 0)
+            break;
+        n->kept[g] = next_width(n, g);
     }
-    while (g >= 0 && (g = dearest(n, budget)) >= 0)
+    while ((g = dearest(n, budget)) >= 0)
         n->kept[g] = last_width(n, g);
     for (g = 0; g < n->map.group_count; g++) {
         const cnn_channel_group *group = &n->map.groups[g];
