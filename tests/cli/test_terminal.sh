@@ -36,19 +36,19 @@ fc1 = linear(relu1, out=10)
 CFG
 "$make_model" tiny.cfg synth model.cnn
 
-# Measuring takes a second at least, so there is always a bar.
-succeeds terminal 100 "" "$infer" --bench
+# Measuring batches takes a second at least (single images of so small a network may not), so there is always a bar.
+succeeds terminal 100 "" "$infer" --bench --batch 256
 shows "bench cpu  ["
 shows " left"
 shows "${escape}[1m" # table headings
 for columns in 48 30 12; do
-    succeeds terminal $columns "" "$infer" --bench --json
+    succeeds terminal $columns "" "$infer" --bench --batch 256 --json
     shows "bench cpu"
     grep -v '^{' "$logs/out" | sed 's/{.*//' >"$logs/bars"
     cp "$logs/bars" "$logs/out"
     fits $columns
 done
-succeeds terminal 100 "" "$infer" --bench --quiet --json
+succeeds terminal 100 "" "$infer" --bench --batch 256 --quiet --json
 hides "$escape"
 
 # Ctrl-C: the bar is gone before the message; a checkpoint is written.
