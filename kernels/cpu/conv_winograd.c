@@ -13,7 +13,10 @@ enum {
     MAX_TAPS = CNN_WINO_MAX_TAPS * CNN_WINO_MAX_TAPS,
     FILTER_CHANNELS = 32, /* channels of one filter that are transformed at a time */
     FILTER_PITCH = FILTER_CHANNELS + 16,
-    PACK_FILTERS = 64 /* filters of a task that packs for the data gradient */
+    TAP_EXTRA = 16,    /* floats between taps beyond what they hold, so that they do not share cache sets */
+    PACK_FILTERS = 64, /* filters of a task that packs for the data gradient */
+    PIECE = 16,        /* steps of a product before more memory is asked for, for each block of tiles; ... */
+    MOST_PIECE = 128   /* ... at most */
 };
 
 typedef struct wino_kernel {
@@ -60,44 +63,37 @@ static float *u_panel(const wino_kernel *kernel, float *u, int point, int32_t co
 
 /* ---- Filters ---- */
 
-/* The taps of filter k, channels [first, first+count), as taps [taps x taps][FILTER_PITCH], in their order or turned
- * around; zeros up to `width`. */
-static void read_taps(const wino_kernel *kernel, const void *weights, int32_t k, int32_t first, int32_t count,
-                      int width, float *taps)
+/* Channels [first, first+count) of a tap of filter k. */
+static void read_tap(const wino_run *run, int32_t k, int tap, int32_t first, int32_t count, float *dst)
 {
+    const wino_kernel *kernel = run->kernel;
     const int all = kernel->form->taps * kernel->form->taps;
     const int32_t channels = kernel->dgrad ? kernel->columns : kernel->depth;
-    const size_t size = cnn_dtype_bytes(kernel->weight_dtype);
-    for (int tap = 0; tap < all; tap++) {
-        const int64_t at = ((int64_t)k * all + (kernel->dgrad ? all - 1 - tap : tap)) * channels + first;
-        float *to = taps + tap * FILTER_PITCH;
-        kernel->loops->to_f32(kernel->weight_dtype, (const char *)weights + (size_t)at * size, to, count);
-        memset(to + count, 0, (size_t)(width - count) * sizeof *to);
-    }
+    const int64_t at = ((int64_t)k * all + tap) * channels + first;
+    kernel->loops->to_f32(kernel->weight_dtype,
+                          (const char *)run->weights + (size_t)at * cnn_dtype_bytes(kernel->weight_dtype), dst, count);
 }
 
-/* Task: one panel of filters. Each filter's points run along its channels; a transposition puts the filters side by
- * side. */
+/* Task: one panel of filters, some channels. A transposition of each tap puts the filters side by side. */
 static void pack_forward_task(void *context, int task, int worker)
 {
     const wino_run *run = context;
     const wino_kernel *kernel = run->kernel;
-    const int32_t column = task * kernel->panel;
+    const int pieces = (kernel->depth + FILTER_CHANNELS - 1) / FILTER_CHANNELS;
+    const int32_t column = task / pieces * kernel->panel, first = task % pieces * FILTER_CHANNELS;
+    const int32_t count = kernel->depth - first < FILTER_CHANNELS ? kernel->depth - first : FILTER_CHANNELS;
     const int width = panel_width(kernel, column);
     const int32_t filters = kernel->columns - column < width ? kernel->columns - column : width;
-    float *taps = scratch_of(run, worker), *points = taps + MAX_TAPS * FILTER_PITCH;
-    const ptrdiff_t point_pitch = kernel->panel * FILTER_PITCH;
-    for (int32_t first = 0; first < kernel->depth; first += FILTER_CHANNELS) {
-        const int32_t count = kernel->depth - first < FILTER_CHANNELS ? kernel->depth - first : FILTER_CHANNELS;
-        const int whole = cnn_wino_pad(kernel->loops, count);
-        for (int32_t i = 0; i < filters; i++) {
-            read_taps(kernel, run->weights, column + i, first, count, whole, taps);
-            kernel->form->filter(taps, FILTER_PITCH, whole, points + i * FILTER_PITCH, point_pitch);
-        }
-        for (int point = 0; point < kernel->products; point++)
-            kernel->loops->transpose(points + point * point_pitch, FILTER_PITCH, filters, count,
-                                     u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width, width);
+    const ptrdiff_t tap_pitch = FILTER_CHANNELS * kernel->panel + TAP_EXTRA;
+    float *rows = scratch_of(run, worker), *taps = rows + kernel->panel * FILTER_PITCH;
+    for (int tap = 0; tap < kernel->form->taps * kernel->form->taps; tap++) {
+        for (int32_t i = 0; i < filters; i++)
+            read_tap(run, column + i, tap, first, count, rows + i * FILTER_PITCH);
+        kernel->loops->transpose(rows, FILTER_PITCH, filters, count, taps + tap * tap_pitch, width);
     }
+    float *u = u_panel(kernel, run->u, 0, column) + (ptrdiff_t)first * width;
+    for (int32_t c = 0; c < count; c++)
+        kernel->form->filter(taps + (ptrdiff_t)c * width, tap_pitch, width, u + (ptrdiff_t)c * width, kernel->u_point);
 }
 
 /* Task: one panel of input channels, some filters. Here the channels are the columns. */
@@ -106,13 +102,18 @@ static void pack_dgrad_task(void *context, int task, int worker)
     const wino_run *run = context;
     const wino_kernel *kernel = run->kernel;
     const int pieces = (kernel->depth + PACK_FILTERS - 1) / PACK_FILTERS;
+    const int all = kernel->form->taps * kernel->form->taps;
     const int32_t column = task / pieces * kernel->panel, first = task % pieces * PACK_FILTERS;
     const int32_t last = first + PACK_FILTERS < kernel->depth ? first + PACK_FILTERS : kernel->depth;
     const int width = panel_width(kernel, column);
     const int32_t count = kernel->columns - column < width ? kernel->columns - column : width;
     float *taps = scratch_of(run, worker);
     for (int32_t k = first; k < last; k++) {
-        read_taps(kernel, run->weights, k, column, count, width, taps);
+        for (int tap = 0; tap < all; tap++) {
+            float *row = taps + tap * FILTER_PITCH;
+            read_tap(run, k, all - 1 - tap, column, count, row); /* turned around */
+            memset(row + count, 0, (size_t)(width - count) * sizeof *row);
+        }
         kernel->form->filter(taps, FILTER_PITCH, width, u_panel(kernel, run->u, 0, column) + (ptrdiff_t)k * width,
                              kernel->u_point);
     }
@@ -122,40 +123,39 @@ static void pack_filters(wino_run *run)
 {
     const wino_kernel *kernel = run->kernel;
     const int panels = (kernel->column_pitch + kernel->panel - 1) / kernel->panel;
-    const int pieces = kernel->dgrad ? (kernel->depth + PACK_FILTERS - 1) / PACK_FILTERS : 1;
+    const int length = kernel->dgrad ? PACK_FILTERS : FILTER_CHANNELS;
+    const int pieces = (kernel->depth + length - 1) / length;
     cnn_cpu_parallel(kernel->cpu.device->host, panels * pieces, kernel->slots,
                      kernel->dgrad ? pack_dgrad_task : pack_forward_task, run);
 }
 
 /* ---- The three steps of a chunk ---- */
 
-/* Task: a row of tiles of one image to V. */
+/* Task: a tile of an image of the chunk to V. */
 static void input_task(void *context, int task, int worker)
 {
     const wino_run *run = context;
     const wino_kernel *kernel = run->kernel;
     const cnn_wino_tiles *tiles = &kernel->tiles;
-    const int32_t image = task / tiles->down, row = task % tiles->down, step = kernel->form->outputs;
+    const int32_t image = task / tiles->all, step = kernel->form->outputs;
+    const int32_t y = task % tiles->all / tiles->across * step, x = task % tiles->across * step;
     const cnn_wino_image src = {kernel->src_dtype, run->args[CNN_ARG_SRC], kernel->in_h,
                                 kernel->in_w,      kernel->depth,          run->outside};
     void *pixel[CNN_WINO_MAX_PIXELS];
     (void)worker;
-    for (int32_t x = 0; x < tiles->across; x++) {
-        const int64_t tile = (int64_t)image * tiles->all + row * tiles->across + x;
-        for (int d = 0; d < kernel->depths; d++) {
-            const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth - first;
-            cnn_wino_pixels(&src, run->first + image, row * step - kernel->pad, x * step - kernel->pad,
-                            kernel->form->points, first, pixel);
-            kernel->form->input(
-                kernel->src_dtype, (const void *const *)pixel, left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH,
-                run->v + (ptrdiff_t)d * kernel->products * kernel->v_point + tile * CNN_GEMM_PITCH, kernel->v_point);
-        }
+    for (int d = 0; d < kernel->depths; d++) {
+        const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth - first;
+        cnn_wino_pixels(&src, run->first + image, y - kernel->pad, x - kernel->pad, kernel->form->points, first, pixel);
+        kernel->form->input(
+            kernel->src_dtype, (const void *const *)pixel, left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH,
+            run->v + (ptrdiff_t)d * kernel->products * kernel->v_point + task * CNN_GEMM_PITCH, kernel->v_point);
     }
 }
 
-/* What block b of `blocks` needs after the columns that it works on, and at the next point that this thread is likely
- * to take: a piece of the next panel of U, where the next sums go, some columns of the next V. */
-CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t column, int row, int rows, int b,
+/* What rows [row, end) need after the columns that they are multiplied with, and at the next point that this thread is
+ * likely to take: part b of `blocks` of the next panel of U, where the next sums go, some columns of the next V. Few
+ * at a time: the CPU waits for the oldest when too many are under way. */
+CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t column, int row, int end, int b,
                                       int blocks)
 {
     const wino_kernel *kernel = run->kernel;
@@ -165,13 +165,13 @@ CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t co
     const int32_t next_column = last ? 0 : column + kernel->panel;
     const int32_t floats = kernel->depth * kernel->panel / blocks, share = kernel->depth * kernel->panel;
     cnn_wino_prefetch(u_panel(kernel, run->u, next, next_column) + b * floats, 0, 1, floats < share ? floats : share);
-    cnn_wino_prefetch(run->m + next * kernel->m_point + row * kernel->m_pitch + next_column, kernel->m_pitch, rows,
+    cnn_wino_prefetch(run->m + next * kernel->m_point + row * kernel->m_pitch + next_column, kernel->m_pitch, end - row,
                       kernel->panel);
     const int panels = (kernel->column_pitch + kernel->panel - 1) / kernel->panel;
     const int32_t part = (kernel->depth_pitch + panels - 1) / panels, first = column / kernel->panel * part;
     if (first < kernel->depth && kernel->depths == 1)
         cnn_wino_prefetch(run->v + (point + ahead) * kernel->v_point + (ptrdiff_t)row * CNN_GEMM_PITCH + first,
-                          CNN_GEMM_PITCH, rows, part);
+                          CNN_GEMM_PITCH, end - row, part);
 }
 
 /* Task: M = V U at one point. */
@@ -182,6 +182,7 @@ static void product_task(void *context, int point, int worker)
     const cnn_cpu_loops *loops = kernel->loops;
     const int count = run->images * kernel->tiles.all;
     const int blocks = (count + loops->tile_rows - 1) / loops->tile_rows;
+    const int32_t most = blocks * PIECE < MOST_PIECE ? blocks * PIECE : MOST_PIECE;
     (void)worker;
     for (int32_t column = 0; column < kernel->column_pitch; column += kernel->panel) {
         const int width = panel_width(kernel, column);
@@ -191,12 +192,19 @@ static void product_task(void *context, int point, int worker)
             const float *u = u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width;
             const float *v = run->v + ((ptrdiff_t)d * kernel->products + point) * kernel->v_point;
             float *m = run->m + point * kernel->m_point + column;
+            const int32_t depth = left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH;
+            const int pieces = (depth + most - 1) / most;
             for (int b = 0; b < blocks; b++) {
                 const int row = count * b / blocks, rows = count * (b + 1) / blocks - row;
-                if (d == 0)
-                    prefetch_product(run, point, column, row, rows, b, blocks);
-                multiply[rows - 1](v + (ptrdiff_t)row * CNN_GEMM_PITCH, 1, u, width, m + row * kernel->m_pitch,
-                                   kernel->m_pitch, left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH, d > 0);
+                for (int piece = 0; piece < pieces; piece++) {
+                    const int32_t k = piece * most, steps = depth - k;
+                    if (d == 0)
+                        prefetch_product(run, point, column, row + rows * piece / pieces,
+                                         row + rows * (piece + 1) / pieces, b * pieces + piece, blocks * pieces);
+                    multiply[rows - 1](v + (ptrdiff_t)row * CNN_GEMM_PITCH + k, 1, u + (ptrdiff_t)k * width, width,
+                                       m + row * kernel->m_pitch, kernel->m_pitch, steps < most ? steps : most,
+                                       d > 0 || piece > 0);
+                }
             }
         }
     }
@@ -215,7 +223,7 @@ static void finish_tile(const wino_run *run, int32_t n, int32_t y, int32_t x, fl
     }
 }
 
-/* Task: a row of tiles of one image from M to DST. */
+/* Task: a tile of an image of the chunk from M to DST. */
 static void output_task(void *context, int task, int worker)
 {
     const wino_run *run = context;
@@ -223,25 +231,23 @@ static void output_task(void *context, int task, int worker)
     const cnn_op_desc *desc = &kernel->cpu.base.desc;
     const cnn_wino_tiles *tiles = &kernel->tiles;
     const int outputs = kernel->form->outputs;
-    const int32_t image = run->first + task / tiles->down, row = task % tiles->down;
+    const int32_t image = run->first + task / tiles->all;
+    const int32_t y = task % tiles->all / tiles->across * outputs, x = task % tiles->across * outputs;
     const cnn_wino_image dst = {
         desc->arg[CNN_ARG_DST].dtype, run->args[CNN_ARG_DST], kernel->out_h, kernel->out_w, kernel->columns, NULL};
     const cnn_wino_end none = {0},
                        end = {.bias = run->args[CNN_ARG_BIAS], .relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU)};
-    float *sums = scratch_of(run, worker);
+    const float *m = run->m + task * kernel->m_pitch;
     void *pixel[CNN_WINO_MAX_PIXELS];
-    for (int i = 0; i < outputs * outputs; i++)
-        pixel[i] = sums + i * kernel->column_pitch;
-    for (int32_t column = 0; column < tiles->across; column++) {
-        const int64_t tile = (int64_t)(task / tiles->down) * tiles->all + row * tiles->across + column;
-        const float *m = run->m + tile * kernel->m_pitch;
-        if (kernel->more) {
-            kernel->form->output(m, kernel->m_point, kernel->columns, CNN_F32, pixel, &none);
-            finish_tile(run, image, row * outputs, column * outputs, sums);
-        } else {
-            cnn_wino_pixels(&dst, image, row * outputs, column * outputs, outputs, 0, pixel);
-            kernel->form->output(m, kernel->m_point, kernel->columns, dst.dtype, pixel, &end);
-        }
+    if (kernel->more) {
+        float *sums = scratch_of(run, worker);
+        for (int i = 0; i < outputs * outputs; i++)
+            pixel[i] = sums + i * kernel->column_pitch;
+        kernel->form->output(m, kernel->m_point, kernel->columns, CNN_F32, pixel, &none);
+        finish_tile(run, image, y, x, sums);
+    } else {
+        cnn_wino_pixels(&dst, image, y, x, outputs, 0, pixel);
+        kernel->form->output(m, kernel->m_point, kernel->columns, dst.dtype, pixel, &end);
     }
 }
 
@@ -266,9 +272,9 @@ static cnn_status wino_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COU
     }
     for (int chunk = 0; chunk < kernel->tiles.chunks; chunk++) {
         run.images = cnn_wino_chunk(&kernel->tiles, kernel->n, chunk, &run.first);
-        cnn_cpu_parallel(host, run.images * kernel->tiles.down, kernel->slots, input_task, &run);
+        cnn_cpu_parallel(host, run.images * kernel->tiles.all, kernel->slots, input_task, &run);
         host->parallel(kernel->products, product_task, &run);
-        cnn_cpu_parallel(host, run.images * kernel->tiles.down, kernel->slots, output_task, &run);
+        cnn_cpu_parallel(host, run.images * kernel->tiles.all, kernel->slots, output_task, &run);
     }
     return CNN_OK;
 }
@@ -302,12 +308,14 @@ static void choose_memory(wino_kernel *kernel)
     const size_t floats = sizeof(float), products = (size_t)kernel->products;
     const size_t tiles = (size_t)kernel->tiles.images * (size_t)kernel->tiles.all;
     const size_t outputs = (size_t)(kernel->form->outputs * kernel->form->outputs) * (size_t)kernel->column_pitch;
-    const size_t filters = (MAX_TAPS + (kernel->dgrad ? 0 : products * (size_t)kernel->panel)) * FILTER_PITCH;
+    const size_t panel = (size_t)kernel->panel;
+    const size_t filters = kernel->dgrad ? MAX_TAPS * FILTER_PITCH
+                                         : panel * FILTER_PITCH + MAX_TAPS * (FILTER_CHANNELS * panel + TAP_EXTRA);
     const size_t sums = kernel->more ? outputs : 0;
-    kernel->v_point = (ptrdiff_t)tiles * CNN_GEMM_PITCH + CNN_WINO_POINT_EXTRA;
+    kernel->v_point = cnn_wino_point((ptrdiff_t)tiles * CNN_GEMM_PITCH);
     kernel->m_pitch = kernel->column_pitch + CNN_WINO_PITCH_EXTRA;
-    kernel->m_point = (ptrdiff_t)tiles * kernel->m_pitch + CNN_WINO_POINT_EXTRA;
-    kernel->u_point = (ptrdiff_t)kernel->column_pitch * kernel->depth + CNN_WINO_POINT_EXTRA;
+    kernel->m_point = cnn_wino_point((ptrdiff_t)tiles * kernel->m_pitch);
+    kernel->u_point = cnn_wino_point((ptrdiff_t)kernel->column_pitch * kernel->depth);
     kernel->v_bytes = cnn_cpu_aligned((size_t)kernel->depths * products * (size_t)kernel->v_point * floats);
     kernel->m_bytes = cnn_cpu_aligned(products * (size_t)kernel->m_point * floats);
     kernel->u_bytes = cnn_cpu_aligned(products * (size_t)kernel->u_point * floats);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 enum {
+    PIECE = 64,         /* steps of one product: rows of W and what meets them stay in the first cache */
     LEAST_DEPTH = 256,  /* C of layers that are large */
     LEAST_OUTPUTS = 32, /* K */
     TASK_TILES = 4,     /* forward: tiles of outputs of a task, which share a piece of x */
@@ -69,10 +70,14 @@ static int pieces_of(int32_t depth)
     return (depth + CNN_GEMM_DEPTH - 1) / CNN_GEMM_DEPTH;
 }
 
+static int32_t at_most(int32_t count, int32_t most)
+{
+    return count < most ? count : most;
+}
+
 static int32_t piece_length(int32_t depth, int piece)
 {
-    const int32_t left = depth - piece * CNN_GEMM_DEPTH;
-    return left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH;
+    return at_most(depth - piece * CNN_GEMM_DEPTH, CNN_GEMM_DEPTH);
 }
 
 static const void *element(cnn_dtype dtype, const void *data, int64_t index)
@@ -163,9 +168,8 @@ static void forward_task(void *context, int task, int worker)
     const int32_t rows = (int32_t)((int64_t)kernel->k * (task + 1) / kernel->tasks) - first;
     const int tiles = (rows + kernel->loops->tile_rows - 1) / kernel->loops->tile_rows;
     float *a = scratch_of(run, worker), *sums = a + kernel->a_bytes / sizeof *a;
-    for (int piece = 0; piece < pieces_of(kernel->c); piece++) {
-        const int32_t begin = piece * CNN_GEMM_DEPTH, length = piece_length(kernel->c, piece);
-        const int32_t next = begin + length, left = kernel->c - next;
+    for (int32_t begin = 0; begin < kernel->c; begin += PIECE) {
+        const int32_t length = at_most(kernel->c - begin, PIECE), next = begin + length;
         int part = 0;
         pack_rows(kernel, run->args[CNN_ARG_WEIGHT], kernel->c, first, rows, begin, length, a);
         for (int32_t image = 0; image < kernel->images; image += kernel->panel) {
@@ -173,10 +177,10 @@ static void forward_task(void *context, int task, int worker)
             for (int t = 0; t < tiles; t++) {
                 const int32_t row = rows * t / tiles, count = rows * (t + 1) / tiles - row;
                 ask(run->args[CNN_ARG_WEIGHT], kernel->dtype, kernel->c, first, rows, next,
-                    left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH, part++, tiles * kernel->images / kernel->panel, 0);
+                    at_most(kernel->c - next, PIECE), part++, tiles * kernel->images / kernel->panel, 0);
                 kernel->loops->tile_by_rows[1][count - 1](a + (ptrdiff_t)row * CNN_GEMM_PITCH, 1, b, kernel->panel,
                                                           sums + (ptrdiff_t)row * kernel->images + image,
-                                                          kernel->images, length, piece > 0);
+                                                          kernel->images, length, begin > 0);
             }
         }
     }
@@ -208,22 +212,22 @@ static void dgrad_task(void *context, int task, int worker)
     float *b = scratch_of(run, worker), *sums = b + kernel->b_bytes / sizeof *b;
     const ptrdiff_t pitch = straight ? kernel->c : TASK_COLUMNS;
     sums = straight ? (float *)run->args[CNN_ARG_DST] + first : sums;
-    for (int piece = 0; piece < pieces_of(kernel->k); piece++) {
-        const int32_t length = piece_length(kernel->k, piece);
-        const float *a = run->shared + (ptrdiff_t)piece * kernel->n * CNN_GEMM_PITCH;
-        const bool last = piece + 1 == pieces_of(kernel->k);
-        const int32_t ahead = last ? first + columns : first, left = kernel->c - ahead;
+    for (int32_t begin = 0; begin < kernel->k; begin += PIECE) {
+        const int32_t length = at_most(kernel->k - begin, PIECE);
+        const float *a =
+            run->shared + (ptrdiff_t)(begin / CNN_GEMM_DEPTH) * kernel->n * CNN_GEMM_PITCH + begin % CNN_GEMM_DEPTH;
+        const bool last = begin + length == kernel->k;
+        const int32_t next = last ? 0 : begin + length, ahead = last ? first + columns : first;
         int part = 0, parts = (columns + panel - 1) / panel * tiles;
-        pack_panels(kernel, run->args[CNN_ARG_WEIGHT], kernel->c, piece * CNN_GEMM_DEPTH, length, first, columns, b);
+        pack_panels(kernel, run->args[CNN_ARG_WEIGHT], kernel->c, begin, length, first, columns, b);
         for (int32_t j = 0; j < columns; j += panel)
             for (int t = 0; t < tiles; t++) {
                 const int32_t row = kernel->n * t / tiles, count = kernel->n * (t + 1) / tiles - row;
-                ask(run->args[CNN_ARG_WEIGHT], kernel->dtype, kernel->c, last ? 0 : (piece + 1) * CNN_GEMM_DEPTH,
-                    piece_length(kernel->k, last ? 0 : piece + 1), ahead, left < columns ? left : columns, part++,
-                    parts, 0);
+                ask(run->args[CNN_ARG_WEIGHT], kernel->dtype, kernel->c, next, at_most(kernel->k - next, PIECE), ahead,
+                    at_most(kernel->c - ahead, columns), part++, parts, 0);
                 kernel->loops->tile_by_rows[1][count - 1](a + (ptrdiff_t)row * CNN_GEMM_PITCH, 1,
                                                           b + (ptrdiff_t)j * length, panel, sums + row * pitch + j,
-                                                          pitch, length, piece > 0);
+                                                          pitch, length, begin > 0);
             }
     }
     for (int32_t n = 0; n < kernel->n && !straight; n++)

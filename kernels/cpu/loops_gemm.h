@@ -24,6 +24,7 @@ VEC_INLINE void tile(const int rows, const int vectors, const int most, const fl
             VEC_UNROLL
             for (int i = 0; i < rows; i++) {
                 vec x = vec_set(row[i * a_row]);
+                VEC_KEEP(b0); /* else gcc spills it in a tile of 11 rows */
                 sum[i][0] = vec_fma(x, b0, sum[i][0]);
                 VEC_KEEP(sum[i][0]);
                 if (vectors == 2) {
@@ -220,6 +221,8 @@ static void fold(const float *src, ptrdiff_t pitch, int taps, int pixels, int ch
 
 /* ---- Dot products ---- */
 
+enum { DOT_AHEAD = 1024 }; /* floats of a row that are asked for before they are multiplied: a page */
+
 VEC_INLINE void dot_images(const int images, const float *w, ptrdiff_t w_pitch, const float *x, ptrdiff_t x_pitch,
                            int depth, float result[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES])
 {
@@ -236,6 +239,7 @@ VEC_INLINE void dot_images(const int images, const float *w, ptrdiff_t w_pitch, 
         VEC_UNROLL
         for (int o = 0; o < CNN_DOT_OUTPUTS; o++) {
             vec weight = vec_load(w + o * w_pitch + k);
+            __builtin_prefetch(w + o * w_pitch + k + DOT_AHEAD);
             for (int n = 0; n < images; n++)
                 sum[o][n] = vec_fma(weight, image[n], sum[o][n]);
         }

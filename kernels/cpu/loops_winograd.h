@@ -15,12 +15,13 @@
  * Each function transforms rows, then columns, of one vector of channels at a time. Forms are constants that are
  * inlined. The points minimize the error of the products' rounding, which grows with the variance of what is summed at
  * a point and with the weight that the point has in the outputs, both over all outputs of a tile and in its last
- * corner, where it is largest. Relative rms of the error, sums of 256 uniform random products added 32 at a time:
+ * corner, where it is largest. Relative rms of the error, sums of 256 uniform random products added 64 at a time (with
+ * 32 at a time a fifth less):
  *
- *   F(4x4, 3x3)  0, +-5/8, +-3/2                0.6e-6
- *   F(6x6, 3x3)  0, +-1/2, +-1, +-2             2.5e-6
- *   F(4x4, 5x5)  0, +-1/2, +-1, +-2             2.4e-6
- *   F(5x5, 5x5)  +-1/4, +-11/16, +-9/8, +-33/16 5.1e-6 */
+ *   F(4x4, 3x3)  0, +-5/8, +-3/2                0.8e-6
+ *   F(6x6, 3x3)  0, +-1/2, +-1, +-2             3.4e-6
+ *   F(4x4, 5x5)  0, +-1/2, +-1, +-2             3.1e-6
+ *   F(5x5, 5x5)  +-1/4, +-11/16, +-9/8, +-33/16 7.0e-6 */
 #include "kernels/cpu/half.h"
 
 /* Without fused multiply-add single outputs of F(5x5, 5x5) err by more than 1e-4 of the rms. */
@@ -300,7 +301,8 @@ typedef struct wino_square {
 } wino_square;
 
 /* Transforms a square of from_size x from_size into one of to_size x to_size, all channels. `pixels_in`, `pixels_out`:
- * which end is pixels. Those that are NULL at the end are not stored. */
+ * which end is pixels. Those that are NULL at the end are not stored. Points lie so far apart that no CPU foresees
+ * where the next channels' are: they are asked for. */
 VEC_INLINE void wino_tile(const wino_form *form, wino_line line, int from_size, int to_size, int channels,
                           bool pixels_in, const wino_square *from, bool pixels_out, const wino_square *to,
                           const cnn_wino_end *end)
@@ -310,9 +312,12 @@ VEC_INLINE void wino_tile(const wino_form *form, wino_line line, int from_size, 
         vec half[WINO_POINTS][WINO_POINTS], in[WINO_POINTS], out[WINO_POINTS];
         for (int i = 0; i < from_size; i++) {
             VEC_UNROLL
-            for (int j = 0; j < from_size; j++)
+            for (int j = 0; j < from_size; j++) {
                 in[j] = pixels_in ? wino_load(from->dtype, from->pixel[i * from_size + j], c, count)
                                   : vec_load(from->first + (i * from_size + j) * from->pitch + c);
+                if (pixels_out)
+                    __builtin_prefetch(from->first + (i * from_size + j) * from->pitch + c + VEC_LANES, 0, 3);
+            }
             wino_transform_line(form, line, in, out);
             VEC_UNROLL
             for (int j = 0; j < to_size; j++)
@@ -324,7 +329,10 @@ VEC_INLINE void wino_tile(const wino_form *form, wino_line line, int from_size, 
             VEC_UNROLL
             for (int i = 0; i < to_size; i++) {
                 if (!pixels_out) {
-                    vec_store(to->first + (i * to_size + j) * to->pitch + c, out[i]);
+                    float *point = to->first + (i * to_size + j) * to->pitch + c;
+                    vec_store(point, out[i]);
+                    if (pixels_in)
+                        __builtin_prefetch(point + VEC_LANES, 1, 3);
                 } else if (to->pixel[i * to_size + j]) {
                     vec y = end->bias ? vec_add(out[i], bias) : out[i];
                     wino_store(to->dtype, end->relu ? vec_relu(y) : y, to->pixel[i * to_size + j], c, count);

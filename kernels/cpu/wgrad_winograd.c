@@ -160,9 +160,9 @@ static void choose_memory(wino_wgrad *kernel)
     kernel->v_pitch = kernel->c_pitch + CNN_WINO_PITCH_EXTRA;
     kernel->d_pitch = kernel->k_pitch + CNN_WINO_PITCH_EXTRA;
     kernel->u_pitch = kernel->c_pitch + CNN_WINO_PITCH_EXTRA;
-    kernel->v_point = tiles * kernel->v_pitch + CNN_WINO_POINT_EXTRA;
-    kernel->d_point = tiles * kernel->d_pitch + CNN_WINO_POINT_EXTRA;
-    kernel->u_point = kernel->shape.k * kernel->u_pitch + CNN_WINO_POINT_EXTRA;
+    kernel->v_point = cnn_wino_point(tiles * kernel->v_pitch);
+    kernel->d_point = cnn_wino_point(tiles * kernel->d_pitch);
+    kernel->u_point = cnn_wino_point(kernel->shape.k * kernel->u_pitch);
     kernel->v_bytes = cnn_cpu_aligned(products * (size_t)kernel->v_point * floats);
     kernel->d_bytes = cnn_cpu_aligned(products * (size_t)kernel->d_point * floats);
     kernel->u_bytes = cnn_cpu_aligned(products * (size_t)kernel->u_point * floats);

@@ -16,8 +16,7 @@
 
 enum {
     CNN_WINO_MAX_PIXELS = CNN_WINO_MAX_POINTS * CNN_WINO_MAX_POINTS,
-    CNN_WINO_PITCH_EXTRA = 16, /* floats between rows, and ... */
-    CNN_WINO_POINT_EXTRA = 48  /* ... between points, beyond what they hold */
+    CNN_WINO_PITCH_EXTRA = 16 /* floats between rows, beyond what they hold */
 };
 
 typedef struct cnn_wino_tiles {
@@ -35,6 +34,14 @@ cnn_wino_tiles cnn_wino_tiles_of(const cnn_wino_form *form, int32_t n, int32_t h
 /* Images [*first, *first + returned) of a chunk. */
 int32_t cnn_wino_chunk(const cnn_wino_tiles *tiles, int32_t n, int chunk, int32_t *first);
 
+/* Floats between points that hold `floats` each: an odd number of cache lines, so that the points of a tile, which are
+ * read and written one after the other, do not share cache sets. */
+static inline ptrdiff_t cnn_wino_point(ptrdiff_t floats)
+{
+    enum { LINE = 16 };
+    return ((floats + LINE - 1) / LINE | 1) * LINE;
+}
+
 /* gcc drops calls of functions that do nothing but prefetch. */
 #define CNN_WINO_INLINE static inline __attribute__((always_inline))
 
@@ -45,7 +52,7 @@ CNN_WINO_INLINE void cnn_wino_prefetch(const float *first, ptrdiff_t pitch, int 
     enum { LINE = 16 };
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < floats; j += LINE)
-            __builtin_prefetch(first + i * pitch + j, 0, 2);
+            __builtin_prefetch(first + i * pitch + j, 0, 3);
 }
 
 /* Channels rounded up to whole vectors. */
