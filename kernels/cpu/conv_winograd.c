@@ -15,8 +15,7 @@ enum {
     FILTER_PITCH = FILTER_CHANNELS + 16,
     TAP_EXTRA = 16,    /* floats between taps beyond what they hold, so that they do not share cache sets */
     PACK_FILTERS = 64, /* filters of a task that packs for the data gradient */
-    PIECE = 16,        /* steps of a product before more memory is asked for, for each block of tiles; ... */
-    MOST_PIECE = 128   /* ... at most */
+    PIECE = 128        /* steps of a product before more memory is asked for */
 };
 
 typedef struct wino_kernel {
@@ -153,10 +152,10 @@ static void input_task(void *context, int task, int worker)
 }
 
 /* What rows [row, end) need after the columns that they are multiplied with, and at the next point that this thread is
- * likely to take: part b of `blocks` of the next panel of U, where the next sums go, some columns of the next V. Few
- * at a time: the CPU waits for the oldest when too many are under way. */
+ * likely to take: part b of `blocks` of the next panel of U, unless tiles stream through U, where the next sums go,
+ * some columns of the next V. Few at a time: the CPU waits for the oldest when too many are under way. */
 CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t column, int row, int end, int b,
-                                      int blocks)
+                                      int blocks, bool streams)
 {
     const wino_kernel *kernel = run->kernel;
     const int ahead = point + 1 < kernel->products;
@@ -164,7 +163,9 @@ CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t co
     const int next = last ? point + ahead : point;
     const int32_t next_column = last ? 0 : column + kernel->panel;
     const int32_t floats = kernel->depth * kernel->panel / blocks, share = kernel->depth * kernel->panel;
-    cnn_wino_prefetch(u_panel(kernel, run->u, next, next_column) + b * floats, 0, 1, floats < share ? floats : share);
+    if (!streams)
+        cnn_wino_prefetch(u_panel(kernel, run->u, next, next_column) + b * floats, 0, 1,
+                          floats < share ? floats : share);
     cnn_wino_prefetch(run->m + next * kernel->m_point + row * kernel->m_pitch + next_column, kernel->m_pitch, end - row,
                       kernel->panel);
     const int panels = (kernel->column_pitch + kernel->panel - 1) / kernel->panel;
@@ -182,27 +183,29 @@ static void product_task(void *context, int point, int worker)
     const cnn_cpu_loops *loops = kernel->loops;
     const int count = run->images * kernel->tiles.all;
     const int blocks = (count + loops->tile_rows - 1) / loops->tile_rows;
-    const int32_t most = blocks * PIECE < MOST_PIECE ? blocks * PIECE : MOST_PIECE;
+    const bool streams = blocks == 1; /* U is read once */
     (void)worker;
     for (int32_t column = 0; column < kernel->column_pitch; column += kernel->panel) {
         const int width = panel_width(kernel, column);
-        const cnn_tile_fn *multiply = loops->tile_by_rows[width == kernel->panel];
+        const bool two = width == kernel->panel;
+        const cnn_tile_fn *multiply = streams ? loops->tile_by_stream[two] : loops->tile_by_rows[two];
         for (int d = 0; d < kernel->depths; d++) {
             const int32_t first = d * CNN_GEMM_DEPTH, left = kernel->depth - first;
             const float *u = u_panel(kernel, run->u, point, column) + (ptrdiff_t)first * width;
             const float *v = run->v + ((ptrdiff_t)d * kernel->products + point) * kernel->v_point;
             float *m = run->m + point * kernel->m_point + column;
             const int32_t depth = left < CNN_GEMM_DEPTH ? left : CNN_GEMM_DEPTH;
-            const int pieces = (depth + most - 1) / most;
+            const int pieces = (depth + PIECE - 1) / PIECE;
             for (int b = 0; b < blocks; b++) {
                 const int row = count * b / blocks, rows = count * (b + 1) / blocks - row;
                 for (int piece = 0; piece < pieces; piece++) {
-                    const int32_t k = piece * most, steps = depth - k;
+                    const int32_t k = piece * PIECE, steps = depth - k;
                     if (d == 0)
                         prefetch_product(run, point, column, row + rows * piece / pieces,
-                                         row + rows * (piece + 1) / pieces, b * pieces + piece, blocks * pieces);
+                                         row + rows * (piece + 1) / pieces, b * pieces + piece, blocks * pieces,
+                                         streams);
                     multiply[rows - 1](v + (ptrdiff_t)row * CNN_GEMM_PITCH + k, 1, u + (ptrdiff_t)k * width, width,
-                                       m + row * kernel->m_pitch, kernel->m_pitch, steps < most ? steps : most,
+                                       m + row * kernel->m_pitch, kernel->m_pitch, steps < PIECE ? steps : PIECE,
                                        d > 0 || piece > 0);
                 }
             }

@@ -80,6 +80,7 @@ typedef struct cnn_cpu_loops {
 
     /* [vectors - 1][rows - 1] */
     cnn_tile_fn tile_by_rows[2][CNN_TILE_MAX_ROWS];
+    cnn_tile_fn tile_by_stream[2][CNN_TILE_MAX_ROWS]; /* by rows, for a b that is read once: asks for what follows */
     cnn_tile_fn tile_by_steps[2][CNN_TILE_MAX_ROWS];
     cnn_taps_fn tile_by_taps[2][CNN_TILE_MAX_ROWS];
     cnn_pixels_fn tile_by_pixels[2][CNN_TILE_MAX_ROWS];

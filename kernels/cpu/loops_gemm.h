@@ -4,10 +4,12 @@
 
 /* ---- Register tiles ---- */
 
-/* most: products in a row. offset_a, offset_b: NULL, or where a and b of each step lie, from which a_step and b_step
- * then count. */
-VEC_INLINE void tile(const int rows, const int vectors, const int most, const float *a, const ptrdiff_t a_row,
-                     ptrdiff_t a_step, const int32_t *offset_a, const float *b, ptrdiff_t b_step,
+enum { STREAM_AHEAD = 4096 }; /* floats of b: 16 KiB */
+
+/* most: products in a row. ahead: floats of b beyond a step's that are asked for, or 0. offset_a, offset_b: NULL, or
+ * where a and b of each step lie, from which a_step and b_step then count. */
+VEC_INLINE void tile(const int rows, const int vectors, const int most, const int ahead, const float *a,
+                     const ptrdiff_t a_row, ptrdiff_t a_step, const int32_t *offset_a, const float *b, ptrdiff_t b_step,
                      const int32_t *offset_b, float *c, ptrdiff_t c_pitch, int depth, bool add)
 {
     vec sum[VEC_TILE_ROWS][2];
@@ -21,6 +23,10 @@ VEC_INLINE void tile(const int rows, const int vectors, const int most, const fl
             const float *from = offset_b ? b + *offset_b++ : b, *row = offset_a ? a + *offset_a++ : a;
             vec b0 = vec_load(from);
             vec b1 = vectors == 2 ? vec_load(from + VEC_LANES) : vec_zero();
+            if (ahead)
+                __builtin_prefetch(from + ahead);
+            if (ahead && vectors == 2 && VEC_LANES >= 16)
+                __builtin_prefetch(from + ahead + VEC_LANES);
             VEC_UNROLL
             for (int i = 0; i < rows; i++) {
                 vec x = vec_set(row[i * a_row]);
@@ -51,23 +57,30 @@ VEC_INLINE void tile(const int rows, const int vectors, const int most, const fl
                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                     \
     {                                                                                                                 \
         (void)a_step;                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_SHORT, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch, depth, add);     \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, 0, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch, depth, add);  \
+    }                                                                                                                 \
+    static void tile_by_stream_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, \
+                                                  float *c, ptrdiff_t c_pitch, int depth, bool add)                   \
+    {                                                                                                                 \
+        (void)a_step;                                                                                                 \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, STREAM_AHEAD, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch,    \
+             depth, add);                                                                                             \
     }                                                                                                                 \
     static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,  \
                                                  float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_SHORT, a, 1, a_step, NULL, b, b_step, NULL, c, c_pitch, depth, add);             \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, 0, a, 1, a_step, NULL, b, b_step, NULL, c, c_pitch, depth, add);          \
     }                                                                                                                 \
     static void tile_by_taps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b,                     \
                                                 const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,        \
                                                 bool add)                                                             \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_PIECE, a, 1, a_step, NULL, b, 0, offset, c, c_pitch, depth, add);                \
+        tile(ROWS, VECTORS, CNN_TILE_PIECE, 0, a, 1, a_step, NULL, b, 0, offset, c, c_pitch, depth, add);             \
     }                                                                                                                 \
     static void tile_by_pixels_##ROWS##x##VECTORS(const float *a, const int32_t *offset, const float *b,              \
                                                   ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add) \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_PIECE, a, 1, 0, offset, b, b_step, NULL, c, c_pitch, depth, add);                \
+        tile(ROWS, VECTORS, CNN_TILE_PIECE, 0, a, 1, 0, offset, b, b_step, NULL, c, c_pitch, depth, add);             \
     }
 #define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2)
 

@@ -317,6 +317,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .lanes = VEC_LANES,
     .tile_rows = VEC_TILE_ROWS,
     .tile_by_rows = {TILE_LIST(by_rows, 1), TILE_LIST(by_rows, 2)},
+    .tile_by_stream = {TILE_LIST(by_stream, 1), TILE_LIST(by_stream, 2)},
     .tile_by_steps = {TILE_LIST(by_steps, 1), TILE_LIST(by_steps, 2)},
     .pooled_offsets = pooled_offsets,
     .pooled_sums = pooled_sums,
