@@ -4,7 +4,7 @@
  * All three are bound by memory. Alone they write and read the wide tensor four times, together they read it once for
  * the statistics, which inference has, and once for the windows. The gradient of the pooled tensor reaches one pixel of
  * a window at most, so that its sums visit windows, not pixels. A task takes some rows of windows. It needs the pixels
- * under them as f32: in place, or converted a few windows at a time, which stay in the nearest cache. Windows do not
+ * under them as f32, a few windows at a time, which stay in the nearest cache: in place, or converted. Windows do not
  * overlap; pixels under no window get no gradient. */
 #include "kernels/cpu/bn.h"
 #include "kernels/cpu/floats.h"
@@ -15,7 +15,7 @@ enum {
     MAX_TAPS = 64,
     MAX_CHUNKS = 128,
     VECTORS = 4,
-    PIECE_FLOATS = 2048 /* that are converted at a time */
+    PIECE_FLOATS = 1024 /* under the windows that are taken at a time */
 };
 
 typedef struct bn_pool_kernel {
@@ -126,6 +126,19 @@ static const float *read_dy(const bn_pool_run *run, const piece *at)
                       (int64_t)at->windows * run->kernel->pooled.c, at->row);
 }
 
+/* Asks for the x of a piece, which lies in several lines, each too short for a CPU to foresee what comes next. Inlined
+ * by force: gcc drops calls that only prefetch. */
+static inline __attribute__((always_inline)) void ask(const bn_pool_run *run, const piece *at)
+{
+    enum { LINE_BYTES = 64 };
+    const cnn_tensor_desc *wide = &run->kernel->wide;
+    const int64_t size = (int64_t)cnn_dtype_bytes(wide->dtype), pitch = (int64_t)wide->w * wide->c * size;
+    const char *from = (const char *)run->args[CNN_ARG_SRC] + at->wide * size;
+    for (int32_t r = 0; r < run->kernel->window; r++)
+        for (int64_t byte = 0; byte < (int64_t)at->pixels * wide->c * size; byte += LINE_BYTES)
+            __builtin_prefetch(from + r * pitch + byte);
+}
+
 /* ---- Tasks: some rows of windows ---- */
 
 /* Calls `visit` for all pieces of the rows of a task. */
@@ -137,6 +150,11 @@ static void visit_pieces(const bn_pool_run *run, int task, int worker,
     for (int64_t number = rows * task / kernel->chunks; number < last; number++)
         for (int32_t q = 0; q < kernel->pooled.w; q += kernel->piece) {
             const piece at = piece_at(run, number, q, worker);
+            const bool more = q + kernel->piece < kernel->pooled.w;
+            if (more || number + 1 < last) {
+                const piece next = piece_at(run, number + !more, more ? q + kernel->piece : 0, worker);
+                ask(run, &next);
+            }
             visit(run, &at, sum);
         }
 }
@@ -324,7 +342,7 @@ static void choose_pieces(bn_pool_kernel *kernel)
     const int64_t floats = (int64_t)kernel->window * kernel->stride * wide->c;
     const int32_t windows = kernel->pooled.w, behind = wide->w - windows * kernel->stride; /* may be negative */
     kernel->piece = windows;
-    if (wide->dtype != CNN_F32 && floats * windows > PIECE_FLOATS)
+    if (floats * windows > PIECE_FLOATS)
         kernel->piece = floats < PIECE_FLOATS ? (int32_t)(PIECE_FLOATS / floats) : 1;
     kernel->pixels = kernel->piece * kernel->stride + (behind > 0 ? behind : 0);
     kernel->pitch = (ptrdiff_t)(wide->dtype == CNN_F32 ? wide->w : kernel->pixels) * wide->c;
