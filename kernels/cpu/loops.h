@@ -56,9 +56,9 @@ typedef void (*cnn_tile_fn)(const float *a, ptrdiff_t a_step, const float *b, pt
 typedef void (*cnn_taps_fn)(const float *a, ptrdiff_t a_step, const float *b, const int32_t *offset, float *c,
                             ptrdiff_t c_pitch, int depth, bool add);
 
-/* As by steps, with a(i,k) = a[offset[k] + i]. */
-typedef void (*cnn_pixels_fn)(const float *a, const int32_t *offset, const float *b, ptrdiff_t b_step, float *c,
-                              ptrdiff_t c_pitch, int depth, bool add);
+/* a(i,k) = a[i*a_row + k/steps*a_line + k%steps] for k < lines*steps, all summed in a row; b(k,j) = b[k*b_step + j]. */
+typedef void (*cnn_lines_fn)(const float *a, ptrdiff_t a_row, ptrdiff_t a_line, int lines, int steps, const float *b,
+                             ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, bool add);
 
 /* dst[k*width + j] = src[j*src_pitch + k] for j < rows, 0 for rows <= j < width. */
 typedef void (*cnn_transpose_fn)(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width);
@@ -83,7 +83,7 @@ typedef struct cnn_cpu_loops {
     cnn_tile_fn tile_by_stream[2][CNN_TILE_MAX_ROWS]; /* by rows, for a b that is read once: asks for what follows */
     cnn_tile_fn tile_by_steps[2][CNN_TILE_MAX_ROWS];
     cnn_taps_fn tile_by_taps[2][CNN_TILE_MAX_ROWS];
-    cnn_pixels_fn tile_by_pixels[2][CNN_TILE_MAX_ROWS];
+    cnn_lines_fn tile_by_lines[2][CNN_TILE_MAX_ROWS];
     cnn_transpose_fn transpose;
     cnn_dot_fn dot;
 

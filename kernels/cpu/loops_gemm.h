@@ -6,50 +6,80 @@
 
 enum { STREAM_AHEAD = 4096 }; /* floats of b: 16 KiB */
 
-/* most: products in a row. ahead: floats of b beyond a step's that are asked for, or 0. offset_a, offset_b: NULL, or
- * where a and b of each step lie, from which a_step and b_step then count. */
+/* Adds one step's products: x of each row, a_row apart, times one or two vectors. */
+VEC_INLINE void tile_step(const int rows, const int vectors, const float *a, const ptrdiff_t a_row, const float *b,
+                          vec sum[VEC_TILE_ROWS][2])
+{
+    vec b0 = vec_load(b);
+    vec b1 = vectors == 2 ? vec_load(b + VEC_LANES) : vec_zero();
+    VEC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        vec x = vec_set(a[i * a_row]);
+        VEC_KEEP(b0); /* else gcc spills it in a tile of 11 rows */
+        sum[i][0] = vec_fma(x, b0, sum[i][0]);
+        VEC_KEEP(sum[i][0]);
+        if (vectors == 2) {
+            sum[i][1] = vec_fma(x, b1, sum[i][1]);
+            VEC_KEEP(sum[i][1]);
+        }
+    }
+}
+
+VEC_INLINE void tile_clear(const int rows, const int vectors, vec sum[VEC_TILE_ROWS][2])
+{
+    VEC_UNROLL
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = vec_zero();
+}
+
+VEC_INLINE void tile_store(const int rows, const int vectors, vec sum[VEC_TILE_ROWS][2], float *c, ptrdiff_t c_pitch,
+                           bool add)
+{
+    VEC_UNROLL
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++) {
+            float *to = c + i * c_pitch + j * VEC_LANES;
+            vec_store(to, add ? vec_add(vec_load(to), sum[i][j]) : sum[i][j]);
+        }
+}
+
+/* most: products in a row. ahead: floats of b beyond a step's that are asked for, or 0. offset: NULL, or where b of
+ * each step lies, from which b_step then counts. */
 VEC_INLINE void tile(const int rows, const int vectors, const int most, const int ahead, const float *a,
-                     const ptrdiff_t a_row, ptrdiff_t a_step, const int32_t *offset_a, const float *b, ptrdiff_t b_step,
-                     const int32_t *offset_b, float *c, ptrdiff_t c_pitch, int depth, bool add)
+                     const ptrdiff_t a_row, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, const int32_t *offset,
+                     float *c, ptrdiff_t c_pitch, int depth, bool add)
 {
     vec sum[VEC_TILE_ROWS][2];
     do {
         const int piece = depth < most ? depth : most;
-        VEC_UNROLL
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] = vec_zero();
+        tile_clear(rows, vectors, sum);
         for (int k = 0; k < piece; k++) {
-            const float *from = offset_b ? b + *offset_b++ : b, *row = offset_a ? a + *offset_a++ : a;
-            vec b0 = vec_load(from);
-            vec b1 = vectors == 2 ? vec_load(from + VEC_LANES) : vec_zero();
+            const float *from = offset ? b + *offset++ : b;
             if (ahead)
                 __builtin_prefetch(from + ahead);
             if (ahead && vectors == 2 && VEC_LANES >= 16)
                 __builtin_prefetch(from + ahead + VEC_LANES);
-            VEC_UNROLL
-            for (int i = 0; i < rows; i++) {
-                vec x = vec_set(row[i * a_row]);
-                VEC_KEEP(b0); /* else gcc spills it in a tile of 11 rows */
-                sum[i][0] = vec_fma(x, b0, sum[i][0]);
-                VEC_KEEP(sum[i][0]);
-                if (vectors == 2) {
-                    sum[i][1] = vec_fma(x, b1, sum[i][1]);
-                    VEC_KEEP(sum[i][1]);
-                }
-            }
+            tile_step(rows, vectors, a, a_row, from, sum);
             a += a_step;
             b += b_step;
         }
-        VEC_UNROLL
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < vectors; j++) {
-                float *to = c + i * c_pitch + j * VEC_LANES;
-                vec_store(to, add ? vec_add(vec_load(to), sum[i][j]) : sum[i][j]);
-            }
+        tile_store(rows, vectors, sum, c, c_pitch, add);
         add = true;
         depth -= piece;
     } while (depth > 0);
+}
+
+VEC_INLINE void tile_lines(const int rows, const int vectors, const float *a, ptrdiff_t a_row, ptrdiff_t a_line,
+                           int lines, int steps, const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_pitch,
+                           bool add)
+{
+    vec sum[VEC_TILE_ROWS][2];
+    tile_clear(rows, vectors, sum);
+    for (int l = 0; l < lines; l++)
+        for (int k = 0; k < steps; k++, b += b_step)
+            tile_step(rows, vectors, a + l * a_line + k, a_row, b, sum);
+    tile_store(rows, vectors, sum, c, c_pitch, add);
 }
 
 #define DEFINE_TILE(ROWS, VECTORS)                                                                                    \
@@ -57,30 +87,31 @@ VEC_INLINE void tile(const int rows, const int vectors, const int most, const in
                                                 float *c, ptrdiff_t c_pitch, int depth, bool add)                     \
     {                                                                                                                 \
         (void)a_step;                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_SHORT, 0, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch, depth, add);  \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, 0, a, CNN_GEMM_PITCH, 1, b, b_step, NULL, c, c_pitch, depth, add);        \
     }                                                                                                                 \
     static void tile_by_stream_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step, \
                                                   float *c, ptrdiff_t c_pitch, int depth, bool add)                   \
     {                                                                                                                 \
         (void)a_step;                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_SHORT, STREAM_AHEAD, a, CNN_GEMM_PITCH, 1, NULL, b, b_step, NULL, c, c_pitch,    \
-             depth, add);                                                                                             \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, STREAM_AHEAD, a, CNN_GEMM_PITCH, 1, b, b_step, NULL, c, c_pitch, depth,   \
+             add);                                                                                                    \
     }                                                                                                                 \
     static void tile_by_steps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b, ptrdiff_t b_step,  \
                                                  float *c, ptrdiff_t c_pitch, int depth, bool add)                    \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_SHORT, 0, a, 1, a_step, NULL, b, b_step, NULL, c, c_pitch, depth, add);          \
+        tile(ROWS, VECTORS, CNN_TILE_SHORT, 0, a, 1, a_step, b, b_step, NULL, c, c_pitch, depth, add);                \
     }                                                                                                                 \
     static void tile_by_taps_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_step, const float *b,                     \
                                                 const int32_t *offset, float *c, ptrdiff_t c_pitch, int depth,        \
                                                 bool add)                                                             \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_PIECE, 0, a, 1, a_step, NULL, b, 0, offset, c, c_pitch, depth, add);             \
+        tile(ROWS, VECTORS, CNN_TILE_PIECE, 0, a, 1, a_step, b, 0, offset, c, c_pitch, depth, add);                   \
     }                                                                                                                 \
-    static void tile_by_pixels_##ROWS##x##VECTORS(const float *a, const int32_t *offset, const float *b,              \
-                                                  ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, int depth, bool add) \
+    static void tile_by_lines_##ROWS##x##VECTORS(const float *a, ptrdiff_t a_row, ptrdiff_t a_line, int lines,        \
+                                                 int steps, const float *b, ptrdiff_t b_step, float *c,               \
+                                                 ptrdiff_t c_pitch, bool add)                                         \
     {                                                                                                                 \
-        tile(ROWS, VECTORS, CNN_TILE_PIECE, 0, a, 1, 0, offset, b, b_step, NULL, c, c_pitch, depth, add);             \
+        tile_lines(ROWS, VECTORS, a, a_row, a_line, lines, steps, b, b_step, c, c_pitch, add);                        \
     }
 #define DEFINE_TILES(ROWS) DEFINE_TILE(ROWS, 1) DEFINE_TILE(ROWS, 2)
 
