@@ -118,13 +118,14 @@ static void pool_rows(const few_run *run, int64_t image, const float *planes, fl
     const few_kernel *kernel = run->kernel;
     const cnn_op_desc *desc = &kernel->cpu.base.desc;
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const float *bias = cnn_op_has_epilogue(desc, CNN_EPILOGUE_BIAS) ? run->args[CNN_ARG_BIAS] : NULL;
     const ptrdiff_t pitch = kernel->sums_pitch;
     float *bottom = memory, *scratch = bottom + SUMS * pitch, *max = scratch + POOL_PLANES * pitch;
     uint8_t *index = (uint8_t *)(max + dst->w * dst->c + CNN_PLANES_SLACK);
     for (int32_t p = 0; p < dst->h; p++) {
         multiply(run, 2 * p, planes, sums);
         multiply(run, 2 * p + 1, planes, bottom);
-        kernel->loops->pool_planes(sums, bottom, pitch, kernel->out_c, dst->w, kernel->relu, scratch, max, index);
+        kernel->loops->pool_planes(sums, bottom, pitch, kernel->out_c, dst->w, bias, kernel->relu, scratch, max, index);
         cnn_epilogue_store_row(kernel->loops, desc, run->args, max, index, image * dst->h + p);
     }
 }
@@ -166,7 +167,7 @@ static cnn_status few_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_COUN
     memory += kernel->offsets_bytes;
     pack_weights(kernel, w, run.weights);
     cnn_planes_offsets(&kernel->planes, kernel->shape.r, kernel->shape.s, run.offset);
-    if (cnn_op_has_epilogue(&base->desc, CNN_EPILOGUE_BIAS)) {
+    if (cnn_op_has_epilogue(&base->desc, CNN_EPILOGUE_BIAS) && !kernel->pools) { /* else it is added to maxima */
         run.bias = (float *)(void *)memory;
         for (int32_t k = 0; k < kernel->out_c; k++)
             for (ptrdiff_t x = 0; x < kernel->sums_pitch; x++)

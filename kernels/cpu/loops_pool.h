@@ -208,8 +208,9 @@ static void pooled_spread(const float *dy, const uint8_t *index, int count, cons
 
 /* ---- Windows of 2x2 in planes ---- */
 
-/* Maxima and their numbers of the windows of one channel, whole vectors of them. */
-VEC_INLINE void pool_plane(const float *top, const float *bottom, int windows, const bool relu, float *y, float *number)
+/* Maxima, with a bias, and their numbers of the windows of one channel, whole vectors of them. */
+VEC_INLINE void pool_plane(const float *top, const float *bottom, int windows, vec bias, const bool relu, float *y,
+                           float *number)
 {
     for (int q = 0; q < windows; q += VEC_LANES, top += 2 * VEC_LANES, bottom += 2 * VEC_LANES) {
         const vec a0 = vec_load(top), a1 = vec_load(top + VEC_LANES);
@@ -218,21 +219,25 @@ VEC_INLINE void pool_plane(const float *top, const float *bottom, int windows, c
         vec_number_greater(&max, &first, vec_odd(a0, a1), 1.0f);
         vec_number_greater(&max, &first, vec_even(b0, b1), 2.0f);
         vec_number_greater(&max, &first, vec_odd(b0, b1), 3.0f);
+        max = vec_add(max, bias);
         vec_store(y + q, relu ? vec_relu(max) : max);
         vec_store(number + q, relu ? vec_pick_positive(first, max, CNN_NO_INDEX) : first);
     }
 }
 
 /* Numbers are floats until they lie as pixels do, so that they get there as maxima do. */
-static void pool_planes(const float *top, const float *bottom, ptrdiff_t pitch, int channels, int windows, bool relu,
-                        float *scratch, float *y, uint8_t *index)
+static void pool_planes(const float *top, const float *bottom, ptrdiff_t pitch, int channels, int windows,
+                        const float *bias, bool relu, float *scratch, float *y, uint8_t *index)
 {
     float *max = scratch, *number = max + 8 * pitch;
-    for (int c = 0; c < channels; c++)
+    for (int c = 0; c < channels; c++) {
+        const vec added = bias ? vec_set(bias[c]) : vec_zero();
+        const ptrdiff_t plane = c * pitch;
         if (relu)
-            pool_plane(top + c * pitch, bottom + c * pitch, windows, true, max + c * pitch, number + c * pitch);
+            pool_plane(top + plane, bottom + plane, windows, added, true, max + plane, number + plane);
         else
-            pool_plane(top + c * pitch, bottom + c * pitch, windows, false, max + c * pitch, number + c * pitch);
+            pool_plane(top + plane, bottom + plane, windows, added, false, max + plane, number + plane);
+    }
     interleave(max, pitch, channels, windows, y);
     interleave(number, pitch, channels, windows, max); /* whose planes have been read */
     for (int i = 0; i < windows * channels; i++)
