@@ -13,7 +13,7 @@ enum {
     CNN_NO_INDEX = 255, /* of a pooled maximum: no gradient passes */
     CNN_TILE_MAX_ROWS = 14,
     CNN_TILE_PIECE = 64,  /* products that a tile sums in a row: sums of such sums err less than one long one */
-    CNN_TILE_SHORT = 64,  /* by rows and by steps, which Winograd's transforms follow: they make more of an error */
+    CNN_TILE_SHORT = 32,  /* by rows and by steps, which Winograd's transforms follow: they make more of an error */
     CNN_GEMM_DEPTH = 256, /* most steps of one tile call: B's panel of that depth stays in cache */
     CNN_GEMM_PITCH = 272, /* floats between rows of packed A: > depth, and rows do not share cache sets */
     CNN_DOT_OUTPUTS = 4,  /* of one cnn_dot_fn call */

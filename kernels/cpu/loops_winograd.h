@@ -15,13 +15,12 @@
  * Each function transforms rows, then columns, of one vector of channels at a time. Forms are constants that are
  * inlined. The points minimize the error of the products' rounding, which grows with the variance of what is summed at
  * a point and with the weight that the point has in the outputs, both over all outputs of a tile and in its last
- * corner, where it is largest. Relative rms of the error, sums of 256 uniform random products added 64 at a time (with
- * 32 at a time a fifth less):
+ * corner, where it is largest. Relative rms of the error, sums of 256 uniform random products added 32 at a time:
  *
- *   F(4x4, 3x3)  0, +-5/8, +-3/2                0.8e-6
- *   F(6x6, 3x3)  0, +-1/2, +-1, +-2             3.4e-6
- *   F(4x4, 5x5)  0, +-1/2, +-1, +-2             3.1e-6
- *   F(5x5, 5x5)  +-1/4, +-11/16, +-9/8, +-33/16 7.0e-6 */
+ *   F(4x4, 3x3)  0, +-5/8, +-3/2                0.6e-6
+ *   F(6x6, 3x3)  0, +-1/2, +-1, +-2             2.5e-6
+ *   F(4x4, 5x5)  0, +-1/2, +-1, +-2             2.4e-6
+ *   F(5x5, 5x5)  +-1/4, +-11/16, +-9/8, +-33/16 5.1e-6 */
 #include "kernels/cpu/half.h"
 
 /* Without fused multiply-add single outputs of F(5x5, 5x5) err by more than 1e-4 of the rms. */
