@@ -10,11 +10,12 @@ flags="-Wall -Wextra -Wpedantic -Wconversion -Werror -fsyntax-only -I$source_dir
 cxx=$(command -v c++ || true)
 [ -n "$cxx" ] || echo "headers: no C++ compiler here, C++17 not checked"
 for header in "$source_dir"/include/cnn/*.h; do
+    line="#include <cnn/${header##*/}>"
     # shellcheck disable=SC2086 # a list of flags
-    "$cc" -std=c11 $flags -x c "$header" || failed=1
+    echo "$line" | "$cc" -std=c11 $flags -x c - || failed=1
     if [ -n "$cxx" ]; then
         # shellcheck disable=SC2086
-        "$cxx" -std=c++17 $flags -x c++ "$header" || failed=1
+        echo "$line" | "$cxx" -std=c++17 $flags -x c++ - || failed=1
     fi
 done
 for name in $(grep -o '`cnn_[a-z0-9_]*`' "$source_dir/docs/api.md" | tr -d '`' | sort -u); do
