@@ -137,7 +137,7 @@ static void transpose_task(void *context, int piece, int worker)
 {
     const linear_run *run = context;
     const linear_kernel *kernel = run->kernel;
-    const int32_t first = piece * CNN_GEMM_DEPTH, length = piece_length(kernel->c, piece);
+    const int32_t first = piece * PIECE, length = at_most(kernel->c - first, PIECE);
     float *rows = scratch_of(run, worker);
     for (int32_t image = 0; image < kernel->n; image += kernel->panel) {
         const int32_t count = kernel->n - image < kernel->panel ? kernel->n - image : kernel->panel;
@@ -297,7 +297,7 @@ static cnn_status forward_run(cnn_kernel *base, void *const args[CNN_ARG_COUNT],
     const linear_kernel *kernel = (const linear_kernel *)base;
     const cnn_host *host = kernel->cpu.device->host;
     linear_run run = run_of(kernel, args, workspace);
-    cnn_cpu_parallel(host, pieces_of(kernel->c), kernel->slots, transpose_task, &run);
+    cnn_cpu_parallel(host, (kernel->c + PIECE - 1) / PIECE, kernel->slots, transpose_task, &run);
     cnn_cpu_parallel(host, kernel->tasks, kernel->slots, forward_task, &run);
     return CNN_OK;
 }
