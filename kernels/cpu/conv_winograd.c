@@ -162,10 +162,9 @@ CNN_WINO_INLINE void prefetch_product(const wino_run *run, int point, int32_t co
     const bool last = column + kernel->panel >= kernel->column_pitch;
     const int next = last ? point + ahead : point;
     const int32_t next_column = last ? 0 : column + kernel->panel;
-    const int32_t floats = kernel->depth * kernel->panel / blocks, share = kernel->depth * kernel->panel;
+    const int32_t floats = kernel->depth * kernel->panel / blocks;
     if (!streams)
-        cnn_wino_prefetch(u_panel(kernel, run->u, next, next_column) + b * floats, 0, 1,
-                          floats < share ? floats : share);
+        cnn_wino_prefetch(u_panel(kernel, run->u, next, next_column) + b * floats, 0, 1, floats);
     cnn_wino_prefetch(run->m + next * kernel->m_point + row * kernel->m_pitch + next_column, kernel->m_pitch, end - row,
                       kernel->panel);
     const int panels = (kernel->column_pitch + kernel->panel - 1) / kernel->panel;
