@@ -6,7 +6,7 @@
 
 #define VNNI __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 
-enum { PAIR = 2, MOST_LINES = 6 };
+enum { PAIR = 2, EIGHT = 8, MOST_LINES = 6 };
 
 /* Bytes step * lane + 0..3 of 64: first the words that hold a quarter's, then the bytes of these. */
 typedef struct shuffle {
@@ -64,11 +64,10 @@ VNNI CNN_INLINE __m128i requantize(const cnn_i8_few *a, __m512i sum, __m512 mult
 /* Stores both bytes of each pair, or the first one, for up to 8 outputs of the line. */
 VNNI CNN_INLINE void store(__m128i pairs, bool both, int8_t *dst, size_t stride, int32_t count)
 {
-    enum { MOST = 8 };
-    int8_t all[MOST * PAIR];
-    if (count >= MOST && both) {
+    int8_t all[EIGHT * PAIR];
+    if (count >= EIGHT && both) {
         CNN_UNROLL
-        for (int i = 0; i < MOST; i++) {
+        for (int i = 0; i < EIGHT; i++) {
             const uint16_t pair = (uint16_t)_mm_cvtsi128_si32(pairs);
             memcpy(dst + (size_t)i * stride, &pair, PAIR);
             pairs = _mm_srli_si128(pairs, PAIR);
@@ -77,32 +76,70 @@ VNNI CNN_INLINE void store(__m128i pairs, bool both, int8_t *dst, size_t stride,
     }
     _mm_storeu_si128((__m128i *)all, pairs);
     if (both)
-        for (int32_t i = 0; i < count; i++)
+        for (int32_t i = 0; i < count && i < EIGHT; i++)
             memcpy(dst + (size_t)i * stride, all + i * PAIR, PAIR);
     else
-        for (int32_t i = 0; i < count && i < MOST; i++)
+        for (int32_t i = 0; i < count && i < EIGHT; i++)
             dst[(size_t)i * stride] = all[i * PAIR];
 }
 
-/* Outputs k and, where there is one, k + 1 of 16 pixels; count: outputs of the line from dst on. */
-VNNI CNN_INLINE void two_outputs(const cnn_i8_few *a, __m512i x[MOST_LINES][CNN_I8_FEW_GROUPS], int32_t k, int8_t *dst,
-                                 int32_t count, int rows, int groups, int pool)
+/* Outputs k and, where there is one, k + 1 of 16 pixels, by turns: of the first 8 outputs of the line, of the last 8,
+ * which pooling leaves out. */
+typedef struct pairs {
+    __m128i first, last;
+} pairs;
+
+VNNI CNN_INLINE pairs two_outputs(const cnn_i8_few *a, __m512i x[MOST_LINES][CNN_I8_FEW_GROUPS], int32_t k, int rows,
+                                  int groups, int pool)
 {
     const int32_t next = k + 1 < a->outputs ? k + 1 : k;
-    const bool both = next > k;
     const size_t filter = (size_t)rows * (size_t)groups * CNN_I8_FEW_GROUP;
     const __m512i first = sums_of(x, a->weights + (size_t)k * filter, a->start[k], rows, groups, pool);
     const __m512i second = sums_of(x, a->weights + (size_t)next * filter, a->start[next], rows, groups, pool);
     const __mmask16 odd = 0xAAAA;
     if (pool == 2) {
         const __m512 mult = _mm512_mask_mov_ps(_mm512_set1_ps(a->mult[k]), odd, _mm512_set1_ps(a->mult[next]));
-        store(requantize(a, _mm512_mask_mov_epi32(first, odd, second), mult), both, dst, a->dst_stride, count);
-        return;
+        return (pairs){.first = requantize(a, _mm512_mask_mov_epi32(first, odd, second), mult)};
     }
     const __m128i low = requantize(a, first, _mm512_set1_ps(a->mult[k]));
     const __m128i high = requantize(a, second, _mm512_set1_ps(a->mult[next]));
-    store(_mm_unpacklo_epi8(low, high), both, dst, a->dst_stride, count);
-    store(_mm_unpackhi_epi8(low, high), both, dst + 8 * a->dst_stride, a->dst_stride, count - 8);
+    return (pairs){_mm_unpacklo_epi8(low, high), _mm_unpackhi_epi8(low, high)};
+}
+
+/* Stores EIGHT outputs of up to 8 pixels. */
+VNNI CNN_INLINE void store_eight(__m128i a, __m128i b, __m128i c, __m128i d, int8_t *dst, size_t stride, int32_t count)
+{
+    const __m128i ab = _mm_unpacklo_epi16(a, b), cd = _mm_unpacklo_epi16(c, d);
+    const __m128i ab4 = _mm_unpackhi_epi16(a, b), cd4 = _mm_unpackhi_epi16(c, d); /* from pixel 4 on */
+    const __m128i two[] = {_mm_unpacklo_epi32(ab, cd), _mm_unpackhi_epi32(ab, cd), _mm_unpacklo_epi32(ab4, cd4),
+                           _mm_unpackhi_epi32(ab4, cd4)};
+    CNN_UNROLL
+    for (int i = 0; i < EIGHT; i++)
+        if (i < count)
+            _mm_storel_epi64((__m128i *)(void *)(dst + (size_t)i * stride),
+                             i % 2 ? _mm_unpackhi_epi64(two[i / 2], two[i / 2]) : two[i / 2]);
+}
+
+/* All outputs of 16 pixels; count: outputs of the line from dst on. */
+VNNI CNN_INLINE void sixteen_pixels(const cnn_i8_few *a, __m512i x[MOST_LINES][CNN_I8_FEW_GROUPS], int8_t *dst,
+                                    int32_t count, int rows, int groups, int pool)
+{
+    int32_t k = 0;
+    for (; k + EIGHT <= a->outputs; k += EIGHT) {
+        pairs some[EIGHT / PAIR];
+        for (int i = 0; i < EIGHT / PAIR; i++)
+            some[i] = two_outputs(a, x, k + i * PAIR, rows, groups, pool);
+        store_eight(some[0].first, some[1].first, some[2].first, some[3].first, dst + k, a->dst_stride, count);
+        if (pool == 1)
+            store_eight(some[0].last, some[1].last, some[2].last, some[3].last, dst + EIGHT * a->dst_stride + k,
+                        a->dst_stride, count - EIGHT);
+    }
+    for (; k < a->outputs; k += PAIR) {
+        const pairs two = two_outputs(a, x, k, rows, groups, pool);
+        store(two.first, k + 1 < a->outputs, dst + k, a->dst_stride, count);
+        if (pool == 1)
+            store(two.last, k + 1 < a->outputs, dst + EIGHT * a->dst_stride + k, a->dst_stride, count - EIGHT);
+    }
 }
 
 VNNI CNN_INLINE void run(const cnn_i8_few *a, int rows, int groups, int pool)
@@ -117,8 +154,7 @@ VNNI CNN_INLINE void run(const cnn_i8_few *a, int rows, int groups, int pool)
             CNN_UNROLL
         for (int g = 0; g < groups; g++)
             x[l][g] = take(from + (size_t)l * a->line_bytes + (size_t)g * CNN_I8_FEW_GROUP, &order);
-        for (int32_t k = 0; k < a->outputs; k += PAIR)
-            two_outputs(a, x, k, dst + k, (a->pixels - q) / pool, rows, groups, pool);
+        sixteen_pixels(a, x, dst, (a->pixels - q) / pool, rows, groups, pool);
     }
 }
 
