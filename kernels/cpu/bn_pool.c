@@ -6,6 +6,7 @@
  * a window at most, so that its sums visit windows, not pixels. A task takes some rows of windows. It needs the pixels
  * under them as f32, a few windows at a time, which stay in the nearest cache: in place, or converted. Windows do not
  * overlap; pixels under no window get no gradient. */
+#include "kernels/cpu/ask.h"
 #include "kernels/cpu/bn.h"
 #include "kernels/cpu/floats.h"
 
@@ -126,17 +127,13 @@ static const float *read_dy(const bn_pool_run *run, const piece *at)
                       (int64_t)at->windows * run->kernel->pooled.c, at->row);
 }
 
-/* Asks for the x of a piece, which lies in several lines, each too short for a CPU to foresee what comes next. Inlined
- * by force: gcc drops calls that only prefetch. */
-static inline __attribute__((always_inline)) void ask(const bn_pool_run *run, const piece *at)
+/* Asks for the x of a piece, which lies in several lines, each too short for a CPU to foresee what comes next. */
+static inline __attribute__((always_inline)) void ask_x(const bn_pool_run *run, const piece *at)
 {
-    enum { LINE_BYTES = 64 };
     const cnn_tensor_desc *wide = &run->kernel->wide;
-    const int64_t size = (int64_t)cnn_dtype_bytes(wide->dtype), pitch = (int64_t)wide->w * wide->c * size;
-    const char *from = (const char *)run->args[CNN_ARG_SRC] + at->wide * size;
-    for (int32_t r = 0; r < run->kernel->window; r++)
-        for (int64_t byte = 0; byte < (int64_t)at->pixels * wide->c * size; byte += LINE_BYTES)
-            __builtin_prefetch(from + r * pitch + byte);
+    const int64_t size = (int64_t)cnn_dtype_bytes(wide->dtype), pixel = wide->c * size;
+    cnn_cpu_ask((const char *)run->args[CNN_ARG_SRC] + at->wide * size, wide->w * pixel, run->kernel->window,
+                at->pixels * pixel);
 }
 
 /* ---- Tasks: some rows of windows ---- */
@@ -153,7 +150,7 @@ static void visit_pieces(const bn_pool_run *run, int task, int worker,
             const bool more = q + kernel->piece < kernel->pooled.w;
             if (more || number + 1 < last) {
                 const piece next = piece_at(run, number + !more, more ? q + kernel->piece : 0, worker);
-                ask(run, &next);
+                ask_x(run, &next);
             }
             visit(run, &at, sum);
         }

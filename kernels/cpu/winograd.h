@@ -11,6 +11,7 @@
 #ifndef CNN_CPU_WINOGRAD_H
 #define CNN_CPU_WINOGRAD_H
 
+#include "kernels/cpu/ask.h"
 #include "kernels/cpu/loops.h"
 #include "kernels/cpu/shape.h"
 
@@ -45,14 +46,12 @@ static inline ptrdiff_t cnn_wino_point(ptrdiff_t floats)
 /* gcc drops calls of functions that do nothing but prefetch. */
 #define CNN_WINO_INLINE static inline __attribute__((always_inline))
 
-/* Asks for `rows` rows of `floats` floats, `pitch` apart, to be brought near: the products of a chunk stream through
- * more memory than the second cache holds, at many places at once, where the hardware does not see what comes next. */
+/* Asks for `rows` rows of `floats` floats, `pitch` apart: the products of a chunk stream through more memory than the
+ * second cache holds, at many places at once. */
 CNN_WINO_INLINE void cnn_wino_prefetch(const float *first, ptrdiff_t pitch, int rows, int floats)
 {
-    enum { LINE = 16 };
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < floats; j += LINE)
-            __builtin_prefetch(first + i * pitch + j, 0, 3);
+    const ptrdiff_t size = (ptrdiff_t)sizeof *first;
+    cnn_cpu_ask(first, pitch * size, rows, floats * size);
 }
 
 /* Channels rounded up to whole vectors. */
