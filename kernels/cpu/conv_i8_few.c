@@ -82,24 +82,40 @@ static int32_t *start_in(const few_i8 *kernel, void *packed)
     return (int32_t *)(void *)((uint8_t *)packed + kernel->weights_bytes);
 }
 
+static size_t filter_bytes(const cnn_i8_few *line)
+{
+    const int32_t down = line->down ? line->rows / 2 : 0;
+    return (size_t)(line->rows * line->groups + down) * CNN_I8_FEW_GROUP;
+}
+
 static size_t packed_bytes(const few_i8 *kernel)
 {
     return cnn_cpu_aligned(kernel->weights_bytes + (size_t)kernel->line.outputs * sizeof(int32_t));
 }
 
-/* packed: [outputs][rows][groups][4], what a line of the filter leaves of its groups is 0; then -128 times the sums. */
+/* Where a filter's byte goes that its line r has left over: to the group that ends at that line, or at line 3. */
+static size_t place_down(const cnn_i8_few *line, int32_t r)
+{
+    const int32_t first = line->rows == 3 ? 2 : 3; /* line at which the first group ends */
+    const int32_t group = r > first ? r - first : 0, before = r > first ? 0 : first - r;
+    return (size_t)((line->rows * line->groups + group + 1) * CNN_I8_FEW_GROUP - 1 - before);
+}
+
+/* packed: what cnn_i8_few says, without what a line of the filter leaves of its groups 0; then -128 times the sums. */
 static void pack_into(const few_i8 *kernel, const int8_t *weights, void *packed)
 {
     const cnn_tensor_desc *weight = &kernel->base.base.desc.arg[CNN_ARG_WEIGHT];
-    const int32_t group_bytes = kernel->line.groups * CNN_I8_FEW_GROUP;
+    const cnn_i8_few *line = &kernel->line;
+    const int32_t line_bytes = line->groups * CNN_I8_FEW_GROUP;
     int8_t *to = packed;
     memset(packed, 0, packed_bytes(kernel));
-    for (int32_t k = 0; k < kernel->line.outputs; k++) {
+    for (int32_t k = 0; k < line->outputs; k++, to += filter_bytes(line)) {
         int32_t sum = 0;
-        for (int32_t r = 0; r < kernel->line.rows; r++, to += group_bytes)
+        for (int32_t r = 0; r < line->rows; r++)
             for (int32_t s = 0; s < kernel->columns; s++, weights += weight->c_pad)
                 for (int32_t c = 0; c < weight->c; c++) {
-                    to[s * kernel->c + c] = weights[c];
+                    const int32_t i = s * kernel->c + c;
+                    to[i < line_bytes ? (size_t)(r * line_bytes + i) : place_down(line, r)] = weights[c];
                     sum += weights[c];
                 }
         start_in(kernel, packed)[k] = -OFFSET * sum;
@@ -176,10 +192,13 @@ cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc,
     kernel->out_h = dst->h;
     kernel->out_w = dst->w;
     const int32_t pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) ? 2 : 1;
+    const int32_t line_bytes = weight->w * src->c_pad;
+    const bool down = line_bytes > CNN_I8_FEW_GROUP && line_bytes % CNN_I8_FEW_GROUP == 1;
     kernel->line = (cnn_i8_few){
         .line_bytes = ((size_t)src->w + 2 * (size_t)desc->pad) * (size_t)src->c_pad,
         .rows = weight->h,
-        .groups = (weight->w * src->c_pad + CNN_I8_FEW_GROUP - 1) / CNN_I8_FEW_GROUP,
+        .groups = (line_bytes + (down ? 0 : CNN_I8_FEW_GROUP - 1)) / CNN_I8_FEW_GROUP,
+        .down = down,
         .pool = pool,
         .step = src->c_pad,
         .pixels = dst->w * pool,
@@ -188,7 +207,7 @@ cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc,
         .hi = desc->hi,
         .dst_stride = (size_t)dst->c_pad,
     };
-    kernel->weights_bytes = cnn_cpu_aligned((size_t)(weight->n * weight->h * kernel->line.groups) * CNN_I8_FEW_GROUP);
+    kernel->weights_bytes = cnn_cpu_aligned((size_t)weight->n * filter_bytes(&kernel->line));
     plan(kernel, src->n);
     kernel->base.base.workspace_bytes = (size_t)kernel->lanes * kernel->band_bytes +
                                         cnn_cpu_aligned((size_t)weight->n * sizeof(int32_t)) +
@@ -202,7 +221,7 @@ cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc,
 bool cnn_cpu_conv_i8_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *why)
 {
     const cnn_tensor_desc *src = &desc->arg[CNN_ARG_SRC], *weight = &desc->arg[CNN_ARG_WEIGHT];
-    const int32_t most = CNN_I8_FEW_GROUP * (weight->h == 5 ? 2 : CNN_I8_FEW_GROUPS); /* registers hold all lines */
+    const int32_t most = weight->h == 5 ? 5 : CNN_I8_FEW_GROUP * CNN_I8_FEW_GROUPS; /* registers hold all lines */
     const bool pooled = desc->epilogue_count == 2 && desc->epilogue[1] == CNN_EPILOGUE_MAXPOOL;
     if (src->dtype != CNN_I8 || weight->dtype != CNN_I8)
         return cnn_refuse(why, "src and weights are not i8");
@@ -210,8 +229,8 @@ bool cnn_cpu_conv_i8_few_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *w
         return cnn_refuse(why, "AMX makes more than %d outputs faster", (int)AMX_OUTPUTS);
     if (weight->w * src->c_pad > most || src->c_pad > CNN_I8_FEW_STEP)
         return cnn_refuse(why, "a line of the filter is more than %d bytes", (int)most);
-    if ((weight->h != 3 && weight->h != 5) || desc->stride != 1)
-        return cnn_refuse(why, "the filter has not 3 or 5 lines and a stride of 1");
+    if (weight->h != weight->w || (weight->h != 3 && weight->h != 5) || desc->stride != 1)
+        return cnn_refuse(why, "the filter is not 3x3 or 5x5 with a stride of 1");
     if (desc->epilogue_count == 0 || desc->epilogue[0] != CNN_EPILOGUE_REQUANTIZE || desc->epilogue_count != 1 + pooled)
         return cnn_refuse(why, "its epilogue is neither requantize nor requantize and max-pool");
     if (pooled && (desc->pool_kernel != 2 || desc->pool_stride != 2))

@@ -1,7 +1,8 @@
 /* INT8 convolutions of images of few channels, as first layers are: what an instruction set implements, and what the
  * driver in conv_i8_few.c gives it.
  *
- * A line of the filter, S * C bytes, is one to three groups of 4. Lanes are 16 neighbouring output pixels: a load and
+ * A line of the filter, S * C bytes, is one to three groups of 4. Where one byte is left over, as 5 and 9 leave it,
+ * those of four lines make a group: 25 bytes are 7 groups, not 10. Lanes are 16 neighbouring output pixels: a load and
  * two shuffles make a group of all of them, which is then multiplied with the same group of each output's weights. So
  * there is no im2col, sums stay in registers, and pooling windows are reduced there. */
 #ifndef CNN_CPU_FEW_I8_H
@@ -21,12 +22,13 @@ enum {
 typedef struct cnn_i8_few {
     const uint8_t *x; /* what the filter's first line sees of the first pixel: x + 128, with the padding */
     size_t line_bytes;
-    int32_t rows, groups; /* of the filter: 3 or 5 lines */
+    int32_t rows, groups; /* of the filter: 3 or 5 lines; of one of its lines */
+    bool down;            /* a byte is left over: the last groups are those of lines 0 to 3, and of line 4 as fourth */
     int32_t pool;         /* 1, or 2: windows of 2x2 become one output */
     int32_t step;         /* bytes from a pixel to the next: channels */
     int32_t pixels;       /* of the line, before pooling; a multiple of pool */
     int32_t outputs;
-    const int8_t *weights; /* [outputs][rows][groups][4] */
+    const int8_t *weights; /* [outputs][rows * groups + down][4], down: 0, 1 or with 5 rows 2 */
     const int32_t *start;  /* [outputs] bias - 128 * sum of the weights */
     const float *mult;     /* [outputs] */
     float lo, hi;
