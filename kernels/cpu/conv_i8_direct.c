@@ -1,8 +1,8 @@
 /* CONV in INT8 without im2col, and CONV and LINEAR whose weights are zero in whole blocks (CNN_BLOCK_16X4).
  *
  * An item of work is one image by one range of outputs. A lane lays the image out in planes (direct_i8.h), then for
- * each pair of panels, output row by output row: sums of the row's tiles, maxima of pooling windows, the formula. A
- * linear layer is a 1x1 convolution over lines of pixels, a tile each, which are its images.
+ * each pair of panels, output row by output row, with blocks two at a time: sums of the rows' tiles, maxima of pooling
+ * windows, the formula. A linear layer is a 1x1 convolution over its images as pixels, a tile of them an image.
  *
  * Few input channels would leave groups half empty. There a line of the filter, its S*C weights, counts as the channels
  * of a filter one column wide: the planes then hold for each pixel of a line the bytes that its line of the filter
@@ -13,6 +13,9 @@
 
 #include "kernels/cpu/direct_i8.h"
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,8 +49,10 @@ typedef struct direct_i8 {
     bool linear, blocks, pools;
     bool by_lines;                  /* of the filter */
     cnn_tensor_desc weight;         /* as they are packed */
-    int32_t images, h, w, channels; /* of a linear layer: lines of pixels, 1, images in a line, 1 tap's channels */
+    int32_t images, h, w, channels; /* of a linear layer: tiles, rows of a tile, images in a row, 1 tap's channels */
     int32_t k, r, s, pad, out_h, out_w, pool, pool_stride, windows_h, windows_w;
+    int32_t lines;        /* output rows of a tile, most */
+    int32_t together;     /* rows of windows that are made together: without pooling as many as a tile's */
     int32_t side, stride; /* columns of padding in the planes; output rows step by so many lines */
     int32_t spots;        /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
     int32_t pairs;
@@ -67,15 +72,16 @@ typedef struct direct_job {
 typedef struct lane {
     uint8_t *above;         /* `pad` lines that no tile reads, ... */
     uint8_t *planes;        /* ... then the planes */
-    int32_t *rows, *pooled; /* [pool][out_w][CNN_I8_SUMS], [windows_w][CNN_I8_SUMS] */
-    int32_t *start;         /* of a row's pixels: [out_w][CNN_I8_SUMS] */
+    int32_t *rows, *pooled; /* [pool or together][out_w][CNN_I8_SUMS], [windows_w][CNN_I8_SUMS] */
+    int32_t *start;         /* of the pixels of a tile's rows: [lines][out_w][CNN_I8_SUMS] */
 } lane;
 
-/* A row of outputs for a pair of panels. */
+/* Rows of outputs, as many as a tile has, for a pair of panels. */
 typedef struct row_job {
     const lane *own;
-    int32_t width, panel, panels;
-    int32_t top, bottom; /* filter rows inside the image; those that `start` was made for */
+    int32_t width, panel, panels, lines;
+    int32_t top[CNN_I8_LINES], bottom[CNN_I8_LINES]; /* filter rows inside the image; those `start` was made for */
+    bool fresh[CNN_I8_LINES];                        /* `start` has to be made */
 } row_job;
 
 /* ---- Planes ---- */
@@ -104,8 +110,57 @@ static void put_pixel(const direct_i8 *kernel, const int8_t *src, uint8_t *dst)
     }
 }
 
-/* First image of a line of a linear layer. */
-static int32_t line_first(const direct_i8 *kernel, int32_t image)
+#if defined(__x86_64__)
+/* Four groups of four pixels. */
+static void put_4x4(const direct_i8 *kernel, const int8_t *src, size_t pixel_bytes, uint8_t *dst)
+{
+    const __m128i zero = _mm_set1_epi8((char)PIXEL_ZERO);
+    __m128i x[4], two[4];
+    for (int i = 0; i < 4; i++)
+        x[i] = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)(src + (size_t)i * pixel_bytes)), zero);
+    for (int i = 0; i < 2; i++) {
+        two[i] = _mm_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
+        two[i + 2] = _mm_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++, dst += 2 * kernel->plane_bytes) {
+        _mm_storeu_si128((__m128i *)(void *)dst, _mm_unpacklo_epi64(two[2 * i], two[2 * i + 1]));
+        _mm_storeu_si128((__m128i *)(void *)(dst + kernel->plane_bytes),
+                         _mm_unpackhi_epi64(two[2 * i], two[2 * i + 1]));
+    }
+}
+
+/* Pixels [0, count) whose channels are whole fours of groups. */
+static int32_t put_fours(const direct_i8 *kernel, const int8_t *src, int32_t count, uint8_t *dst)
+{
+    enum { FOUR_BYTES = 4 * CNN_I8_GROUP };
+    const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels;
+    int32_t x = 0;
+    if (pixel_bytes % FOUR_BYTES != 0 || kernel->channels % CNN_I8_GROUP != 0)
+        return 0;
+    for (; x + 4 <= count; x += 4)
+        for (size_t i = 0; i < pixel_bytes; i += FOUR_BYTES)
+            put_4x4(kernel, src + (size_t)x * pixel_bytes + i, pixel_bytes,
+                    dst + (size_t)x * CNN_I8_GROUP + i / CNN_I8_GROUP * kernel->plane_bytes);
+    return x;
+}
+#else
+static int32_t put_fours(const direct_i8 *kernel, const int8_t *src, int32_t count, uint8_t *dst)
+{
+    (void)kernel, (void)src, (void)count, (void)dst;
+    return 0;
+}
+#endif
+
+/* Neighbouring pixels of a line. */
+static void put_pixels(const direct_i8 *kernel, const int8_t *src, int32_t count, uint8_t *dst)
+{
+    const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels;
+    for (int32_t x = put_fours(kernel, src, count, dst); x < count; x++)
+        put_pixel(kernel, src + (size_t)x * pixel_bytes, dst + (size_t)x * CNN_I8_GROUP);
+}
+
+/* First image of a tile of a linear layer. */
+static int32_t tile_first(const direct_i8 *kernel, int32_t image)
 {
     const int32_t n = kernel->base.base.desc.arg[CNN_ARG_SRC].n;
     return (int32_t)((int64_t)n * image / kernel->images);
@@ -154,74 +209,98 @@ static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
         return;
     }
     const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels;
-    const int64_t first = kernel->linear ? line_first(kernel, image) : (int64_t)image * kernel->h * kernel->w;
-    const int32_t width = kernel->linear ? line_first(kernel, image + 1) - line_first(kernel, image) : kernel->w;
+    const int64_t first = kernel->linear ? tile_first(kernel, image) : (int64_t)image * kernel->h * kernel->w;
+    const int32_t pixels =
+        kernel->linear ? tile_first(kernel, image + 1) - tile_first(kernel, image) : kernel->h * kernel->w;
     const int8_t *src = (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)first * pixel_bytes;
     if (kernel->side > 0)
         memset(planes, PIXEL_ZERO, kernel->planes_bytes);
-    for (int32_t y = 0; y < kernel->h; y++)
-        for (int32_t x = 0; x < width; x++, src += pixel_bytes)
-            put_pixel(kernel, src, planes + (size_t)y * kernel->line_bytes + (size_t)(x + kernel->side) * CNN_I8_GROUP);
+    for (int32_t i = 0; i < pixels; i += kernel->w, planes += kernel->line_bytes)
+        put_pixels(kernel, src + (size_t)i * pixel_bytes, pixels - i < kernel->w ? pixels - i : kernel->w,
+                   planes + (size_t)kernel->side * CNN_I8_GROUP);
 }
 
-/* ---- One output row ---- */
+/* ---- Output rows ---- */
 
-/* Sums of pixels [x, x+pixels) of row y. fresh: `start` has to be made. */
-static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, bool fresh,
-                     int32_t *sums)
+/* Makes `start` of a tile's rows, where it is that of other filter rows. */
+static void make_start(const direct_i8 *kernel, const row_job *row, cnn_i8_tile *tile, int32_t *start)
 {
     const cnn_i8_direct *packed = &kernel->packed;
-    const int32_t first = row->top * kernel->s, taps = kernel->r * kernel->s;
+    for (int32_t l = 0; l < row->lines; l++, start += tile->line_sums) {
+        tile->rows = row->bottom[l] - row->top[l];
+        for (int32_t j = 0; j < row->panels && row->fresh[l]; j++) {
+            const int32_t tap = ((row->panel + j) * kernel->r + row->top[l]) * kernel->s;
+            kernel->tiles->fill_start(tile, packed->sums + (size_t)tap * CNN_I8_PANEL, start + j * CNN_I8_PANEL);
+        }
+    }
+}
+
+/* Sums of pixels [x, x+pixels) of rows y, y+1, ... of the job. */
+static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, int32_t *sums)
+{
+    const cnn_i8_direct *packed = &kernel->packed;
     int32_t *start = row->own->start + (size_t)x * CNN_I8_SUMS;
     cnn_i8_tile tile = {
         .x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
         .line_bytes = kernel->line_bytes,
         .plane_bytes = kernel->plane_bytes,
-        .rows = row->bottom - row->top,
         .columns = kernel->s,
         .groups = packed->groups,
         .weights = packed->weights,
         .panel_bytes = packed->panel_bytes,
         .offset = packed->offset,
-        .top = row->top,
         .all_rows = kernel->r,
+        .lines = row->lines,
+        .top = {row->top[0], row->top[1]},
+        .bottom = {row->bottom[0], row->bottom[1]},
         .left = kernel->side - x,
         .right = x + pixels - 1 + kernel->s - kernel->side - kernel->w,
         .pixels = pixels,
         .panels = row->panels,
         .start = start,
         .sums = sums,
+        .line_sums = (size_t)kernel->out_w * CNN_I8_SUMS,
     };
-    for (int32_t j = 0; j < row->panels && fresh; j++)
-        kernel->tiles->fill_start(&tile, packed->sums + (size_t)((row->panel + j) * taps + first) * CNN_I8_PANEL,
-                                  start + j * CNN_I8_PANEL);
+    make_start(kernel, row, &tile, start);
     if (!kernel->blocks) {
-        tile.x += (size_t)row->top * kernel->line_bytes;
-        tile.weights +=
-            (size_t)row->panel * packed->panel_bytes + (size_t)first * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+        const size_t first = (size_t)(row->top[0] * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+        tile.x += (size_t)row->top[0] * kernel->line_bytes;
+        tile.weights += (size_t)row->panel * packed->panel_bytes + first;
         kernel->tiles->dense(&tile);
         return;
     }
     for (int32_t j = 0; j < row->panels; j++) {
-        tile.begin = packed->begin + (row->panel + j) * taps;
+        tile.begin = packed->begin + (row->panel + j) * kernel->r * kernel->s;
         tile.start = start + j * CNN_I8_PANEL;
         tile.sums = sums + j * CNN_I8_PANEL;
         kernel->tiles->blocks(&tile);
     }
 }
 
-static void run_row(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
+/* Rows y, y+1, ..., as many as the job has. */
+static void run_rows(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
 {
     const int32_t tiles = (row->width + kernel->tiles->tile - 1) / kernel->tiles->tile;
-    const int32_t line = y * kernel->stride - kernel->pad; /* that filter row 0 meets */
-    const int32_t top = line < 0 ? -line : 0;
-    const int32_t bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r;
-    const bool fresh = top != row->top || bottom != row->bottom;
-    row->top = top;
-    row->bottom = bottom;
+    for (int32_t l = 0; l < row->lines; l++) {
+        const int32_t line = (y + l) * kernel->stride - kernel->pad; /* that filter row 0 meets */
+        const int32_t top = line < 0 ? -line : 0;
+        const int32_t bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r;
+        row->fresh[l] = top != row->top[l] || bottom != row->bottom[l];
+        row->top[l] = top;
+        row->bottom[l] = bottom;
+    }
     for (int32_t t = 0; t < tiles; t++) {
         const int32_t x = row->width * t / tiles, pixels = row->width * (t + 1) / tiles - x;
-        run_tile(kernel, row, y, x, pixels, fresh, sums + (size_t)x * CNN_I8_SUMS);
+        run_tile(kernel, row, y, x, pixels, sums + (size_t)x * CNN_I8_SUMS);
+    }
+}
+
+/* Output rows y .. y+count-1, before pooling. */
+static void run_all_rows(const direct_i8 *kernel, row_job *row, int32_t y, int32_t count)
+{
+    for (int32_t i = 0; i < count; i += row->lines) {
+        row->lines = count - i < kernel->lines ? count - i : kernel->lines;
+        run_rows(kernel, row, y + i, row->own->rows + (size_t)(i * kernel->out_w) * CNN_I8_SUMS);
     }
 }
 
@@ -230,24 +309,25 @@ static void run_pair(const direct_job *job, const lane *own, int32_t image, int3
 {
     const direct_i8 *kernel = job->kernel;
     const int32_t panel = pair * CNN_I8_PANELS, left = kernel->packed.panels - panel;
-    const int64_t first =
-        kernel->linear ? line_first(kernel, image) : (int64_t)image * kernel->windows_h * kernel->windows_w;
+    const int32_t pixels = kernel->linear ? tile_first(kernel, image + 1) - tile_first(kernel, image)
+                                          : kernel->windows_h * kernel->windows_w;
+    const int64_t first = kernel->linear ? tile_first(kernel, image) : (int64_t)image * pixels;
     row_job row = {.own = own,
-                   .width = kernel->linear ? line_first(kernel, image + 1) - line_first(kernel, image) : kernel->out_w,
+                   .width = kernel->out_w,
                    .panel = panel,
                    .panels = left < CNN_I8_PANELS ? left : CNN_I8_PANELS,
-                   .top = -1};
-    const int32_t outputs = kernel->linear ? row.width : kernel->windows_w;
-    for (int32_t p = 0; p < kernel->windows_h; p++) {
-        for (int32_t i = 0; i < kernel->pool; i++)
-            run_row(kernel, &row, p * kernel->pool_stride + i, own->rows + (size_t)i * (size_t)row.width * CNN_I8_SUMS);
+                   .top = {-1, -1}};
+    for (int32_t p = 0; p < kernel->windows_h; p += kernel->together) {
+        const int32_t windows = kernel->windows_h - p < kernel->together ? kernel->windows_h - p : kernel->together;
+        run_all_rows(kernel, &row, p * kernel->pool_stride, kernel->pools ? kernel->pool : windows);
         if (kernel->pools)
             kernel->tiles->pool(own->rows, kernel->out_w, kernel->pool, kernel->pool_stride, kernel->windows_w,
                                 own->pooled);
         const int32_t *sums = kernel->pools ? own->pooled : own->rows;
+        const int32_t done = p * kernel->windows_w, rest = pixels - done, some = windows * kernel->windows_w;
         for (int32_t j = 0; j < row.panels; j++)
             cnn_cpu_finish_i8(kernel->gemm, &kernel->base.base.desc, job->args, sums + j * CNN_I8_PANEL, 1,
-                              first + (int64_t)p * outputs, outputs, (panel + j) * CNN_I8_PANEL);
+                              first + done, some < rest ? some : rest, (panel + j) * CNN_I8_PANEL);
     }
 }
 
@@ -256,8 +336,8 @@ static void clear_padding(const direct_job *job, int32_t image)
 {
     const direct_i8 *kernel = job->kernel;
     const int64_t outputs = kernel->windows_h * kernel->windows_w;
-    const int64_t first = kernel->linear ? line_first(kernel, image) : image * outputs;
-    const int64_t last = kernel->linear ? line_first(kernel, image + 1) : first + outputs;
+    const int64_t first = kernel->linear ? tile_first(kernel, image) : image * outputs;
+    const int64_t last = kernel->linear ? tile_first(kernel, image + 1) : first + outputs;
     cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, last - first);
 }
 
@@ -322,6 +402,8 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->linear = desc->op == CNN_OP_LINEAR; /* whose windows are one pixel */
     const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) && desc->op != CNN_OP_LINEAR;
     kernel->blocks = weight->structure == CNN_BLOCK_16X4;
+    kernel->lines = kernel->blocks ? kernel->tiles->lines : 1;
+    kernel->together = pool ? 1 : kernel->lines;
     kernel->by_lines = !kernel->linear && !kernel->blocks && src->c_pad < LEAST_CHANNELS;
     kernel->weight = *weight;
     kernel->stride = 1;
@@ -333,9 +415,10 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->windows_h = dst->h;
     kernel->windows_w = dst->w;
     if (kernel->linear) {
-        kernel->images = divide_up(src->n, kernel->tiles->tile);
-        kernel->h = kernel->r = kernel->s = kernel->out_h = 1;
-        kernel->w = kernel->out_w = divide_up(src->n, kernel->images);
+        kernel->images = divide_up(src->n, kernel->tiles->tile * kernel->lines);
+        kernel->h = kernel->out_h = kernel->windows_h = src->n > kernel->tiles->tile ? kernel->lines : 1;
+        kernel->w = kernel->out_w = kernel->windows_w = divide_up(divide_up(src->n, kernel->images), kernel->h);
+        kernel->r = kernel->s = 1;
         kernel->spots = src->h * src->w;
     } else {
         kernel->images = src->n;
@@ -376,11 +459,12 @@ static void choose_memory(direct_i8 *kernel)
     packed->panel_bytes = (size_t)(kernel->r * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
     kernel->pairs = divide_up(packed->panels, CNN_I8_PANELS);
     kernel->planes_bytes = cnn_cpu_aligned((size_t)packed->groups * kernel->plane_bytes);
-    kernel->rows_bytes = (size_t)kernel->pool * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
+    const int32_t rows = kernel->pools ? kernel->pool : kernel->together;
+    kernel->rows_bytes = (size_t)rows * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->pooled_bytes = (size_t)kernel->windows_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->above_bytes = cnn_cpu_aligned((size_t)kernel->pad * kernel->line_bytes);
     kernel->lane_bytes = kernel->above_bytes + kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes +
-                         (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
+                         (size_t)(kernel->lines * kernel->out_w) * CNN_I8_SUMS * sizeof(int32_t);
 }
 
 /* Cuts the work into items. */

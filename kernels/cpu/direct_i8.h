@@ -2,9 +2,9 @@
  *
  * An image is laid out in planes [C/4][H][W + 2 pad][4] of bytes x + 128, so that the 4 channels of a group of
  * neighbouring pixels lie side by side. A tile is some neighbouring output pixels of one row, with one or two panels of
- * 16 outputs; its sums stay in registers over all filter taps. Filter rows outside the image are left out; pixels of a
- * large tile that a tap column takes from the padding are left out too. Every product that is made has the offset of
- * 128, and `start` takes out exactly those. */
+ * 16 outputs, or of two rows with one panel; its sums stay in registers over all filter taps. Filter rows outside the
+ * image are left out; pixels of a large tile that a tap column takes from the padding are left out too. Every product
+ * that is made has the offset of 128, and `start` takes out exactly those. */
 #ifndef CNN_CPU_DIRECT_I8_H
 #define CNN_CPU_DIRECT_I8_H
 
@@ -13,7 +13,8 @@
 enum {
     CNN_I8_GROUP = 4,                                 /* channels */
     CNN_I8_GROUP_BYTES = CNN_I8_PANEL * CNN_I8_GROUP, /* weights of a group for a panel */
-    CNN_I8_MOST_SKIP = 2                              /* pixels that a tile leaves out on either side */
+    CNN_I8_MOST_SKIP = 2,                             /* pixels that a tile leaves out on either side */
+    CNN_I8_LINES = 2                                  /* most output rows of a tile */
 };
 
 typedef struct cnn_i8_tile {
@@ -22,19 +23,23 @@ typedef struct cnn_i8_tile {
     int32_t rows, columns, groups; /* filter rows inside the image, filter columns, groups of channels */
     const int8_t *weights; /* of the first tap: [taps][groups][16][4], the next panel at panel_bytes; blocks: all */
     size_t panel_bytes;
+    /* With blocks x is that of filter row 0, and a tile may have two output rows, the second a line below the first. */
     const int32_t
-        *begin; /* blocks: [columns][all_rows], the first of each tap; of the next panel's, or the end, at last */
-    const uint32_t *offset; /* blocks: where each finds its channels, from x on, in bytes */
-    int32_t top, all_rows;  /* blocks: x is that of filter row 0; the rows inside begin with `top` */
-    int32_t left, right;    /* see cnn_i8_skip */
+        *begin; /* [columns][all_rows], the first block of each tap; of the next panel's, or the end, at last */
+    const uint32_t *offset;                          /* where each finds its channels, from x on, in bytes */
+    int32_t all_rows, lines;                         /* lines: output rows */
+    int32_t top[CNN_I8_LINES], bottom[CNN_I8_LINES]; /* of each the filter rows inside the image: top .. bottom-1 */
+    int32_t left, right;                             /* see cnn_i8_skip */
     int32_t pixels, panels;
     const int32_t *start; /* [pixels][CNN_I8_SUMS] */
     int32_t *sums;        /* the same */
+    size_t line_sums;     /* from a row's start and sums to the next row's */
 } cnn_i8_tile;
 
 typedef struct cnn_cpu_direct_i8 {
     const char *name;   /* "avx512vnni" */
-    int32_t tile;       /* most pixels of a tile */
+    int32_t tile;       /* most pixels of a tile, of each of its rows */
+    int32_t lines;      /* most rows of a tile of blocks */
     int32_t least_skip; /* pixels of the least tile that leaves any out */
     void (*dense)(const cnn_i8_tile *tile);
     void (*blocks)(const cnn_i8_tile *tile); /* one panel; weights that are not listed are 0 */
@@ -61,24 +66,33 @@ static inline void cnn_i8_skip(int32_t least, int32_t pixels, int32_t left, int3
         *last = pixels - (high < CNN_I8_MOST_SKIP ? high : CNN_I8_MOST_SKIP);
 }
 
+typedef int32_t cnn_i8_panel_sums __attribute__((vector_size(CNN_I8_PANEL * sizeof(int32_t))));
+
 /* Makes what the offset of 128 brings to the sums of a panel: of the products that the tile makes. tap_sums: of its
  * first row, [rows][columns][16]; start: [pixels][CNN_I8_SUMS]; least: as in cnn_i8_skip. */
 static inline __attribute__((always_inline)) void cnn_i8_fill_start(int32_t least, const cnn_i8_tile *tile,
                                                                     const int32_t *tap_sums, int32_t *start)
 {
-    int32_t column[CNN_I8_PANEL];
+    cnn_i8_panel_sums all = {0}, tap;
+    for (int32_t t = 0; t < tile->rows * tile->columns; t++) {
+        memcpy(&tap, tap_sums + (size_t)t * CNN_I8_PANEL, sizeof tap);
+        all += tap;
+    }
     for (int32_t p = 0; p < tile->pixels; p++)
-        memset(start + (size_t)p * CNN_I8_SUMS, 0, sizeof column);
+        memcpy(start + (size_t)p * CNN_I8_SUMS, &all, sizeof all);
     for (int32_t s = 0; s < tile->columns; s++) {
         int32_t first, last;
         cnn_i8_skip(least, tile->pixels, tile->left, tile->right, tile->columns, s, &first, &last);
-        memset(column, 0, sizeof column);
-        for (int32_t r = 0; r < tile->rows; r++)
-            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
-                column[i] += tap_sums[(r * tile->columns + s) * CNN_I8_PANEL + i];
-        for (int32_t p = first; p < last; p++)
-            for (int32_t i = 0; i < CNN_I8_PANEL; i++)
-                start[p * CNN_I8_SUMS + i] += column[i];
+        cnn_i8_panel_sums column = {0}, rest;
+        for (int32_t r = 0; r < tile->rows && (first > 0 || last < tile->pixels); r++) {
+            memcpy(&tap, tap_sums + (size_t)(r * tile->columns + s) * CNN_I8_PANEL, sizeof tap);
+            column += tap;
+        }
+        for (int32_t p = first > 0 ? 0 : last; p < (first > 0 ? first : tile->pixels); p++) { /* that are left out */
+            memcpy(&rest, start + (size_t)p * CNN_I8_SUMS, sizeof rest);
+            rest -= column;
+            memcpy(start + (size_t)p * CNN_I8_SUMS, &rest, sizeof rest);
+        }
     }
 }
 

@@ -80,8 +80,8 @@ CNN_AVXVNNI CNN_INLINE void column(sums *sum, const cnn_i8_tile *a, const int8_t
     const uint8_t *x = a->x + (size_t)s * CNN_I8_GROUP;
     const size_t tap_bytes = (size_t)a->groups * CNN_I8_GROUP_BYTES;
     if (blocks) {
-        const int32_t *begin = a->begin + s * a->all_rows + a->top;
-        some_blocks(sum, a, x, begin[0], begin[a->rows], first, last, pixels);
+        const int32_t *begin = a->begin + s * a->all_rows;
+        some_blocks(sum, a, x, begin[a->top[0]], begin[a->bottom[0]], first, last, pixels);
         return;
     }
     for (int32_t r = 0; r < a->rows; r++)
@@ -179,7 +179,7 @@ CNN_AVXVNNI static void pool(const int32_t *rows, int32_t row_pixels, int32_t si
     cnn_i8_pool(rows, row_pixels, size, stride, windows, pooled);
 }
 
-const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni = {"avxvnni", TILE, LEAST_SKIP, dense, blocks, fill_start, pool};
+const cnn_cpu_direct_i8 cnn_cpu_direct_i8_avxvnni = {"avxvnni", TILE, 1, LEAST_SKIP, dense, blocks, fill_start, pool};
 
 #else
 typedef int cnn_cpu_direct_i8_avxvnni_not_here; /* ISO C wants a declaration */

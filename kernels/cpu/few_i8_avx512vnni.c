@@ -35,7 +35,8 @@ typedef struct seen {
     __m512i across[MOST_LINES][CNN_I8_FEW_GROUPS], down[MOST_DOWN];
 } seen;
 
-/* pool: lines of outputs that become one; downs: groups of bytes left over, the first of which ends at line first_down. */
+/* pool: lines of outputs that become one; downs: groups of bytes left over, the first of which ends at line first_down.
+ */
 typedef struct form {
     int rows, groups, pool, downs, first_down;
 } form;
