@@ -8,7 +8,7 @@
 enum {
     MOST_IMAGES = CNN_DOT_IMAGES,
     TASK_OUTPUTS = 8, /* a multiple of CNN_DOT_OUTPUTS */
-    PIECE = 1024      /* inputs converted to f32 at a time */
+    PIECE = 512       /* inputs converted to f32 at a time */
 };
 
 typedef struct gemv_kernel {
@@ -25,27 +25,35 @@ typedef struct gemv_run {
     const float *x; /* [images][inputs] */
 } gemv_run;
 
-/* sums[o][n] of CNN_DOT_OUTPUTS outputs from `first` on; outputs beyond the last repeat it. */
+/* Weights of the outputs from `first` on, inputs i .. i+count-1, as f32; outputs beyond the last repeat it. */
+static void load_rows(const gemv_run *run, int32_t first, int64_t i, int count, float rows[CNN_DOT_OUTPUTS * PIECE])
+{
+    const gemv_kernel *kernel = run->kernel;
+    const size_t bytes = cnn_dtype_bytes(kernel->dtype);
+    for (int o = 0; o < CNN_DOT_OUTPUTS; o++) {
+        const int64_t row = first + o < kernel->outputs ? first + o : kernel->outputs - 1;
+        const char *from = (const char *)run->args[CNN_ARG_WEIGHT] + (size_t)(row * kernel->inputs + i) * bytes;
+        kernel->loops->to_f32(kernel->dtype, from, rows + o * PIECE, count);
+    }
+}
+
+/* sums[o][n] of CNN_DOT_OUTPUTS outputs from `first` on; outputs beyond the last repeat it. Weights in f32 are read
+ * where they lie, whole rows at once. */
 static void dot_outputs(const gemv_run *run, int32_t first, float sums[CNN_DOT_OUTPUTS][CNN_DOT_IMAGES])
 {
     const gemv_kernel *kernel = run->kernel;
+    const ptrdiff_t pitch = (ptrdiff_t)kernel->inputs;
     float rows[CNN_DOT_OUTPUTS * PIECE];
-    const float *weights = run->args[CNN_ARG_WEIGHT];
-    const uint16_t *half = run->args[CNN_ARG_WEIGHT];
-    bool in_place = kernel->dtype == CNN_F32 && first + CNN_DOT_OUTPUTS <= kernel->outputs;
     memset(sums, 0, sizeof(float) * CNN_DOT_OUTPUTS * CNN_DOT_IMAGES);
+    if (kernel->dtype == CNN_F32 && first + CNN_DOT_OUTPUTS <= kernel->outputs) {
+        const float *weights = (const float *)run->args[CNN_ARG_WEIGHT] + first * kernel->inputs;
+        kernel->loops->dot(weights, pitch, run->x, pitch, kernel->images, (int)kernel->inputs, sums);
+        return;
+    }
     for (int64_t i = 0; i < kernel->inputs; i += PIECE) {
-        int count = kernel->inputs - i < PIECE ? (int)(kernel->inputs - i) : PIECE;
-        const float *w = in_place ? weights + first * kernel->inputs + i : rows;
-        for (int o = 0; o < CNN_DOT_OUTPUTS && !in_place; o++) {
-            int64_t row = first + o < kernel->outputs ? first + o : kernel->outputs - 1;
-            int64_t offset = row * kernel->inputs + i;
-            const void *from =
-                kernel->dtype == CNN_F32 ? (const void *)(weights + offset) : (const void *)(half + offset);
-            kernel->loops->to_f32(kernel->dtype, from, rows + o * PIECE, count);
-        }
-        kernel->loops->dot(w, in_place ? (ptrdiff_t)kernel->inputs : PIECE, run->x + i, (ptrdiff_t)kernel->inputs,
-                           kernel->images, count, sums);
+        const int count = kernel->inputs - i < PIECE ? (int)(kernel->inputs - i) : PIECE;
+        load_rows(run, first, i, count, rows);
+        kernel->loops->dot(rows, PIECE, run->x + i, pitch, kernel->images, count, sums);
     }
 }
 

@@ -16,7 +16,7 @@ enum {
     CNN_TILE_SHORT = 32,  /* by rows and by steps, which Winograd's transforms follow: they make more of an error */
     CNN_GEMM_DEPTH = 256, /* most steps of one tile call: B's panel of that depth stays in cache */
     CNN_GEMM_PITCH = 272, /* floats between rows of packed A: > depth, and rows do not share cache sets */
-    CNN_DOT_OUTPUTS = 4,  /* of one cnn_dot_fn call */
+    CNN_DOT_OUTPUTS = 8,  /* of one cnn_dot_fn call */
     CNN_DOT_IMAGES = 4
 };
 
