@@ -109,6 +109,11 @@ typedef struct cnn_cpu_loops {
      * weights[(k*rows + r)*width + j], for `rows` rows of `width` floats, whole vectors. */
     void (*pooled_spread)(const float *dy, const uint8_t *index, int count, const float *weights, int rows, int width,
                           const int32_t *tap, int taps, ptrdiff_t line, float *x);
+    /* The same of windows of 2x2, 3 or 5 rows and at most 3 vectors; NULL where registers do not hold a window. Weights
+     * are [k][rows][left] vectors for pixels on the left, then [rows][right] vectors for those on the right, whose
+     * terms begin one pixel further on. */
+    void (*pooled_spread_2x2)(const float *dy, const uint8_t *index, int count, const float *weights, int rows,
+                              int left, int right, ptrdiff_t line, float *x);
 
     /* dst[x*channels + c] = the sum over t < taps of src[(x - t)*pitch + t*channels + c], in that order, for `pixels`
      * pixels. Whole vectors are read and written. */

@@ -206,6 +206,73 @@ static void pooled_spread(const float *dy, const uint8_t *index, int count, cons
         }
 }
 
+#if defined(CNN_SIMD_AVX512)
+/* What a whole window of 2x2 gets, in registers: the pixels on the right have weights that begin one pixel further on,
+ * so that all four add to the same sums, and x is read and written once. left, right: vectors of a row of theirs. */
+VEC_INLINE void pooled_spread_2x2_of(const int rows, const int left, const int right, const float *dy,
+                                     const uint8_t *index, int count, const float *weights, ptrdiff_t line, float *x)
+{
+    enum { TURN = 3, TAPS = 4 };
+    const ptrdiff_t pitch = (ptrdiff_t)rows * (left + right) * VEC_LANES;
+    vec sum[6][3];
+    VEC_UNROLL
+    for (int r = 0; r <= rows; r++)
+        for (int v = 0; v < right; v++)
+            sum[r][v] = vec_zero();
+    for (int k = 0; k < count; k += VEC_LANES) {
+        const vec_lanes lanes = vec_first(count - k);
+        const unsigned last = 1u << ((count - k < VEC_LANES ? count - k : VEC_LANES) - 1);
+        const vec_at at = vec_load_at_some(index + k, lanes);
+        VEC_UNROLL
+        for (int t = 0; t < TAPS; t++) {
+            const int vectors = t % 2 == 0 ? left : right;
+            unsigned named = vec_equal(at, t, lanes);
+            do {
+                VEC_UNROLL
+                for (int i = 0; i < TURN; i++, named &= named - 1) {
+                    const int channel = k + __builtin_ctz(named | last);
+                    const vec gradient = vec_set(named_or_zero(dy + channel, named));
+                    const float *from = weights + channel * pitch + t % 2 * rows * left * VEC_LANES;
+                    VEC_BASE(from);
+                    VEC_UNROLL
+                    for (int r = 0; r < rows; r++)
+                        for (int v = 0; v < vectors; v++) {
+                            vec *to = &sum[r + t / 2][v];
+                            *to = vec_fma(gradient, vec_load(from + (r * vectors + v) * VEC_LANES), *to);
+                            VEC_KEEP(*to);
+                        }
+                }
+            } while (named);
+        }
+    }
+    VEC_UNROLL
+    for (int r = 0; r <= rows; r++)
+        for (int v = 0; v < right; v++) {
+            float *to = x + r * line + v * VEC_LANES;
+            vec_store(to, vec_add(vec_load(to), sum[r][v]));
+        }
+}
+
+static void pooled_spread_2x2(const float *dy, const uint8_t *index, int count, const float *weights, int rows,
+                              int left, int right, ptrdiff_t line, float *x)
+{
+#define CASE(ROWS, LEFT, RIGHT)                         \
+    if (rows == ROWS && left == LEFT && right == RIGHT) \
+    pooled_spread_2x2_of(ROWS, LEFT, RIGHT, dy, index, count, weights, line, x)
+    CASE(3, 1, 1);
+    CASE(3, 1, 2);
+    CASE(3, 2, 2);
+    CASE(3, 2, 3);
+    CASE(3, 3, 3);
+    CASE(5, 1, 1);
+    CASE(5, 1, 2);
+    CASE(5, 2, 2);
+    CASE(5, 2, 3);
+    CASE(5, 3, 3);
+#undef CASE
+}
+#endif
+
 /* ---- Windows of 2x2 in planes ---- */
 
 /* Maxima, with a bias, and their numbers of the windows of one channel, whole vectors of them. */

@@ -322,6 +322,9 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .pooled_offsets = pooled_offsets,
     .pooled_sums = pooled_sums,
     .pooled_spread = pooled_spread,
+#if defined(CNN_SIMD_AVX512)
+    .pooled_spread_2x2 = pooled_spread_2x2,
+#endif
     .tile_by_taps = {TILE_LIST(by_taps, 1), TILE_LIST(by_taps, 2)},
     .tile_by_lines = {TILE_LIST(by_lines, 1), TILE_LIST(by_lines, 2)},
     .transpose = transpose,
