@@ -57,10 +57,17 @@ typedef struct direct_i8 {
     int32_t spots;        /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
     int32_t pairs;
     cnn_i8_direct packed;
+    int32_t *starts; /* what sums of a tile's rows start with: [pairs][kinds][out_w][CNN_I8_SUMS] */
+    int32_t kinds;   /* of output rows: those of one kind meet the same filter rows inside the image */
     size_t line_bytes, plane_bytes, above_bytes, planes_bytes;
     size_t rows_bytes, pooled_bytes, lane_bytes; /* sums of the rows of a window, pooled ones */
     int32_t lanes, ranges, range;                /* range: pairs */
 } direct_i8;
+
+static int32_t divide_up(int64_t a, int64_t b)
+{
+    return (int32_t)((a + b - 1) / b);
+}
 
 typedef struct direct_job {
     const direct_i8 *kernel;
@@ -73,15 +80,12 @@ typedef struct lane {
     uint8_t *above;         /* `pad` lines that no tile reads, ... */
     uint8_t *planes;        /* ... then the planes */
     int32_t *rows, *pooled; /* [pool or together][out_w][CNN_I8_SUMS], [windows_w][CNN_I8_SUMS] */
-    int32_t *start;         /* of the pixels of a tile's rows: [lines][out_w][CNN_I8_SUMS] */
 } lane;
 
 /* Rows of outputs, as many as a tile has, for a pair of panels. */
 typedef struct row_job {
     const lane *own;
-    int32_t width, panel, panels, lines;
-    int32_t top[CNN_I8_LINES], bottom[CNN_I8_LINES]; /* filter rows inside the image; those `start` was made for */
-    bool fresh[CNN_I8_LINES];                        /* `start` has to be made */
+    int32_t panel, panels, lines;
 } row_job;
 
 /* ---- Planes ---- */
@@ -222,26 +226,41 @@ static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
 
 /* ---- Output rows ---- */
 
-/* Makes `start` of a tile's rows, where it is that of other filter rows. */
-static void make_start(const direct_i8 *kernel, const row_job *row, cnn_i8_tile *tile, int32_t *start)
+/* Filter rows inside the image for output row y: *top .. *bottom-1. */
+static void filter_rows(const direct_i8 *kernel, int32_t y, int32_t *top, int32_t *bottom)
 {
-    const cnn_i8_direct *packed = &kernel->packed;
-    for (int32_t l = 0; l < row->lines; l++, start += tile->line_sums) {
-        tile->rows = row->bottom[l] - row->top[l];
-        for (int32_t j = 0; j < row->panels && row->fresh[l]; j++) {
-            const int32_t tap = ((row->panel + j) * kernel->r + row->top[l]) * kernel->s;
-            kernel->tiles->fill_start(tile, packed->sums + (size_t)tap * CNN_I8_PANEL, start + j * CNN_I8_PANEL);
-        }
-    }
+    const int32_t line = y * kernel->stride - kernel->pad; /* that filter row 0 meets */
+    *top = line < 0 ? -line : 0;
+    *bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r;
 }
 
-/* Sums of pixels [x, x+pixels) of rows y, y+1, ... of the job. */
-static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, int32_t *sums)
+/* Rows at the top and at the bottom, whose filters leave the image, are of kinds of their own. */
+static int32_t kind_of(const direct_i8 *kernel, int32_t y)
+{
+    const int32_t stride = kernel->stride, above = divide_up(kernel->pad, stride);
+    const int32_t inside = (kernel->h - kernel->r + kernel->pad) / stride; /* the last row whose filter ends inside */
+    return (y < above ? y : above) + (y > inside ? y - inside : 0);
+}
+
+static int32_t *start_of(const direct_i8 *kernel, int32_t pair, int32_t y, int32_t x)
+{
+    const int64_t row = (int64_t)pair * kernel->kinds + kind_of(kernel, y);
+    return kernel->starts + (row * kernel->out_w + x) * CNN_I8_SUMS;
+}
+
+/* Tile t of an output row: pixels [*x, *x + the result). */
+static int32_t tile_pixels(const direct_i8 *kernel, int32_t t, int32_t *x)
+{
+    const int32_t tiles = divide_up(kernel->out_w, kernel->tiles->tile);
+    *x = kernel->out_w * t / tiles;
+    return kernel->out_w * (t + 1) / tiles - *x;
+}
+
+/* What is the same for all panels and rows. */
+static cnn_i8_tile tile_of(const direct_i8 *kernel, int32_t x, int32_t pixels)
 {
     const cnn_i8_direct *packed = &kernel->packed;
-    int32_t *start = row->own->start + (size_t)x * CNN_I8_SUMS;
-    cnn_i8_tile tile = {
-        .x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP,
+    return (cnn_i8_tile){
         .line_bytes = kernel->line_bytes,
         .plane_bytes = kernel->plane_bytes,
         .columns = kernel->s,
@@ -250,47 +269,73 @@ static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int
         .panel_bytes = packed->panel_bytes,
         .offset = packed->offset,
         .all_rows = kernel->r,
-        .lines = row->lines,
-        .top = {row->top[0], row->top[1]},
-        .bottom = {row->bottom[0], row->bottom[1]},
         .left = kernel->side - x,
         .right = x + pixels - 1 + kernel->s - kernel->side - kernel->w,
         .pixels = pixels,
-        .panels = row->panels,
-        .start = start,
-        .sums = sums,
         .line_sums = (size_t)kernel->out_w * CNN_I8_SUMS,
     };
-    make_start(kernel, row, &tile, start);
+}
+
+/* Task: the starts of a pair of panels. */
+static void make_starts(void *context, int pair, int worker)
+{
+    const direct_i8 *kernel = context;
+    (void)worker;
+    for (int32_t t = 0, x; t * kernel->tiles->tile < kernel->out_w; t++) {
+        const int32_t pixels = tile_pixels(kernel, t, &x);
+        cnn_i8_tile tile = tile_of(kernel, x, pixels);
+        for (int32_t y = 0; y < kernel->out_h; y++) {
+            int32_t top, bottom;
+            if (y > 0 && kind_of(kernel, y) == kind_of(kernel, y - 1))
+                continue;
+            filter_rows(kernel, y, &top, &bottom);
+            tile.rows = bottom - top;
+            for (int32_t j = 0; j < CNN_I8_PANELS && pair * CNN_I8_PANELS + j < kernel->packed.panels; j++) {
+                const int64_t tap = ((int64_t)(pair * CNN_I8_PANELS + j) * kernel->r + top) * kernel->s;
+                kernel->tiles->fill_start(&tile, kernel->packed.sums + tap * CNN_I8_PANEL,
+                                          start_of(kernel, pair, y, x) + j * CNN_I8_PANEL);
+            }
+        }
+    }
+}
+
+/* Sums of pixels [x, x+pixels) of rows y, y+1, ... of the job. */
+static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, int32_t *sums)
+{
+    const cnn_i8_direct *packed = &kernel->packed;
+    const int32_t *start[CNN_I8_LINES] = {0};
+    cnn_i8_tile tile = tile_of(kernel, x, pixels);
+    tile.x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP;
+    tile.lines = row->lines;
+    tile.panels = row->panels;
+    for (int32_t l = 0; l < row->lines; l++) {
+        start[l] = start_of(kernel, row->panel / CNN_I8_PANELS, y + l, x);
+        filter_rows(kernel, y + l, &tile.top[l], &tile.bottom[l]);
+    }
     if (!kernel->blocks) {
-        const size_t first = (size_t)(row->top[0] * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
-        tile.x += (size_t)row->top[0] * kernel->line_bytes;
+        const size_t first = (size_t)(tile.top[0] * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+        tile.rows = tile.bottom[0] - tile.top[0];
+        tile.x += (size_t)tile.top[0] * kernel->line_bytes;
         tile.weights += (size_t)row->panel * packed->panel_bytes + first;
+        tile.start[0] = start[0];
+        tile.sums = sums;
         kernel->tiles->dense(&tile);
         return;
     }
     for (int32_t j = 0; j < row->panels; j++) {
         tile.begin = packed->begin + (row->panel + j) * kernel->r * kernel->s;
-        tile.start = start + j * CNN_I8_PANEL;
+        for (int32_t l = 0; l < row->lines; l++)
+            tile.start[l] = start[l] + j * CNN_I8_PANEL;
         tile.sums = sums + j * CNN_I8_PANEL;
         kernel->tiles->blocks(&tile);
     }
 }
 
 /* Rows y, y+1, ..., as many as the job has. */
-static void run_rows(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
+static void run_rows(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t *sums)
 {
-    const int32_t tiles = (row->width + kernel->tiles->tile - 1) / kernel->tiles->tile;
-    for (int32_t l = 0; l < row->lines; l++) {
-        const int32_t line = (y + l) * kernel->stride - kernel->pad; /* that filter row 0 meets */
-        const int32_t top = line < 0 ? -line : 0;
-        const int32_t bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r;
-        row->fresh[l] = top != row->top[l] || bottom != row->bottom[l];
-        row->top[l] = top;
-        row->bottom[l] = bottom;
-    }
-    for (int32_t t = 0; t < tiles; t++) {
-        const int32_t x = row->width * t / tiles, pixels = row->width * (t + 1) / tiles - x;
+    for (int32_t t = 0, x; t * kernel->tiles->tile < kernel->out_w; t++) {
+        const int32_t pixels = tile_pixels(kernel, t, &x);
         run_tile(kernel, row, y, x, pixels, sums + (size_t)x * CNN_I8_SUMS);
     }
 }
@@ -312,11 +357,7 @@ static void run_pair(const direct_job *job, const lane *own, int32_t image, int3
     const int32_t pixels = kernel->linear ? tile_first(kernel, image + 1) - tile_first(kernel, image)
                                           : kernel->windows_h * kernel->windows_w;
     const int64_t first = kernel->linear ? tile_first(kernel, image) : (int64_t)image * pixels;
-    row_job row = {.own = own,
-                   .width = kernel->out_w,
-                   .panel = panel,
-                   .panels = left < CNN_I8_PANELS ? left : CNN_I8_PANELS,
-                   .top = {-1, -1}};
+    row_job row = {.own = own, .panel = panel, .panels = left < CNN_I8_PANELS ? left : CNN_I8_PANELS};
     for (int32_t p = 0; p < kernel->windows_h; p += kernel->together) {
         const int32_t windows = kernel->windows_h - p < kernel->together ? kernel->windows_h - p : kernel->together;
         run_all_rows(kernel, &row, p * kernel->pool_stride, kernel->pools ? kernel->pool : windows);
@@ -351,8 +392,7 @@ static void run_lane(void *context, int number, int worker)
     int32_t *rows = (int32_t *)(void *)(scratch + kernel->above_bytes + kernel->planes_bytes);
     int32_t *pooled = rows + kernel->rows_bytes / sizeof *rows;
     uint8_t *planes = scratch + kernel->above_bytes;
-    const lane own = {planes - (size_t)kernel->pad * kernel->line_bytes, planes, rows, pooled,
-                      pooled + kernel->pooled_bytes / sizeof *pooled};
+    const lane own = {planes - (size_t)kernel->pad * kernel->line_bytes, planes, rows, pooled};
     int32_t filled = -1;
     for (;;) {
         const int item = atomic_fetch_add(&job->next, 1);
@@ -383,16 +423,30 @@ static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *w
 static cnn_status pack(cnn_kernel *base, const void *weights)
 {
     direct_i8 *kernel = (direct_i8 *)base;
-    cnn_status status = cnn_cpu_pack_direct_i8(&kernel->packed, kernel->base.device->host, weights, kernel->blocks);
+    const cnn_host *host = kernel->base.device->host;
+    const size_t bytes =
+        (size_t)(kernel->pairs * kernel->kinds) * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof *kernel->starts;
+    cnn_status status = cnn_cpu_pack_direct_i8(&kernel->packed, host, weights, kernel->blocks);
     kernel->base.packed = kernel->packed.memory; /* freed with the kernel */
-    if (status == CNN_OK && base->spent)
+    if (status != CNN_OK)
+        return status;
+    if (base->spent)
         base->spent(weights, cnn_desc_bytes(kernel->packed.weight));
-    return status;
+    if (!kernel->starts)
+        kernel->starts = host->alloc(bytes);
+    if (!kernel->starts)
+        return host->error(CNN_ERR_MEMORY, "out of memory: %zu bytes for the starts of sums", bytes);
+    memset(kernel->starts, 0, bytes); /* a last panel may have no other of its pair */
+    host->parallel(kernel->pairs, make_starts, kernel);
+    return CNN_OK;
 }
 
-static int32_t divide_up(int64_t a, int64_t b)
+static void destroy(cnn_kernel *base)
 {
-    return (int32_t)((a + b - 1) / b);
+    const direct_i8 *kernel = (const direct_i8 *)base;
+    if (kernel)
+        kernel->base.device->host->free(kernel->starts);
+    cnn_cpu_kernel_destroy(base);
 }
 
 static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
@@ -463,8 +517,8 @@ static void choose_memory(direct_i8 *kernel)
     kernel->rows_bytes = (size_t)rows * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->pooled_bytes = (size_t)kernel->windows_w * CNN_I8_SUMS * sizeof(int32_t);
     kernel->above_bytes = cnn_cpu_aligned((size_t)kernel->pad * kernel->line_bytes);
-    kernel->lane_bytes = kernel->above_bytes + kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes +
-                         (size_t)(kernel->lines * kernel->out_w) * CNN_I8_SUMS * sizeof(int32_t);
+    kernel->lane_bytes = kernel->above_bytes + kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes;
+    kernel->kinds = kind_of(kernel, kernel->out_h - 1) + 1;
 }
 
 /* Cuts the work into items. */
@@ -498,6 +552,7 @@ cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *de
     kernel->base.base.workspace_bytes = (size_t)kernel->lanes * kernel->lane_bytes;
     kernel->base.base.pack = pack;
     kernel->base.base.run = run;
+    kernel->base.base.destroy = destroy;
     snprintf(kernel->base.name, sizeof kernel->base.name, "cnn_cpu_%s_i8_%s_%s", kernel->linear ? "linear" : "conv",
              kernel->blocks ? "blocks" : "direct", kernel->tiles->name);
     kernel->base.base.name = kernel->base.name;

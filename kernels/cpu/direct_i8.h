@@ -31,9 +31,9 @@ typedef struct cnn_i8_tile {
     int32_t top[CNN_I8_LINES], bottom[CNN_I8_LINES]; /* of each the filter rows inside the image: top .. bottom-1 */
     int32_t left, right;                             /* see cnn_i8_skip */
     int32_t pixels, panels;
-    const int32_t *start; /* [pixels][CNN_I8_SUMS] */
-    int32_t *sums;        /* the same */
-    size_t line_sums;     /* from a row's start and sums to the next row's */
+    const int32_t *start[CNN_I8_LINES]; /* of each row: [pixels][CNN_I8_SUMS] */
+    int32_t *sums;                      /* the same, the next row's at line_sums */
+    size_t line_sums;
 } cnn_i8_tile;
 
 typedef struct cnn_cpu_direct_i8 {

@@ -131,7 +131,7 @@ VNNI CNN_INLINE void tile(const cnn_i8_tile *a, bool blocks, int pixels, int cou
     for (int p = 0; p < pixels; p++)
         CNN_UNROLL
     for (int j = 0; j < count; j++)
-        sum.of[j][p] = _mm512_loadu_si512(a->start + p * CNN_I8_SUMS + (size_t)j * next);
+        sum.of[j][p] = _mm512_loadu_si512((blocks ? a->start[j] : a->start[0] + j * CNN_I8_PANEL) + p * CNN_I8_SUMS);
     if (pixels == 1 && count == 1)
         sum.of[0][1] = sum.of[0][2] = sum.of[0][3] = _mm512_setzero_si512();
     for (int32_t s = 0; s < a->columns; s++) {

@@ -115,8 +115,8 @@ CNN_AVXVNNI CNN_INLINE void tile(const cnn_i8_tile *a, int32_t j, bool blocks, i
     for (int h = 0; h < CNN_I8_HALVES; h++) {
         CNN_UNROLL
         for (int p = 0; p < pixels; p++)
-            sum.of[h][p] =
-                _mm256_loadu_si256((const __m256i *)(a->start + p * CNN_I8_SUMS + j * CNN_I8_PANEL + h * CNN_I8_LANES));
+            sum.of[h][p] = _mm256_loadu_si256(
+                (const __m256i *)(a->start[0] + p * CNN_I8_SUMS + j * CNN_I8_PANEL + h * CNN_I8_LANES));
         if (pixels == 1)
             for (int i = 1; i < SPLIT; i++)
                 sum.of[h][i] = _mm256_setzero_si256();
