@@ -25,7 +25,7 @@ enum {
     CNN_I8_MOST_TILE = 14,
     CNN_I8_MOST_SPLIT = 4,
     CNN_I8_GROUPS = 16, /* in a block */
-    CNN_I8_PREFETCH_BYTES = 4096
+    CNN_I8_PREFETCH_BYTES = 8192
 };
 
 /* With few pixels, the latency of an addition would show: their sums are split, group i going to part i % split. */
@@ -81,12 +81,11 @@ CNN_AVX512 CNN_INLINE void cnn_i8_sums_store(cnn_i8_sums *sums, int32_t *dst, in
     }
 }
 
-/* A single pixel is bound by reading weights; the hardware prefetches them only up to the end of a page. */
-CNN_AVX512 CNN_INLINE void cnn_i8_prefetch(const int8_t *weights, size_t panel_bytes, int pixels, int panels)
+/* The hardware prefetches weights only up to the end of a page. */
+CNN_AVX512 CNN_INLINE void cnn_i8_prefetch(const int8_t *weights, size_t panel_bytes, int panels)
 {
-    if (pixels == 1)
-        for (int j = 0; j < panels; j++)
-            _mm_prefetch((const char *)weights + (size_t)j * panel_bytes + CNN_I8_PREFETCH_BYTES, _MM_HINT_T0);
+    for (int j = 0; j < panels; j++)
+        _mm_prefetch((const char *)weights + (size_t)j * panel_bytes + CNN_I8_PREFETCH_BYTES, _MM_HINT_T0);
 }
 
 void cnn_cpu_requantize_i8_avx512(const cnn_i8_finish *finish);

@@ -59,7 +59,7 @@ VNNI CNN_INLINE void multiply(const cnn_i8_product *a, const uint8_t *rows, int3
                 break;
             step(&sums, s, rows + 4 * (i + s), weights, a->panel_bytes, pixels, panels);
             weights += CNN_I8_PANEL * GROUP;
-            cnn_i8_prefetch(weights, a->panel_bytes, pixels, panels);
+            cnn_i8_prefetch(weights, a->panel_bytes, panels);
         }
         rows += TILE * CNN_I8_BLOCK_BYTES;
     }
