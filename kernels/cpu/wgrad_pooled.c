@@ -4,8 +4,9 @@
  *
  * where (h,w) is the pixel of the window that INDEX names: of the pixels of a window one at most has a gradient, so
  * that most products of the plain sum are left out. In NHWC the terms (s,c) of one filter line stand beside each other
- * in a line of x; vectors run along them. Each image is copied as f32 with the padding around. Where INDEX names none,
- * the gradient becomes 0.
+ * in a line of x; vectors run along them. Each image is copied as f32 with the padding around; a small one as what a
+ * filter line sees at each pixel, whole vectors, so that none of them crosses a line of the cache. Where INDEX names
+ * none, the gradient becomes 0.
  *
  * Images are divided into slices that follow from the shape; their sums are added in order. */
 #include "kernels/cpu/pooled.h"
@@ -16,7 +17,9 @@ enum {
     MOST_PIXELS = 16384, /* values of the pooled gradient of an image */
     MOST_SUMS = 32768,   /* floats */
     MOST_SLICES = 16,
-    PIECE = 64, /* products that are summed in a row */
+    PIECE = 64,                 /* products that are summed in a row */
+    MOST_COLUMNS = 64,          /* of images that are copied so */
+    MOST_SEEN_BYTES = 24 * 1024 /* of an image as filter lines see it */
 };
 
 typedef struct pooled_kernel {
@@ -24,40 +27,49 @@ typedef struct pooled_kernel {
     const cnn_cpu_loops *loops;
     const cnn_cpu_loops *sums; /* of the level whose vectors the terms fill best */
     cnn_pooled pooled;
+    bool seen;           /* images are copied as filter lines see them */
+    int32_t pixel, line; /* floats from a pixel of the copy to the next, and from a line */
     int slices, slots;
-    size_t sums_bytes, base_bytes, bias_bytes;           /* of the workspace, then the slots */
-    size_t x_bytes, dy_bytes, offsets_bytes, slot_bytes; /* a slot */
+    size_t sums_bytes, base_bytes, bias_bytes;                      /* of the workspace, then the slots */
+    size_t x_bytes, row_bytes, dy_bytes, offsets_bytes, slot_bytes; /* a slot */
 } pooled_kernel;
 
 typedef struct pooled_run {
     const pooled_kernel *kernel;
     void *const *args;
-    char *sums;    /* [slices] of [k][r][width] */
-    int32_t *base; /* [p][q][k]: where the terms of a window's first pixel lie in x */
-    double *bias;  /* [slices][k] */
+    char *sums;                  /* [slices] of [k][r][width] */
+    int32_t *base;               /* [p][q][k]: where the terms of a window's first pixel lie in x */
+    int32_t start[MOST_COLUMNS]; /* of what a filter line sees of a padded line, pixel by pixel */
+    double *bias;                /* [slices][k] */
     char *slots;
 } pooled_run;
 
 /* What a task works on. */
 typedef struct image {
-    float *x;        /* padded */
+    float *x;        /* [lines][line] */
+    float *row;      /* a line with the padding around */
     float *dy;       /* [p][q][k], 0 where there is none */
     int32_t *offset; /* [p][q][k]: where the terms of the pixel that it belongs to lie in x */
 } image;
 
 /* ---- One image ---- */
 
-/* The padding of x is 0 already. */
-static void copy_image(const pooled_run *run, int64_t n, float *x)
+/* The padding of x, or of `row`, is 0 already. */
+static void copy_image(const pooled_run *run, int64_t n, const image *at)
 {
     const pooled_kernel *kernel = run->kernel;
     const cnn_conv_shape *shape = &kernel->pooled.shape;
     const int64_t count = (int64_t)shape->w * shape->c;
     const char *from =
         (const char *)run->args[CNN_ARG_SRC] + (size_t)(n * shape->h * count) * cnn_dtype_bytes(kernel->pooled.dtype);
-    for (int32_t h = 0; h < shape->h; h++, from += (size_t)count * cnn_dtype_bytes(kernel->pooled.dtype))
-        kernel->loops->to_f32(kernel->pooled.dtype, from,
-                              x + (int64_t)(h + shape->pad) * kernel->pooled.line + shape->pad * shape->c, count);
+    float *to = at->x + (int64_t)shape->pad * kernel->line;
+    for (int32_t h = 0; h < shape->h; h++, from += (size_t)count * cnn_dtype_bytes(kernel->pooled.dtype)) {
+        float *row = kernel->seen ? at->row : to;
+        kernel->loops->to_f32(kernel->pooled.dtype, from, row + shape->pad * shape->c, count);
+        if (kernel->seen)
+            kernel->sums->deal(row, run->start, shape->q, kernel->pixel, to, kernel->pixel);
+        to += kernel->line;
+    }
 }
 
 /* The gradients of an image as f32, and the offsets that their indices mean. */
@@ -72,7 +84,7 @@ static void read_gradients(const pooled_run *run, int64_t n, image *at, double *
         dy = at->dy;
     }
     kernel->loops->pooled_offsets(dy, (const uint8_t *)run->args[CNN_ARG_INDEX] + from, count, kernel->pooled.window,
-                                  kernel->pooled.line, kernel->pooled.shape.c, run->base, at->dy, at->offset);
+                                  kernel->line, kernel->pixel, run->base, at->dy, at->offset);
     kernel->loops->column_sums(at->dy, pixels, k, bias);
 }
 
@@ -82,7 +94,7 @@ static void add_products(const pooled_kernel *kernel, const image *at, float *su
     for (int32_t i = 0; i < k; i++, sums += kernel->pooled.shape.r * kernel->pooled.width)
         for (int32_t first = 0; first < pixels; first += PIECE)
             kernel->sums->pooled_sums(at->dy + first * k + i, at->offset + first * k + i, k,
-                                      pixels - first < PIECE ? pixels - first : PIECE, at->x, kernel->pooled.line,
+                                      pixels - first < PIECE ? pixels - first : PIECE, at->x, kernel->line,
                                       kernel->pooled.shape.r, kernel->pooled.width, sums);
 }
 
@@ -93,15 +105,16 @@ static void slice_task(void *context, int task, int worker)
     const int64_t images = kernel->pooled.shape.n, last = images * (task + 1) / kernel->slices;
     char *slot = run->slots + (size_t)worker * kernel->slot_bytes;
     image at = {.x = (float *)(void *)slot,
-                .dy = (float *)(void *)(slot + kernel->x_bytes),
-                .offset = (int32_t *)(void *)(slot + kernel->x_bytes + kernel->dy_bytes)};
+                .row = (float *)(void *)(slot + kernel->x_bytes),
+                .dy = (float *)(void *)(slot + kernel->x_bytes + kernel->row_bytes),
+                .offset = (int32_t *)(void *)(slot + kernel->x_bytes + kernel->row_bytes + kernel->dy_bytes)};
     float *sums = (float *)(void *)(run->sums + (size_t)task * kernel->sums_bytes);
     double *bias = run->bias + (ptrdiff_t)task * kernel->pooled.shape.k;
     memset(sums, 0, kernel->sums_bytes);
     memset(bias, 0, (size_t)kernel->pooled.shape.k * sizeof *bias);
-    memset(at.x, 0, kernel->x_bytes);
+    memset(at.x, 0, kernel->x_bytes + kernel->row_bytes);
     for (int64_t n = images * task / kernel->slices; n < last; n++) {
-        copy_image(run, n, at.x);
+        copy_image(run, n, &at);
         read_gradients(run, n, &at, bias);
         add_products(kernel, &at, sums);
     }
@@ -137,10 +150,12 @@ static cnn_status pooled_run_kernel(cnn_kernel *base, void *const args[CNN_ARG_C
     run.bias = (double *)(void *)(memory + kernel->base_bytes);
     run.slots = memory + kernel->base_bytes + kernel->bias_bytes;
     int32_t *to = run.base;
+    for (int32_t q = 0; kernel->seen && q < kernel->pooled.shape.q; q++)
+        run.start[q] = q * kernel->pooled.shape.c;
     for (int32_t p = 0; p < kernel->pooled.p; p++)
         for (int32_t q = 0; q < kernel->pooled.q; q++)
             for (int32_t k = 0; k < kernel->pooled.shape.k; k++)
-                *to++ = (p * kernel->pooled.line + q * kernel->pooled.shape.c) * kernel->pooled.step;
+                *to++ = (p * kernel->line + q * kernel->pixel) * kernel->pooled.step;
     cnn_cpu_parallel(kernel->cpu.device->host, kernel->slices, kernel->slots, slice_task, &run);
     combine(&run);
     return CNN_OK;
@@ -162,6 +177,16 @@ bool cnn_cpu_wgrad_pooled_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *
            cnn_refuse(why, "more gradients or weights than stay in cache");
 }
 
+/* How images are copied. */
+static void choose_layout(pooled_kernel *kernel)
+{
+    const cnn_pooled *pooled = &kernel->pooled;
+    const int64_t line = (int64_t)pooled->shape.q * pooled->width;
+    kernel->seen = pooled->shape.q <= MOST_COLUMNS && pooled->lines * line * (int64_t)sizeof(float) <= MOST_SEEN_BYTES;
+    kernel->pixel = kernel->seen ? pooled->width : pooled->shape.c;
+    kernel->line = kernel->seen ? (int32_t)line : pooled->line;
+}
+
 static void choose_memory(pooled_kernel *kernel)
 {
     const cnn_conv_shape *shape = &kernel->pooled.shape;
@@ -171,9 +196,13 @@ static void choose_memory(pooled_kernel *kernel)
     kernel->base_bytes = cnn_cpu_aligned(pooled * sizeof(int32_t));
     kernel->bias_bytes = cnn_cpu_aligned((size_t)kernel->slices * (size_t)shape->k * sizeof(double));
     kernel->x_bytes = cnn_pooled_image_bytes(&kernel->pooled);
+    if (kernel->seen) {
+        kernel->x_bytes = cnn_cpu_aligned((size_t)kernel->pooled.lines * (size_t)kernel->line * floats);
+        kernel->row_bytes = cnn_cpu_aligned(((size_t)kernel->pooled.line + CNN_POOLED_SLACK) * floats);
+    }
     kernel->dy_bytes = cnn_cpu_aligned(pooled * floats);
     kernel->offsets_bytes = cnn_cpu_aligned(pooled * sizeof(int32_t));
-    kernel->slot_bytes = kernel->x_bytes + kernel->dy_bytes + kernel->offsets_bytes;
+    kernel->slot_bytes = kernel->x_bytes + kernel->row_bytes + kernel->dy_bytes + kernel->offsets_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = (size_t)kernel->slices * kernel->sums_bytes + kernel->base_bytes +
                                        kernel->bias_bytes + (size_t)kernel->slots * kernel->slot_bytes;
@@ -189,6 +218,7 @@ cnn_status cnn_cpu_wgrad_pooled_make(cnn_device *device, const cnn_op_desc *desc
     kernel->sums = sums_loops(desc, kernel->loops);
     kernel->pooled = cnn_pooled_of(desc, kernel->sums->lanes);
     kernel->slices = kernel->pooled.shape.n < MOST_SLICES ? kernel->pooled.shape.n : MOST_SLICES;
+    choose_layout(kernel);
     choose_memory(kernel);
     kernel->cpu.base.run = pooled_run_kernel;
     cnn_cpu_kernel_name_float(&kernel->cpu, "conv_wgrad_pooled", kernel->pooled.dtype);
