@@ -36,7 +36,8 @@ CNN_HOST_DEVICE double cnn_exp(double x)
         return INFINITY;
     if (x < -745.2)
         return 0.0;
-    double k = floor(x * 0x1.71547652b82fep0 + 0.5);
+    const double shift = 0x1.8p52; /* leaves no bits for fractions */
+    const double k = (x * 0x1.71547652b82fep0 + shift) - shift;
     double r = (x - k * cnn_ln2_high) - k * cnn_ln2_low;
     double sum = factor[0];
     for (int i = 1; i < 12; i++)
@@ -67,9 +68,11 @@ CNN_HOST_DEVICE double cnn_log(double x)
         m *= 0.5;
         k++;
     }
+    static const double factor[] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                    1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
     double s = (m - 1.0) / (m + 1.0), s2 = s * s, series = 0.0;
-    for (int i = 21; i >= 3; i -= 2)
-        series = (series + 1.0 / i) * s2;
+    for (int i = 0; i < 10; i++)
+        series = (series + factor[i]) * s2;
     return (double)k * cnn_ln2_high + (2.0 * s + (2.0 * s * series + (double)k * cnn_ln2_low));
 }
 
