@@ -17,6 +17,7 @@ enum {
     FEW_CHANNELS = CNN_GATHER_SHORT, /* output channels below it */
     SUMS = 8,                        /* planes of sums: as many are read when they become pixels */
     POOL_PLANES = 16,                /* scratch of pooling */
+    POOLED_FLOATS = 2048,            /* that are kept until they are stored, if they are several rows */
     MOST_PLANES = 32768,             /* floats of an image's planes */
     MOST_WEIGHTS = 16384,
     SLACK = 32 /* two vectors */
@@ -33,6 +34,7 @@ typedef struct few_kernel {
     int32_t depth; /* R*S*in_c */
     cnn_planes planes;
     ptrdiff_t sums_pitch; /* floats between channels' sums */
+    int32_t pool_lines;   /* rows of windows that are kept until they are stored */
     int slots;
     size_t weights_bytes, wide_bytes, offsets_bytes, bias_bytes; /* of the workspace, then the slots */
     size_t planes_bytes, sums_bytes, line_bytes, pool_bytes, slot_bytes;
@@ -112,7 +114,8 @@ static void store_rows(const few_run *run, int64_t image, const float *planes, f
     }
 }
 
-/* Rows of windows of an image, which are pooled while channels are planes. memory: of pool_bytes. */
+/* Rows of windows of an image, which are pooled while channels are planes. Some rows are kept until they are stored:
+ * the CPU reads what was written in pieces only when it has left for the cache. memory: of pool_bytes. */
 static void pool_rows(const few_run *run, int64_t image, const float *planes, float *sums, float *memory)
 {
     const few_kernel *kernel = run->kernel;
@@ -120,13 +123,21 @@ static void pool_rows(const few_run *run, int64_t image, const float *planes, fl
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     const float *bias = cnn_op_has_epilogue(desc, CNN_EPILOGUE_BIAS) ? run->args[CNN_ARG_BIAS] : NULL;
     const ptrdiff_t pitch = kernel->sums_pitch;
+    const int64_t line = (int64_t)dst->w * dst->c;
     float *bottom = memory, *scratch = bottom + SUMS * pitch, *max = scratch + POOL_PLANES * pitch;
-    uint8_t *index = (uint8_t *)(max + dst->w * dst->c + CNN_PLANES_SLACK);
-    for (int32_t p = 0; p < dst->h; p++) {
-        multiply(run, 2 * p, planes, sums);
-        multiply(run, 2 * p + 1, planes, bottom);
-        kernel->loops->pool_planes(sums, bottom, pitch, kernel->out_c, dst->w, bias, kernel->relu, scratch, max, index);
-        cnn_epilogue_store_row(kernel->loops, desc, run->args, max, index, image * dst->h + p);
+    float *number = max + kernel->pool_lines * line + CNN_PLANES_SLACK;
+    for (int32_t first = 0; first < dst->h; first += kernel->pool_lines) {
+        const int32_t lines = dst->h - first < kernel->pool_lines ? dst->h - first : kernel->pool_lines;
+        const int64_t at = (image * dst->h + first) * line;
+        for (int32_t p = 0; p < lines; p++) {
+            multiply(run, 2 * (first + p), planes, sums);
+            multiply(run, 2 * (first + p) + 1, planes, bottom);
+            kernel->loops->pool_planes(sums, bottom, pitch, kernel->out_c, dst->w, bias, kernel->relu, scratch,
+                                       max + p * line, number + p * line);
+        }
+        kernel->loops->from_f32(
+            dst->dtype, max, (char *)run->args[CNN_ARG_DST] + (size_t)at * cnn_dtype_bytes(dst->dtype), lines * line);
+        kernel->loops->to_index(number, lines * line, (uint8_t *)run->args[CNN_ARG_INDEX] + at);
     }
 }
 
@@ -242,9 +253,13 @@ static void choose_memory(few_kernel *kernel)
         cnn_cpu_aligned(((size_t)kernel->in_h * (size_t)kernel->in_c * (size_t)kernel->planes.pitch + SLACK) * floats);
     kernel->sums_bytes = cnn_cpu_aligned(SUMS * (size_t)kernel->sums_pitch * floats);
     kernel->line_bytes = cnn_cpu_aligned(((in_line > out_line ? in_line : out_line) + CNN_PLANES_SLACK) * floats);
-    if (kernel->pools) /* sums of a second row, scratch, a row of maxima, of their numbers */
-        kernel->pool_bytes = cnn_cpu_aligned((size_t)(SUMS + POOL_PLANES) * (size_t)kernel->sums_pitch * floats +
-                                             (out_line / 2 + CNN_PLANES_SLACK) * (floats + 1));
+    if (kernel->pools) { /* sums of a second row, scratch, rows of maxima and of their numbers */
+        const int32_t rows = kernel->cpu.base.desc.arg[CNN_ARG_DST].h, fit = (int32_t)(2 * POOLED_FLOATS / out_line);
+        kernel->pool_lines = fit < 1 ? 1 : fit < rows ? fit : rows;
+        kernel->pool_bytes = cnn_cpu_aligned(((size_t)(SUMS + POOL_PLANES) * (size_t)kernel->sums_pitch +
+                                              (size_t)kernel->pool_lines * out_line + 2 * CNN_PLANES_SLACK) *
+                                             floats);
+    }
     kernel->slot_bytes = kernel->planes_bytes + kernel->sums_bytes + kernel->line_bytes + kernel->pool_bytes;
     kernel->slots = kernel->cpu.device->host->threads();
     kernel->cpu.base.workspace_bytes = kernel->weights_bytes + kernel->wide_bytes + kernel->offsets_bytes +

@@ -200,10 +200,11 @@ typedef struct cnn_cpu_loops {
     void (*pool_windows)(const float *x, ptrdiff_t line, int kernel, int stride, int windows, int channels, bool relu,
                          float *y, uint8_t *index);
     /* The same of windows of 2x2 that touch, where the lines of x are planes [channels][pitch], fewer than 8, of whole
-     * vectors behind which two more can be read. bias: of the channels, added to maxima, or NULL. y and index are
-     * pixels, y with 8 - channels floats behind them. scratch: 16 planes. */
+     * vectors behind which two more can be read. bias: of the channels, added to maxima, or NULL. y and number, which
+     * to_index makes an index of, are pixels with 8 - channels floats behind them. scratch: 16 planes. */
     void (*pool_planes)(const float *top, const float *bottom, ptrdiff_t pitch, int channels, int windows,
-                        const float *bias, bool relu, float *scratch, float *y, uint8_t *index);
+                        const float *bias, bool relu, float *scratch, float *y, float *number);
+    void (*to_index)(const float *number, int64_t count, uint8_t *index);
     /* A line of dx under windows that touch: pixel s of window q gets dy where index is position + s, else 0. Whole
      * vectors are read and written. */
     void (*pool_grad_line)(const float *dy, const uint8_t *index, int position, int kernel, int windows, int channels,

@@ -294,21 +294,25 @@ VEC_INLINE void pool_plane(const float *top, const float *bottom, int windows, v
 
 /* Numbers are floats until they lie as pixels do, so that they get there as maxima do. */
 static void pool_planes(const float *top, const float *bottom, ptrdiff_t pitch, int channels, int windows,
-                        const float *bias, bool relu, float *scratch, float *y, uint8_t *index)
+                        const float *bias, bool relu, float *scratch, float *y, float *number)
 {
-    float *max = scratch, *number = max + 8 * pitch;
+    float *max = scratch, *first = max + 8 * pitch;
     for (int c = 0; c < channels; c++) {
         const vec added = bias ? vec_set(bias[c]) : vec_zero();
         const ptrdiff_t plane = c * pitch;
         if (relu)
-            pool_plane(top + plane, bottom + plane, windows, added, true, max + plane, number + plane);
+            pool_plane(top + plane, bottom + plane, windows, added, true, max + plane, first + plane);
         else
-            pool_plane(top + plane, bottom + plane, windows, added, false, max + plane, number + plane);
+            pool_plane(top + plane, bottom + plane, windows, added, false, max + plane, first + plane);
     }
     interleave(max, pitch, channels, windows, y);
-    interleave(number, pitch, channels, windows, max); /* whose planes have been read */
-    for (int i = 0; i < windows * channels; i++)
-        index[i] = (uint8_t)(int32_t)max[i];
+    interleave(first, pitch, channels, windows, number);
+}
+
+static void to_index(const float *number, int64_t count, uint8_t *index)
+{
+    for (int64_t i = 0; i < count; i++)
+        index[i] = (uint8_t)(int32_t)number[i];
 }
 
 /* ---- The channels of one window ---- */

@@ -365,6 +365,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
     .bn_pool_grad_apply = bn_pool_grad_apply,
     .pool_windows = pool_windows,
     .pool_planes = pool_planes,
+    .to_index = to_index,
     .pool_grad_line = pool_grad_line,
     .pool_step = pool_step,
     .pool_grad_step = pool_grad_step,
