@@ -16,7 +16,9 @@
 enum {
     MOST_PIXELS = 16384, /* values of the pooled gradient of an image */
     MOST_SUMS = 32768,   /* floats */
+    LEAST_SLICES = 8,    /* but no more than images */
     MOST_SLICES = 16,
+    SLICE_IMAGES = 8,           /* or more: each slice's sums have to be added */
     PIECE = 64,                 /* products that are summed in a row */
     MOST_COLUMNS = 64,          /* of images that are copied so */
     MOST_SEEN_BYTES = 24 * 1024 /* of an image as filter lines see it */
@@ -177,6 +179,13 @@ bool cnn_cpu_wgrad_pooled_suits(const cnn_op_desc *desc, cnn_cpu_isa isa, char *
            cnn_refuse(why, "more gradients or weights than stay in cache");
 }
 
+static int slices_of(int32_t images)
+{
+    const int32_t some = images / SLICE_IMAGES < MOST_SLICES ? images / SLICE_IMAGES : MOST_SLICES;
+    const int32_t slices = some < LEAST_SLICES ? LEAST_SLICES : some;
+    return slices < images ? slices : images;
+}
+
 /* How images are copied. */
 static void choose_layout(pooled_kernel *kernel)
 {
@@ -217,7 +226,7 @@ cnn_status cnn_cpu_wgrad_pooled_make(cnn_device *device, const cnn_op_desc *desc
     kernel->loops = cnn_cpu_loops_get(device->isa);
     kernel->sums = sums_loops(desc, kernel->loops);
     kernel->pooled = cnn_pooled_of(desc, kernel->sums->lanes);
-    kernel->slices = kernel->pooled.shape.n < MOST_SLICES ? kernel->pooled.shape.n : MOST_SLICES;
+    kernel->slices = slices_of(kernel->pooled.shape.n);
     choose_layout(kernel);
     choose_memory(kernel);
     kernel->cpu.base.run = pooled_run_kernel;
