@@ -84,8 +84,7 @@ static int32_t *start_in(const few_i8 *kernel, void *packed)
 
 static size_t filter_bytes(const cnn_i8_few *line)
 {
-    const int32_t down = line->down ? line->rows / 2 : 0;
-    return (size_t)(line->rows * line->groups + down) * CNN_I8_FEW_GROUP;
+    return (size_t)(line->rows * line->groups + line->downs) * CNN_I8_FEW_GROUP;
 }
 
 static size_t packed_bytes(const few_i8 *kernel)
@@ -93,11 +92,11 @@ static size_t packed_bytes(const few_i8 *kernel)
     return cnn_cpu_aligned(kernel->weights_bytes + (size_t)kernel->line.outputs * sizeof(int32_t));
 }
 
-/* Where a filter's byte goes that its line r has left over: to the group that ends at that line, or at line 3. */
+/* Where a filter's byte goes that its line r has left over. */
 static size_t place_down(const cnn_i8_few *line, int32_t r)
 {
-    const int32_t first = line->rows == 3 ? 2 : 3; /* line at which the first group ends */
-    const int32_t group = r > first ? r - first : 0, before = r > first ? 0 : first - r;
+    const int32_t behind = r - (line->rows - line->downs); /* the line at which the first group ends */
+    const int32_t group = behind > 0 ? behind : 0, before = behind < 0 ? -behind : 0;
     return (size_t)((line->rows * line->groups + group + 1) * CNN_I8_FEW_GROUP - 1 - before);
 }
 
@@ -198,7 +197,7 @@ cnn_status cnn_cpu_conv_i8_few_make(cnn_device *device, const cnn_op_desc *desc,
         .line_bytes = ((size_t)src->w + 2 * (size_t)desc->pad) * (size_t)src->c_pad,
         .rows = weight->h,
         .groups = (line_bytes + (down ? 0 : CNN_I8_FEW_GROUP - 1)) / CNN_I8_FEW_GROUP,
-        .down = down,
+        .downs = down ? weight->h / 2 : 0,
         .pool = pool,
         .step = src->c_pad,
         .pixels = dst->w * pool,

@@ -23,14 +23,16 @@ typedef struct cnn_i8_few {
     const uint8_t *x; /* what the filter's first line sees of the first pixel: x + 128, with the padding */
     size_t line_bytes;
     int32_t rows, groups; /* of the filter: 3 or 5 lines; of one of its lines */
-    bool down;            /* a byte is left over: the last groups are those of lines 0 to 3, and of line 4 as fourth */
+    int32_t downs;        /* groups of bytes left over: 0, of 3 lines 1, of 5 lines 2; see below */
     int32_t pool;         /* 1, or 2: windows of 2x2 become one output */
     int32_t step;         /* bytes from a pixel to the next: channels */
     int32_t pixels;       /* of the line, before pooling; a multiple of pool */
     int32_t outputs;
-    const int8_t *weights; /* [outputs][rows * groups + down][4], down: 0, 1 or with 5 rows 2 */
-    const int32_t *start;  /* [outputs] bias - 128 * sum of the weights */
-    const float *mult;     /* [outputs] */
+    /* [outputs][rows * groups + downs][4]. Group d of downs ends at line rows - downs + d; those behind the first have
+     * but that line's byte. */
+    const int8_t *weights;
+    const int32_t *start; /* [outputs] bias - 128 * sum of the weights */
+    const float *mult;    /* [outputs] */
     float lo, hi;
     int8_t *dst; /* [pixels / pool][dst_stride] */
     size_t dst_stride;

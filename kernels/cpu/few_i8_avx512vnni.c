@@ -35,10 +35,9 @@ typedef struct seen {
     __m512i across[MOST_LINES][CNN_I8_FEW_GROUPS], down[MOST_DOWN];
 } seen;
 
-/* pool: lines of outputs that become one; downs: groups of bytes left over, the first of which ends at line first_down.
- */
+/* As in cnn_i8_few; pool: lines of outputs that become one. */
 typedef struct form {
-    int rows, groups, pool, downs, first_down;
+    int rows, groups, downs, pool;
 } form;
 
 VNNI CNN_INLINE __m512i words_of(const uint8_t *x, const shuffle *order)
@@ -56,13 +55,14 @@ VNNI CNN_INLINE void see_down(const uint8_t *x, size_t line_bytes, const shuffle
 {
     enum { BYTE_BITS = 8 };
     const __mmask64 last = 0x8888888888888888; /* bytes of words */
+    const int first = f.rows - f.downs;
     __m512i four = _mm512_setzero_si512();
     CNN_UNROLL
     for (int l = 0; l < f.rows + f.pool - 1; l++) {
         four = _mm512_mask_shuffle_epi8(_mm512_srli_epi32(four, BYTE_BITS), last,
                                         words_of(x + (size_t)l * line_bytes, order), order->last);
-        if (l >= f.first_down)
-            down[l - f.first_down] = four;
+        if (l >= first)
+            down[l - first] = four;
     }
 }
 
@@ -209,12 +209,10 @@ VNNI CNN_INLINE void run(const cnn_i8_few *a, form f)
 
 VNNI CNN_INLINE void run_pooled(const cnn_i8_few *a, int rows, int groups, int downs)
 {
-    form f = {.rows = rows, .groups = groups, .pool = 1, .downs = downs, .first_down = rows == 3 ? 2 : 3};
-    if (a->pool == 2) {
-        f.pool = 2;
-        run(a, f);
-    } else
-        run(a, f);
+    if (a->pool == 2)
+        run(a, (form){rows, groups, downs, 2});
+    else
+        run(a, (form){rows, groups, downs, 1});
 }
 
 VNNI void cnn_cpu_few_i8_avx512vnni(const cnn_i8_few *a)
@@ -225,7 +223,7 @@ VNNI void cnn_cpu_few_i8_avx512vnni(const cnn_i8_few *a)
         run_pooled(a, 3, 1, 0);
     else if (a->groups == 3)
         run_pooled(a, 3, 3, 0);
-    else if (a->down)
+    else if (a->downs)
         run_pooled(a, 3, 2, 1);
     else
         run_pooled(a, 3, 2, 0);
