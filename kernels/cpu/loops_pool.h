@@ -212,7 +212,7 @@ static void pooled_spread(const float *dy, const uint8_t *index, int count, cons
 VEC_INLINE void pooled_spread_2x2_of(const int rows, const int left, const int right, const float *dy,
                                      const uint8_t *index, int count, const float *weights, ptrdiff_t line, float *x)
 {
-    enum { TURN = 3, TAPS = 4 };
+    enum { TURN = 2, TAPS = 4 };
     const ptrdiff_t pitch = (ptrdiff_t)rows * (left + right) * VEC_LANES;
     vec sum[6][3];
     VEC_UNROLL
