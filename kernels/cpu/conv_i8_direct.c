@@ -436,7 +436,6 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
         kernel->starts = host->alloc(bytes);
     if (!kernel->starts)
         return host->error(CNN_ERR_MEMORY, "out of memory: %zu bytes for the starts of sums", bytes);
-    memset(kernel->starts, 0, bytes); /* a last panel may have no other of its pair */
     host->parallel(kernel->pairs, make_starts, kernel);
     return CNN_OK;
 }

@@ -130,13 +130,6 @@ void cnn_epilogue_store_pooled(const cnn_cpu_loops *loops, const cnn_op_desc *de
     uint8_t *index = (uint8_t *)memory + row_bytes(dst);
     loops->pool_windows(scratch, (ptrdiff_t)line, desc->pool_kernel, desc->pool_stride, dst->w, dst->c,
                         cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU), max, index);
-    cnn_epilogue_store_row(loops, desc, args, max, index, row);
-}
-
-void cnn_epilogue_store_row(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
-                            const float *max, const uint8_t *index, int64_t row)
-{
-    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     const int64_t count = (int64_t)dst->w * dst->c;
     loops->from_f32(dst->dtype, max, (char *)args[CNN_ARG_DST] + (size_t)(row * count) * cnn_dtype_bytes(dst->dtype),
                     count);

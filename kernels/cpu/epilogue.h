@@ -29,8 +29,4 @@ size_t cnn_epilogue_pool_bytes(const cnn_op_desc *desc, int64_t line);
 void cnn_epilogue_store_pooled(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
                                float *scratch, int64_t line, int64_t row);
 
-/* Stores maxima and their numbers as that row. */
-void cnn_epilogue_store_row(const cnn_cpu_loops *loops, const cnn_op_desc *desc, void *const args[CNN_ARG_COUNT],
-                            const float *max, const uint8_t *index, int64_t row);
-
 #endif
