@@ -5,13 +5,12 @@
  *
  *   rows = im2col(chunk); for each two panels of the range: sums = rows * weights; outputs = formula(sums)
  *
- * Sums are exact, so that neither cut can change a result. Threads take items from a counter. Each has its own scratch;
+ * Sums are exact, so that neither cut can change a result. Each thread has its own scratch;
  * as many lanes share the work as there were threads when the kernel was made, one alone when there is little. */
 #include "kernels/cpu/conv_i8.h"
 
 #include "kernels/cpu/pack_i8.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,7 +41,7 @@ typedef struct conv_job {
     void *const *args;
     const void *packed;
     uint8_t *scratch; /* [lanes] */
-    atomic_int next;
+    int *gathered;    /* [lanes], the chunk whose rows each has, or -1 */
 } conv_job;
 
 /* ---- One item ---- */
@@ -70,8 +69,6 @@ void cnn_cpu_finish_i8(const cnn_cpu_gemm_i8 *gemm, const cnn_op_desc *desc, voi
     const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
     const cnn_epilogue_kind kind = desc->epilogue_count > 0 ? desc->epilogue[0] : CNN_EPILOGUE_NONE;
     const int32_t left = desc->arg[CNN_ARG_WEIGHT].n - k0, channels = left < CNN_I8_PANEL ? left : CNN_I8_PANEL;
-    int32_t bias[CNN_I8_PANEL] = {0};
-    float mult[CNN_I8_PANEL] = {0};
     int8_t *out = (int8_t *)args[CNN_ARG_DST] + (size_t)(first * dst->c_pad + k0) * cnn_dtype_bytes(dst->dtype);
     if (kind == CNN_EPILOGUE_NONE) {
         for (int32_t i = 0; i < count; i++)
@@ -79,8 +76,14 @@ void cnn_cpu_finish_i8(const cnn_cpu_gemm_i8 *gemm, const cnn_op_desc *desc, voi
                    (size_t)channels * sizeof *sums);
         return;
     }
-    memcpy(bias, (const int32_t *)args[CNN_ARG_BIAS] + k0, (size_t)channels * sizeof *bias);
-    memcpy(mult, (const float *)args[CNN_ARG_MULT] + k0, (size_t)channels * sizeof *mult);
+    const int32_t *bias = (const int32_t *)args[CNN_ARG_BIAS] + k0;
+    const float *mult = (const float *)args[CNN_ARG_MULT] + k0;
+    int32_t some_bias[CNN_I8_PANEL] = {0};
+    float some_mult[CNN_I8_PANEL] = {0};
+    if (channels < CNN_I8_PANEL) {
+        bias = memcpy(some_bias, bias, (size_t)channels * sizeof *bias);
+        mult = memcpy(some_mult, mult, (size_t)channels * sizeof *mult);
+    }
     const cnn_i8_finish end = {
         .sums = sums,
         .stride = CNN_I8_SUMS,
@@ -144,35 +147,28 @@ static void gather(const conv_job *job, const lane_scratch *lane, int64_t first,
         kernel->gemm->convert(&convert);
 }
 
-/* Takes items until none is left. Items of one chunk follow each other, so that a lane often has its rows already. */
-static void run_lane(void *context, int number, int worker)
+/* Task: an item. Those of one chunk follow each other, so that a lane often has its rows already. */
+static void run_item(void *context, int item, int number)
 {
-    (void)worker;
-    conv_job *job = context;
+    const conv_job *job = context;
     const conv_i8 *kernel = job->kernel;
     const int64_t windows = (int64_t)kernel->conv.n * kernel->conv.out_h * kernel->conv.out_w;
     const lane_scratch lane = lane_get(job, number);
-    int gathered = -1;
+    const int chunk = item / kernel->ranges;
+    const int32_t panel = item % kernel->ranges * kernel->range;
+    const int64_t first = (int64_t)chunk * kernel->chunk;
+    const int32_t count = windows - first < kernel->chunk ? (int32_t)(windows - first) : kernel->chunk;
     if (kernel->gemm->begin)
         kernel->gemm->begin();
-    for (;;) {
-        const int item = atomic_fetch_add(&job->next, 1);
-        if (item >= kernel->chunks * kernel->ranges)
-            break;
-        const int chunk = item / kernel->ranges;
-        const int32_t panel = item % kernel->ranges * kernel->range;
-        const int64_t first = (int64_t)chunk * kernel->chunk;
-        const int32_t count = windows - first < kernel->chunk ? (int32_t)(windows - first) : kernel->chunk;
-        if (chunk != gathered)
-            gather(job, &lane, first, count);
-        gathered = chunk;
-        for (int32_t j = panel; j < panel + kernel->range && j < kernel->packed.panels; j += CNN_I8_PANELS) {
-            const int32_t left = kernel->packed.panels - j;
-            run_panels(job, &lane, first, count, j, left < CNN_I8_PANELS ? left : CNN_I8_PANELS);
-        }
-        if (panel == 0)
-            cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, count);
+    if (chunk != job->gathered[number])
+        gather(job, &lane, first, count);
+    job->gathered[number] = chunk;
+    for (int32_t j = panel; j < panel + kernel->range && j < kernel->packed.panels; j += CNN_I8_PANELS) {
+        const int32_t left = kernel->packed.panels - j;
+        run_panels(job, &lane, first, count, j, left < CNN_I8_PANELS ? left : CNN_I8_PANELS);
     }
+    if (panel == 0)
+        cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, count);
     if (kernel->gemm->end)
         kernel->gemm->end();
 }
@@ -222,9 +218,15 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
 
 /* ---- The kernel ---- */
 
-static size_t lanes_bytes(const conv_i8 *kernel)
+/* Of the lanes' scratch and of `gathered`. */
+static size_t scratch_bytes(const conv_i8 *kernel)
 {
     return (size_t)kernel->lanes * (kernel->bytes_bytes + kernel->rows_bytes + kernel->sums_bytes);
+}
+
+static size_t lanes_bytes(const conv_i8 *kernel)
+{
+    return scratch_bytes(kernel) + cnn_cpu_aligned((size_t)kernel->lanes * sizeof(int));
 }
 
 static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
@@ -236,8 +238,10 @@ static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *w
         pack_into(kernel, args[CNN_ARG_WEIGHT], packed);
         job.packed = packed;
     }
-    atomic_init(&job.next, 0);
-    kernel->base.device->host->parallel(kernel->lanes, run_lane, &job);
+    job.gathered = (int *)(void *)(job.scratch + scratch_bytes(kernel));
+    for (int i = 0; i < kernel->lanes; i++)
+        job.gathered[i] = -1;
+    cnn_cpu_parallel(kernel->base.device->host, kernel->chunks * kernel->ranges, kernel->lanes, run_item, &job);
     return CNN_OK;
 }
 

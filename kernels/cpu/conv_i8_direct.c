@@ -16,7 +16,6 @@
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,9 +41,19 @@ enum {
     PIXEL_ZERO = 0x80
 };
 
+/* An output row: filter rows top .. bottom-1 meet the image. Those of one kind meet the same ones. */
+typedef struct out_row {
+    int32_t top, bottom, kind;
+} out_row;
+
+/* A tile of an output row. */
+typedef struct tile_cut {
+    int32_t x, pixels;
+} tile_cut;
+
 typedef struct direct_i8 {
     cnn_cpu_kernel base;
-    const cnn_cpu_direct_i8 *tiles;
+    const cnn_cpu_direct_i8 *level;
     const cnn_cpu_gemm_i8 *gemm; /* for the formulas */
     bool linear, blocks, pools;
     bool by_lines;                  /* of the filter */
@@ -57,8 +66,10 @@ typedef struct direct_i8 {
     int32_t spots;        /* pixels of the image that a pixel here stands for: H*W of a linear layer, else 1 */
     int32_t pairs;
     cnn_i8_direct packed;
-    int32_t *starts; /* what sums of a tile's rows start with: [pairs][kinds][out_w][CNN_I8_SUMS] */
-    int32_t kinds;   /* of output rows: those of one kind meet the same filter rows inside the image */
+    int32_t *starts; /* what sums of a tile's rows start with: [pairs][kinds][out_w][CNN_I8_SUMS]; owns rows and cuts */
+    out_row *rows;   /* [out_h] */
+    tile_cut *cuts;  /* [tiles] */
+    int32_t kinds, tiles; /* of rows, in a row */
     size_t line_bytes, plane_bytes, above_bytes, planes_bytes;
     size_t rows_bytes, pooled_bytes, lane_bytes; /* sums of the rows of a window, pooled ones */
     int32_t lanes, ranges, range;                /* range: pairs */
@@ -73,7 +84,7 @@ typedef struct direct_job {
     const direct_i8 *kernel;
     void *const *args;
     uint8_t *scratch; /* [lanes] */
-    atomic_int next;
+    int32_t *filled;  /* [lanes], the image whose planes each has, or -1 */
 } direct_job;
 
 typedef struct lane {
@@ -86,6 +97,7 @@ typedef struct lane {
 typedef struct row_job {
     const lane *own;
     int32_t panel, panels, lines;
+    cnn_i8_tile tile; /* what is the same for all of the pair; run_tile sets the rest */
 } row_job;
 
 /* ---- Planes ---- */
@@ -116,7 +128,7 @@ static void put_pixel(const direct_i8 *kernel, const int8_t *src, uint8_t *dst)
 
 #if defined(__x86_64__)
 /* Four groups of four pixels. */
-static void put_4x4(const direct_i8 *kernel, const int8_t *src, size_t pixel_bytes, uint8_t *dst)
+static void put_4x4(const int8_t *src, size_t pixel_bytes, uint8_t *dst, size_t plane_bytes)
 {
     const __m128i zero = _mm_set1_epi8((char)PIXEL_ZERO);
     __m128i x[4], two[4];
@@ -126,26 +138,28 @@ static void put_4x4(const direct_i8 *kernel, const int8_t *src, size_t pixel_byt
         two[i] = _mm_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
         two[i + 2] = _mm_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
     }
-    for (int i = 0; i < 2; i++, dst += 2 * kernel->plane_bytes) {
+    for (int i = 0; i < 2; i++, dst += 2 * plane_bytes) {
         _mm_storeu_si128((__m128i *)(void *)dst, _mm_unpacklo_epi64(two[2 * i], two[2 * i + 1]));
-        _mm_storeu_si128((__m128i *)(void *)(dst + kernel->plane_bytes),
-                         _mm_unpackhi_epi64(two[2 * i], two[2 * i + 1]));
+        _mm_storeu_si128((__m128i *)(void *)(dst + plane_bytes), _mm_unpackhi_epi64(two[2 * i], two[2 * i + 1]));
     }
 }
 
-/* Pixels [0, count) whose channels are whole fours of groups. */
+/* All pixels, if there are four or more and their channels are whole fours of groups: returns how many were done. The
+ * last four may overlap those before. */
 static int32_t put_fours(const direct_i8 *kernel, const int8_t *src, int32_t count, uint8_t *dst)
 {
-    enum { FOUR_BYTES = 4 * CNN_I8_GROUP };
-    const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels;
-    int32_t x = 0;
-    if (pixel_bytes % FOUR_BYTES != 0 || kernel->channels % CNN_I8_GROUP != 0)
+    enum { FOUR = 4, FOUR_BYTES = FOUR * CNN_I8_GROUP };
+    const size_t pixel_bytes = (size_t)kernel->spots * (size_t)kernel->channels, plane_bytes = kernel->plane_bytes;
+    if (count < FOUR || pixel_bytes % FOUR_BYTES != 0 || kernel->channels % CNN_I8_GROUP != 0)
         return 0;
-    for (; x + 4 <= count; x += 4)
-        for (size_t i = 0; i < pixel_bytes; i += FOUR_BYTES)
-            put_4x4(kernel, src + (size_t)x * pixel_bytes + i, pixel_bytes,
-                    dst + (size_t)x * CNN_I8_GROUP + i / CNN_I8_GROUP * kernel->plane_bytes);
-    return x;
+    for (int32_t x = 0; x < count; x += FOUR) {
+        const size_t first = (size_t)(x + FOUR <= count ? x : count - FOUR);
+        const int8_t *pixels = src + first * pixel_bytes;
+        uint8_t *groups = dst + first * CNN_I8_GROUP;
+        for (size_t i = 0; i < pixel_bytes; i += FOUR_BYTES, groups += FOUR * plane_bytes)
+            put_4x4(pixels + i, pixel_bytes, groups, plane_bytes);
+    }
+    return count;
 }
 #else
 static int32_t put_fours(const direct_i8 *kernel, const int8_t *src, int32_t count, uint8_t *dst)
@@ -217,22 +231,12 @@ static void fill_planes(const direct_job *job, int32_t image, uint8_t *planes)
     const int32_t pixels =
         kernel->linear ? tile_first(kernel, image + 1) - tile_first(kernel, image) : kernel->h * kernel->w;
     const int8_t *src = (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)first * pixel_bytes;
-    if (kernel->side > 0)
-        memset(planes, PIXEL_ZERO, kernel->planes_bytes);
     for (int32_t i = 0; i < pixels; i += kernel->w, planes += kernel->line_bytes)
         put_pixels(kernel, src + (size_t)i * pixel_bytes, pixels - i < kernel->w ? pixels - i : kernel->w,
                    planes + (size_t)kernel->side * CNN_I8_GROUP);
 }
 
 /* ---- Output rows ---- */
-
-/* Filter rows inside the image for output row y: *top .. *bottom-1. */
-static void filter_rows(const direct_i8 *kernel, int32_t y, int32_t *top, int32_t *bottom)
-{
-    const int32_t line = y * kernel->stride - kernel->pad; /* that filter row 0 meets */
-    *top = line < 0 ? -line : 0;
-    *bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r;
-}
 
 /* Rows at the top and at the bottom, whose filters leave the image, are of kinds of their own. */
 static int32_t kind_of(const direct_i8 *kernel, int32_t y)
@@ -242,22 +246,33 @@ static int32_t kind_of(const direct_i8 *kernel, int32_t y)
     return (y < above ? y : above) + (y > inside ? y - inside : 0);
 }
 
-static int32_t *start_of(const direct_i8 *kernel, int32_t pair, int32_t y, int32_t x)
+static void fill_rows(const direct_i8 *kernel)
 {
-    const int64_t row = (int64_t)pair * kernel->kinds + kind_of(kernel, y);
-    return kernel->starts + (row * kernel->out_w + x) * CNN_I8_SUMS;
+    for (int32_t y = 0; y < kernel->out_h; y++) {
+        const int32_t line = y * kernel->stride - kernel->pad; /* that filter row 0 meets */
+        kernel->rows[y] = (out_row){
+            .top = line < 0 ? -line : 0,
+            .bottom = kernel->h - line < kernel->r ? kernel->h - line : kernel->r,
+            .kind = kind_of(kernel, y),
+        };
+    }
 }
 
-/* Tile t of an output row: pixels [*x, *x + the result). */
-static int32_t tile_pixels(const direct_i8 *kernel, int32_t t, int32_t *x)
+static void fill_cuts(const direct_i8 *kernel)
 {
-    const int32_t tiles = divide_up(kernel->out_w, kernel->tiles->tile);
-    *x = kernel->out_w * t / tiles;
-    return kernel->out_w * (t + 1) / tiles - *x;
+    for (int32_t t = 0; t < kernel->tiles; t++) {
+        const int32_t x = kernel->out_w * t / kernel->tiles;
+        kernel->cuts[t] = (tile_cut){x, kernel->out_w * (t + 1) / kernel->tiles - x};
+    }
+}
+
+static int32_t *start_of(const direct_i8 *kernel, int32_t pair, const out_row *row, const tile_cut *cut)
+{
+    return kernel->starts + (((int64_t)pair * kernel->kinds + row->kind) * kernel->out_w + cut->x) * CNN_I8_SUMS;
 }
 
 /* What is the same for all panels and rows. */
-static cnn_i8_tile tile_of(const direct_i8 *kernel, int32_t x, int32_t pixels)
+static cnn_i8_tile tile_of(const direct_i8 *kernel)
 {
     const cnn_i8_direct *packed = &kernel->packed;
     return (cnn_i8_tile){
@@ -269,75 +284,83 @@ static cnn_i8_tile tile_of(const direct_i8 *kernel, int32_t x, int32_t pixels)
         .panel_bytes = packed->panel_bytes,
         .offset = packed->offset,
         .all_rows = kernel->r,
-        .left = kernel->side - x,
-        .right = x + pixels - 1 + kernel->s - kernel->side - kernel->w,
-        .pixels = pixels,
         .line_sums = (size_t)kernel->out_w * CNN_I8_SUMS,
     };
+}
+
+static void set_cut(const direct_i8 *kernel, const tile_cut *cut, cnn_i8_tile *tile)
+{
+    tile->left = kernel->side - cut->x;
+    tile->right = cut->x + cut->pixels - 1 + kernel->s - kernel->side - kernel->w;
+    tile->pixels = cut->pixels;
 }
 
 /* Task: the starts of a pair of panels. */
 static void make_starts(void *context, int pair, int worker)
 {
     const direct_i8 *kernel = context;
+    cnn_i8_tile tile = tile_of(kernel);
     (void)worker;
-    for (int32_t t = 0, x; t * kernel->tiles->tile < kernel->out_w; t++) {
-        const int32_t pixels = tile_pixels(kernel, t, &x);
-        cnn_i8_tile tile = tile_of(kernel, x, pixels);
-        for (int32_t y = 0; y < kernel->out_h; y++) {
-            int32_t top, bottom;
-            if (y > 0 && kind_of(kernel, y) == kind_of(kernel, y - 1))
+    for (const tile_cut *cut = kernel->cuts; cut < kernel->cuts + kernel->tiles; cut++) {
+        set_cut(kernel, cut, &tile);
+        for (const out_row *row = kernel->rows; row < kernel->rows + kernel->out_h; row++) {
+            if (row > kernel->rows && row->kind == row[-1].kind)
                 continue;
-            filter_rows(kernel, y, &top, &bottom);
-            tile.rows = bottom - top;
+            tile.rows = row->bottom - row->top;
             for (int32_t j = 0; j < CNN_I8_PANELS && pair * CNN_I8_PANELS + j < kernel->packed.panels; j++) {
-                const int64_t tap = ((int64_t)(pair * CNN_I8_PANELS + j) * kernel->r + top) * kernel->s;
-                kernel->tiles->fill_start(&tile, kernel->packed.sums + tap * CNN_I8_PANEL,
-                                          start_of(kernel, pair, y, x) + j * CNN_I8_PANEL);
+                const int64_t tap = ((int64_t)(pair * CNN_I8_PANELS + j) * kernel->r + row->top) * kernel->s;
+                kernel->level->fill_start(&tile, kernel->packed.sums + tap * CNN_I8_PANEL,
+                                          start_of(kernel, pair, row, cut) + j * CNN_I8_PANEL);
             }
         }
     }
 }
 
-/* Sums of pixels [x, x+pixels) of rows y, y+1, ... of the job. */
-static void run_tile(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t x, int32_t pixels, int32_t *sums)
+static void run_dense(const direct_i8 *kernel, row_job *job, const out_row *row, const int32_t *start)
 {
     const cnn_i8_direct *packed = &kernel->packed;
-    const int32_t *start[CNN_I8_LINES] = {0};
-    cnn_i8_tile tile = tile_of(kernel, x, pixels);
-    tile.x = row->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)x * CNN_I8_GROUP;
-    tile.lines = row->lines;
-    tile.panels = row->panels;
-    for (int32_t l = 0; l < row->lines; l++) {
-        start[l] = start_of(kernel, row->panel / CNN_I8_PANELS, y + l, x);
-        filter_rows(kernel, y + l, &tile.top[l], &tile.bottom[l]);
+    cnn_i8_tile *tile = &job->tile;
+    const size_t first = (size_t)(row->top * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
+    tile->rows = row->bottom - row->top;
+    tile->x += (size_t)row->top * kernel->line_bytes;
+    tile->weights = packed->weights + (size_t)job->panel * packed->panel_bytes + first;
+    tile->start[0] = start;
+    kernel->level->dense(tile);
+}
+
+/* The pixels of a cut in rows y, y+1, ..., as many as the job has. */
+static void run_tile(const direct_i8 *kernel, row_job *job, int32_t y, const tile_cut *cut, int32_t *sums)
+{
+    const int32_t *start[CNN_I8_LINES];
+    cnn_i8_tile *tile = &job->tile;
+    set_cut(kernel, cut, tile);
+    tile->x = job->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)cut->x * CNN_I8_GROUP;
+    tile->sums = sums;
+    tile->lines = job->lines;
+    for (int32_t l = 0; l < job->lines; l++) {
+        const out_row *row = &kernel->rows[y + l];
+        start[l] = start_of(kernel, job->panel / CNN_I8_PANELS, row, cut);
+        tile->top[l] = row->top;
+        tile->bottom[l] = row->bottom;
     }
     if (!kernel->blocks) {
-        const size_t first = (size_t)(tile.top[0] * kernel->s) * (size_t)packed->groups * CNN_I8_GROUP_BYTES;
-        tile.rows = tile.bottom[0] - tile.top[0];
-        tile.x += (size_t)tile.top[0] * kernel->line_bytes;
-        tile.weights += (size_t)row->panel * packed->panel_bytes + first;
-        tile.start[0] = start[0];
-        tile.sums = sums;
-        kernel->tiles->dense(&tile);
+        run_dense(kernel, job, &kernel->rows[y], start[0]);
         return;
     }
-    for (int32_t j = 0; j < row->panels; j++) {
-        tile.begin = packed->begin + (row->panel + j) * kernel->r * kernel->s;
-        for (int32_t l = 0; l < row->lines; l++)
-            tile.start[l] = start[l] + j * CNN_I8_PANEL;
-        tile.sums = sums + j * CNN_I8_PANEL;
-        kernel->tiles->blocks(&tile);
+    for (int32_t j = 0; j < job->panels; j++) {
+        tile->begin = kernel->packed.begin + (job->panel + j) * kernel->r * kernel->s;
+        for (int32_t l = 0; l < job->lines; l++)
+            tile->start[l] = start[l] + j * CNN_I8_PANEL;
+        tile->sums = sums + j * CNN_I8_PANEL;
+        kernel->level->blocks(tile);
     }
 }
 
 /* Rows y, y+1, ..., as many as the job has. */
-static void run_rows(const direct_i8 *kernel, const row_job *row, int32_t y, int32_t *sums)
+static void run_rows(const direct_i8 *kernel, row_job *row, int32_t y, int32_t *sums)
 {
-    for (int32_t t = 0, x; t * kernel->tiles->tile < kernel->out_w; t++) {
-        const int32_t pixels = tile_pixels(kernel, t, &x);
-        run_tile(kernel, row, y, x, pixels, sums + (size_t)x * CNN_I8_SUMS);
-    }
+    for (const tile_cut *cut = kernel->cuts; cut < kernel->cuts + kernel->tiles; cut++)
+        run_tile(kernel, row, y, cut, sums + (size_t)cut->x * CNN_I8_SUMS);
 }
 
 /* Output rows y .. y+count-1, before pooling. */
@@ -358,11 +381,13 @@ static void run_pair(const direct_job *job, const lane *own, int32_t image, int3
                                           : kernel->windows_h * kernel->windows_w;
     const int64_t first = kernel->linear ? tile_first(kernel, image) : (int64_t)image * pixels;
     row_job row = {.own = own, .panel = panel, .panels = left < CNN_I8_PANELS ? left : CNN_I8_PANELS};
+    row.tile = tile_of(kernel);
+    row.tile.panels = row.panels;
     for (int32_t p = 0; p < kernel->windows_h; p += kernel->together) {
         const int32_t windows = kernel->windows_h - p < kernel->together ? kernel->windows_h - p : kernel->together;
         run_all_rows(kernel, &row, p * kernel->pool_stride, kernel->pools ? kernel->pool : windows);
         if (kernel->pools)
-            kernel->tiles->pool(own->rows, kernel->out_w, kernel->pool, kernel->pool_stride, kernel->windows_w,
+            kernel->level->pool(own->rows, kernel->out_w, kernel->pool, kernel->pool_stride, kernel->windows_w,
                                 own->pooled);
         const int32_t *sums = kernel->pools ? own->pooled : own->rows;
         const int32_t done = p * kernel->windows_w, rest = pixels - done, some = windows * kernel->windows_w;
@@ -382,39 +407,36 @@ static void clear_padding(const direct_job *job, int32_t image)
     cnn_cpu_clear_padding_i8(&kernel->base.base.desc.arg[CNN_ARG_DST], job->args[CNN_ARG_DST], first, last - first);
 }
 
-/* Takes items until none is left. Items of one image follow each other, so that a lane often has its planes already. */
-static void run_lane(void *context, int number, int worker)
+/* Task: an item. Those of one image follow each other, so that a lane often has its planes already. */
+static void run_item(void *context, int item, int number)
 {
-    (void)worker;
-    direct_job *job = context;
+    const direct_job *job = context;
     const direct_i8 *kernel = job->kernel;
     uint8_t *scratch = job->scratch + (size_t)number * kernel->lane_bytes;
     int32_t *rows = (int32_t *)(void *)(scratch + kernel->above_bytes + kernel->planes_bytes);
     int32_t *pooled = rows + kernel->rows_bytes / sizeof *rows;
     uint8_t *planes = scratch + kernel->above_bytes;
     const lane own = {planes - (size_t)kernel->pad * kernel->line_bytes, planes, rows, pooled};
-    int32_t filled = -1;
-    for (;;) {
-        const int item = atomic_fetch_add(&job->next, 1);
-        if (item >= kernel->images * kernel->ranges)
-            return;
-        const int32_t image = item / kernel->ranges, first = item % kernel->ranges * kernel->range;
-        if (image != filled)
-            fill_planes(job, image, own.planes);
-        filled = image;
-        for (int32_t pair = first; pair < first + kernel->range && pair < kernel->pairs; pair++)
-            run_pair(job, &own, image, pair);
-        if (first == 0)
-            clear_padding(job, image);
-    }
+    const int32_t image = item / kernel->ranges, first = item % kernel->ranges * kernel->range;
+    if (job->filled[number] < 0 && kernel->side > 0) /* the padding, which stays */
+        memset(own.planes, PIXEL_ZERO, kernel->planes_bytes);
+    if (image != job->filled[number])
+        fill_planes(job, image, own.planes);
+    job->filled[number] = image;
+    for (int32_t pair = first; pair < first + kernel->range && pair < kernel->pairs; pair++)
+        run_pair(job, &own, image, pair);
+    if (first == 0)
+        clear_padding(job, image);
 }
 
 static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *workspace)
 {
     const direct_i8 *kernel = (const direct_i8 *)base;
     direct_job job = {.kernel = kernel, .args = args, .scratch = workspace};
-    atomic_init(&job.next, 0);
-    kernel->base.device->host->parallel(kernel->lanes, run_lane, &job);
+    job.filled = (int32_t *)(void *)(job.scratch + (size_t)kernel->lanes * kernel->lane_bytes);
+    for (int32_t i = 0; i < kernel->lanes; i++)
+        job.filled[i] = -1;
+    cnn_cpu_parallel(kernel->base.device->host, kernel->images * kernel->ranges, kernel->lanes, run_item, &job);
     return CNN_OK;
 }
 
@@ -424,8 +446,9 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
 {
     direct_i8 *kernel = (direct_i8 *)base;
     const cnn_host *host = kernel->base.device->host;
-    const size_t bytes =
-        (size_t)(kernel->pairs * kernel->kinds) * (size_t)kernel->out_w * CNN_I8_SUMS * sizeof *kernel->starts;
+    const size_t starts = (size_t)(kernel->pairs * kernel->kinds) * (size_t)kernel->out_w * CNN_I8_SUMS;
+    const size_t bytes = starts * sizeof *kernel->starts + (size_t)kernel->out_h * sizeof *kernel->rows +
+                         (size_t)kernel->tiles * sizeof *kernel->cuts;
     cnn_status status = cnn_cpu_pack_direct_i8(&kernel->packed, host, weights, kernel->blocks);
     kernel->base.packed = kernel->packed.memory; /* freed with the kernel */
     if (status != CNN_OK)
@@ -436,6 +459,10 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
         kernel->starts = host->alloc(bytes);
     if (!kernel->starts)
         return host->error(CNN_ERR_MEMORY, "out of memory: %zu bytes for the starts of sums", bytes);
+    kernel->rows = (out_row *)(void *)(kernel->starts + starts);
+    kernel->cuts = (tile_cut *)(void *)(kernel->rows + kernel->out_h);
+    fill_rows(kernel);
+    fill_cuts(kernel);
     host->parallel(kernel->pairs, make_starts, kernel);
     return CNN_OK;
 }
@@ -455,7 +482,7 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->linear = desc->op == CNN_OP_LINEAR; /* whose windows are one pixel */
     const bool pool = cnn_op_has_epilogue(desc, CNN_EPILOGUE_MAXPOOL) && desc->op != CNN_OP_LINEAR;
     kernel->blocks = weight->structure == CNN_BLOCK_16X4;
-    kernel->lines = kernel->blocks ? kernel->tiles->lines : 1;
+    kernel->lines = kernel->blocks ? kernel->level->lines : 1;
     kernel->together = pool ? 1 : kernel->lines;
     kernel->by_lines = !kernel->linear && !kernel->blocks && src->c_pad < LEAST_CHANNELS;
     kernel->weight = *weight;
@@ -468,8 +495,8 @@ static void read_shape(direct_i8 *kernel, const cnn_op_desc *desc)
     kernel->windows_h = dst->h;
     kernel->windows_w = dst->w;
     if (kernel->linear) {
-        kernel->images = divide_up(src->n, kernel->tiles->tile * kernel->lines);
-        kernel->h = kernel->out_h = kernel->windows_h = src->n > kernel->tiles->tile ? kernel->lines : 1;
+        kernel->images = divide_up(src->n, kernel->level->tile * kernel->lines);
+        kernel->h = kernel->out_h = kernel->windows_h = src->n > kernel->level->tile ? kernel->lines : 1;
         kernel->w = kernel->out_w = kernel->windows_w = divide_up(divide_up(src->n, kernel->images), kernel->h);
         kernel->r = kernel->s = 1;
         kernel->spots = src->h * src->w;
@@ -518,6 +545,7 @@ static void choose_memory(direct_i8 *kernel)
     kernel->above_bytes = cnn_cpu_aligned((size_t)kernel->pad * kernel->line_bytes);
     kernel->lane_bytes = kernel->above_bytes + kernel->planes_bytes + kernel->rows_bytes + kernel->pooled_bytes;
     kernel->kinds = kind_of(kernel, kernel->out_h - 1) + 1;
+    kernel->tiles = divide_up(kernel->out_w, kernel->level->tile);
 }
 
 /* Cuts the work into items. */
@@ -541,19 +569,19 @@ cnn_status cnn_cpu_conv_i8_direct_make(cnn_device *device, const cnn_op_desc *de
     cnn_status status = cnn_cpu_kernel_new(device, desc, sizeof *kernel, &kernel);
     if (status != CNN_OK)
         return status;
-    kernel->tiles = tiles_of(device->isa);
+    kernel->level = tiles_of(device->isa);
     kernel->gemm = cnn_cpu_gemm_i8_get(device->isa);
     read_shape(kernel, desc);
     if (kernel->by_lines)
         go_by_lines(kernel);
     choose_memory(kernel);
     choose_items(kernel);
-    kernel->base.base.workspace_bytes = (size_t)kernel->lanes * kernel->lane_bytes;
+    kernel->base.base.workspace_bytes = (size_t)kernel->lanes * (kernel->lane_bytes + sizeof(int32_t));
     kernel->base.base.pack = pack;
     kernel->base.base.run = run;
     kernel->base.base.destroy = destroy;
     snprintf(kernel->base.name, sizeof kernel->base.name, "cnn_cpu_%s_i8_%s_%s", kernel->linear ? "linear" : "conv",
-             kernel->blocks ? "blocks" : "direct", kernel->tiles->name);
+             kernel->blocks ? "blocks" : "direct", kernel->level->name);
     kernel->base.base.name = kernel->base.name;
     *made = &kernel->base.base;
     return CNN_OK;

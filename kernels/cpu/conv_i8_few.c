@@ -8,7 +8,6 @@
 
 #include "kernels/cpu/few_i8.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 enum { ITEMS_PER_LANE = 4, OFFSET = 128, AMX_OUTPUTS = 64 };
@@ -27,7 +26,6 @@ typedef struct few_job {
     void *const *args;
     cnn_i8_few line;
     uint8_t *bands; /* [lanes] */
-    atomic_int next;
 } few_job;
 
 /* Copies the image's lines from `top` on, which may lie outside, to a band of `count` lines. */
@@ -45,34 +43,28 @@ static void fill_band(const few_i8 *kernel, const int8_t *image, int32_t top, in
     }
 }
 
-static void run_lane(void *context, int number, int worker)
+/* Task: an item. */
+static void run_item(void *context, int item, int number)
 {
-    (void)worker;
-    few_job *job = context;
+    const few_job *job = context;
     const few_i8 *kernel = job->kernel;
-    const cnn_tensor_desc *src = &kernel->base.base.desc.arg[CNN_ARG_SRC],
-                          *dst = &kernel->base.base.desc.arg[CNN_ARG_DST];
+    const cnn_tensor_desc *dst = &kernel->base.base.desc.arg[CNN_ARG_DST];
     const size_t image_bytes = (size_t)kernel->h * (size_t)kernel->w * (size_t)kernel->c;
     uint8_t *band = job->bands + (size_t)number * kernel->band_bytes;
     cnn_i8_few line = job->line;
-    for (;;) {
-        const int item = atomic_fetch_add(&job->next, 1);
-        const int32_t image = item / kernel->items, first = item % kernel->items * kernel->lines;
-        if (image >= src->n)
-            return;
-        const int32_t left = kernel->out_h - first, lines = left < kernel->lines ? left : kernel->lines;
-        const int64_t at = ((int64_t)image * kernel->out_h + first) * kernel->out_w; /* output */
-        fill_band(kernel, (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)image * image_bytes,
-                  first * line.pool - kernel->pad, lines * line.pool - 1 + line.rows, band);
-        line.x = band;
-        line.dst = (int8_t *)job->args[CNN_ARG_DST] + (size_t)at * line.dst_stride;
-        for (int32_t y = 0; y < lines; y++) {
-            cnn_cpu_few_i8_avx512vnni(&line);
-            line.x += (size_t)line.pool * line.line_bytes;
-            line.dst += (size_t)kernel->out_w * line.dst_stride;
-        }
-        cnn_cpu_clear_padding_i8(dst, job->args[CNN_ARG_DST], at, (int64_t)lines * kernel->out_w);
+    const int32_t image = item / kernel->items, first = item % kernel->items * kernel->lines;
+    const int32_t left = kernel->out_h - first, lines = left < kernel->lines ? left : kernel->lines;
+    const int64_t at = ((int64_t)image * kernel->out_h + first) * kernel->out_w; /* output */
+    fill_band(kernel, (const int8_t *)job->args[CNN_ARG_SRC] + (size_t)image * image_bytes,
+              first * line.pool - kernel->pad, lines * line.pool - 1 + line.rows, band);
+    line.x = band;
+    line.dst = (int8_t *)job->args[CNN_ARG_DST] + (size_t)at * line.dst_stride;
+    for (int32_t y = 0; y < lines; y++) {
+        cnn_cpu_few_i8_avx512vnni(&line);
+        line.x += (size_t)line.pool * line.line_bytes;
+        line.dst += (size_t)kernel->out_w * line.dst_stride;
     }
+    cnn_cpu_clear_padding_i8(dst, job->args[CNN_ARG_DST], at, (int64_t)lines * kernel->out_w);
 }
 
 /* ---- Packing ---- */
@@ -152,8 +144,8 @@ static cnn_status run(cnn_kernel *base, void *const args[CNN_ARG_COUNT], void *w
     job.line.weights = packed;
     job.line.start = start;
     job.line.mult = args[CNN_ARG_MULT];
-    atomic_init(&job.next, 0);
-    kernel->base.device->host->parallel(kernel->lanes, run_lane, &job);
+    cnn_cpu_parallel(kernel->base.device->host, base->desc.arg[CNN_ARG_SRC].n * kernel->items, kernel->lanes, run_item,
+                     &job);
     return CNN_OK;
 }
 
