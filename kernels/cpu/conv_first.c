@@ -32,8 +32,9 @@ typedef struct first_kernel {
     bool in_place;   /* lines are read from SRC */
     int32_t width;   /* output channels, in whole vectors */
     bool pools;
-    int32_t rows; /* of outputs, pooled or not */
-    int chunks;   /* tasks of an image */
+    bool pools_in_tiles; /* where all rows of the filter meet the image */
+    int32_t rows;        /* of outputs, pooled or not */
+    int chunks;          /* tasks of an image */
     int slots;
     size_t weights_bytes, wide_bytes; /* of the workspace, then the slots */
     size_t image_bytes, sums_bytes, pool_bytes, slot_bytes;
@@ -95,6 +96,40 @@ static void compute_line(const first_run *run, int64_t n, int32_t y, int32_t fir
     }
 }
 
+/* A line of pooled outputs by tiles that pool. from: where the first term of its upper line lies. scratch: room for the
+ * line. */
+static void compute_pooled_line(const first_run *run, const float *from, int64_t line, float *scratch)
+{
+    const first_kernel *kernel = run->kernel;
+    const cnn_op_desc *desc = &kernel->cpu.base.desc;
+    const cnn_tensor_desc *dst = &desc->arg[CNN_ARG_DST];
+    const int32_t channels = kernel->shape.k, most = kernel->loops->tile_rows / 2, tiles = (dst->w + most - 1) / most;
+    const int64_t count = (int64_t)dst->w * channels;
+    const float *bias = cnn_op_has_epilogue(desc, CNN_EPILOGUE_BIAS) ? run->args[CNN_ARG_BIAS] : NULL;
+    float *y = dst->dtype == CNN_F32 ? (float *)run->args[CNN_ARG_DST] + line * count : scratch;
+    uint8_t *index = (uint8_t *)run->args[CNN_ARG_INDEX] + line * count;
+    cnn_pool_lines job = {.pixel = kernel->shape.c,
+                          .line = kernel->pitch,
+                          .rows = kernel->shape.r,
+                          .terms = kernel->shape.s * kernel->shape.c,
+                          .width = kernel->width,
+                          .relu = cnn_op_has_epilogue(desc, CNN_EPILOGUE_RELU),
+                          .pitch = channels};
+    for (int32_t t = 0; t < tiles; t++) {
+        const int32_t x = dst->w * t / tiles, windows = dst->w * (t + 1) / tiles - x;
+        job.x = from + (ptrdiff_t)2 * x * job.pixel;
+        for (int32_t k = 0; k < channels; k += kernel->loops->lanes) {
+            job.weights = run->weights + k;
+            job.bias = bias ? bias + k : NULL;
+            job.y = y + (ptrdiff_t)x * channels + k;
+            job.index = index + (ptrdiff_t)x * channels + k;
+            kernel->loops->pool_lines[windows - 1](&job);
+        }
+    }
+    if (y == scratch)
+        kernel->loops->from_f32(dst->dtype, scratch, (uint16_t *)run->args[CNN_ARG_DST] + line * count, count);
+}
+
 /* Lines [first, last) of image n as f32, with their zeros: in place, or copied. */
 static const float *read_lines(const first_run *run, int64_t n, int32_t first, int32_t last, float *copy)
 {
@@ -132,6 +167,11 @@ static void lines_task(void *context, int task, int worker)
     const float *lines = read_lines(run, n, first, last, copy);
     const ptrdiff_t count = (ptrdiff_t)shape->q * shape->k;
     for (int32_t y = begin; y < end; y++) {
+        const int32_t row = y * step - shape->pad; /* that filter row 0 of the upper line meets */
+        if (kernel->pools_in_tiles && row >= 0 && row + 1 + shape->r <= shape->h) {
+            compute_pooled_line(run, lines + (row - first) * kernel->pitch, n * rows + y, pooled);
+            continue;
+        }
         for (int32_t r = 0; r < height; r++)
             compute_line(run, n, y * step + r, first, lines, sums, kernel->pools ? pooled + r * count : NULL);
         if (kernel->pools)
@@ -182,6 +222,8 @@ static void choose_sizes(first_kernel *kernel, const cnn_op_desc *desc, const cn
     kernel->width = (shape.k + loops->lanes - 1) / loops->lanes * loops->lanes;
     kernel->chunks = (int)(shape.n >= LEAST_TASKS ? 1 : (LEAST_TASKS + shape.n - 1) / shape.n);
     kernel->pools = desc->arg[CNN_ARG_INDEX].dtype != CNN_NONE;
+    kernel->pools_in_tiles =
+        kernel->pools && desc->pool_kernel == 2 && desc->pool_stride == 2 && shape.s * shape.c <= CNN_TILE_PIECE;
     kernel->rows = desc->arg[CNN_ARG_DST].h;
     kernel->chunks = kernel->chunks > kernel->rows ? kernel->rows : kernel->chunks;
 }

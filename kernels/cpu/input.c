@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { ENTRIES = 256 };
+enum { ENTRIES = 256, CACHE_LINE = 64 };
 
 typedef struct input_kernel {
     cnn_cpu_kernel cpu;
@@ -57,6 +57,16 @@ DEFINE_LOOKUP(lookup_8, uint8_t)
 DEFINE_LOOKUP(lookup_16, uint16_t)
 DEFINE_LOOKUP(lookup_32, uint32_t)
 
+/* Images of a batch lie anywhere in the data set: the next one is asked for while this one is converted. */
+static void ask_next(const input_job *job, int task, const int32_t *index, size_t image_bytes)
+{
+    if (!index || task + 1 >= job->desc->arg[CNN_ARG_DST].n)
+        return;
+    const char *next = (const char *)job->args[CNN_ARG_SRC] + (size_t)index[task + 1] * image_bytes;
+    for (size_t i = 0; i < image_bytes; i += CACHE_LINE)
+        __builtin_prefetch(next + i);
+}
+
 static void run_image(void *context, int task, int worker)
 {
     const input_job *job = context;
@@ -73,6 +83,7 @@ static void run_image(void *context, int task, int worker)
     const uint8_t *from =
         (const uint8_t *)job->args[CNN_ARG_SRC] + (size_t)(index ? index[task] : task) * pixels * src_step;
     uint8_t *to = (uint8_t *)job->args[CNN_ARG_DST] + (size_t)task * pixels * dst_step * bytes;
+    ask_next(job, task, index, pixels * src_step);
     from = augmented(job, task, worker, from);
     const uint8_t *table = job->table;
     if (dst->c_pad > dst->c)

@@ -60,6 +60,21 @@ typedef void (*cnn_taps_fn)(const float *a, ptrdiff_t a_step, const float *b, co
 typedef void (*cnn_lines_fn)(const float *a, ptrdiff_t a_row, ptrdiff_t a_line, int lines, int steps, const float *b,
                              ptrdiff_t b_step, float *c, ptrdiff_t c_pitch, bool add);
 
+/* Two neighbouring output lines of a convolution of stride 1 and their windows of 2x2, for one vector of outputs. */
+typedef struct cnn_pool_lines {
+    const float *x;        /* the first term of the first pixel of the upper line */
+    ptrdiff_t pixel, line; /* floats from a pixel to the next, from a line of x to the next */
+    int rows, terms;       /* of the filter; terms of a row, neighbours in x: CNN_TILE_PIECE at most */
+    const float *weights;  /* [rows][terms][width] */
+    ptrdiff_t width;
+    const float *bias; /* or NULL */
+    bool relu;         /* cuts maxima at 0; CNN_NO_INDEX stands where they are not above it */
+    float *y;          /* the first maximum of each window, NaN wins, ... */
+    uint8_t *index;    /* ... and its number */
+    ptrdiff_t pitch;   /* elements of y and index from a window to the next */
+} cnn_pool_lines;
+typedef void (*cnn_pool_lines_fn)(const cnn_pool_lines *job);
+
 /* dst[k*width + j] = src[j*src_pitch + k] for j < rows, 0 for rows <= j < width. */
 typedef void (*cnn_transpose_fn)(const float *src, ptrdiff_t src_pitch, int rows, int depth, float *dst, int width);
 
@@ -84,6 +99,7 @@ typedef struct cnn_cpu_loops {
     cnn_tile_fn tile_by_steps[2][CNN_TILE_MAX_ROWS];
     cnn_taps_fn tile_by_taps[2][CNN_TILE_MAX_ROWS];
     cnn_lines_fn tile_by_lines[2][CNN_TILE_MAX_ROWS];
+    cnn_pool_lines_fn pool_lines[CNN_TILE_MAX_ROWS / 2]; /* [windows - 1], up to tile_rows / 2 */
     cnn_transpose_fn transpose;
     cnn_dot_fn dot;
 

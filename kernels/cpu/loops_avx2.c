@@ -5,5 +5,6 @@
 #include "kernels/cpu/loops_depthwise.h"
 #include "kernels/cpu/loops_activations.h"
 #include "kernels/cpu/loops_pool.h"
+#include "kernels/cpu/loops_pool_lines.h"
 #include "kernels/cpu/loops_bn.h"
 #include "kernels/cpu/loops_rows.h"

@@ -34,6 +34,20 @@ static void bf16_from_f32(const float *src, uint16_t *dst, int64_t count)
         dst[i] = cnn_cpu_bf16_from_f32(src[i]);
 }
 
+/* Rows are short: most are copied before memcpy would have found out how. The last vector may overlap the one before. */
+VEC_INLINE void copy_f32(const float *src, float *dst, int64_t count)
+{
+    enum { SHORT = 512 };
+    if (count < VEC_LANES || count > SHORT) {
+        memcpy(dst, src, (size_t)count * sizeof *dst);
+        return;
+    }
+    const vec last = vec_load(src + count - VEC_LANES);
+    for (int64_t i = 0; i < count - VEC_LANES; i += VEC_LANES)
+        vec_store(dst + i, vec_load(src + i));
+    vec_store(dst + count - VEC_LANES, last);
+}
+
 static void to_f32(cnn_dtype dtype, const void *src, float *dst, int64_t count)
 {
     const uint16_t *half = src;
@@ -43,7 +57,7 @@ static void to_f32(cnn_dtype dtype, const void *src, float *dst, int64_t count)
         for (int64_t i = 0; i < count; i++)
             dst[i] = cnn_cpu_bf16_to_f32(half[i]);
     else
-        memcpy(dst, src, (size_t)count * sizeof *dst);
+        copy_f32(src, dst, count);
 }
 
 static void from_f32(cnn_dtype dtype, const float *src, void *dst, int64_t count)
@@ -54,7 +68,7 @@ static void from_f32(cnn_dtype dtype, const float *src, void *dst, int64_t count
     else if (dtype == CNN_BF16)
         bf16_from_f32(src, half, count);
     else
-        memcpy(dst, src, (size_t)count * sizeof *src);
+        copy_f32(src, dst, count);
 }
 
 /* The first `count` floats of x, at most a vector. */
@@ -327,6 +341,7 @@ const cnn_cpu_loops LOOPS_NAME(VEC_ISA) = {
 #endif
     .tile_by_taps = {TILE_LIST(by_taps, 1), TILE_LIST(by_taps, 2)},
     .tile_by_lines = {TILE_LIST(by_lines, 1), TILE_LIST(by_lines, 2)},
+    .pool_lines = POOL_LINES_LIST,
     .transpose = transpose,
     .interleave = interleave,
     .deinterleave = deinterleave,
