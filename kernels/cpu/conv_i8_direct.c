@@ -331,7 +331,7 @@ static void run_dense(const direct_i8 *kernel, row_job *job, const out_row *row,
 /* The pixels of a cut in rows y, y+1, ..., as many as the job has. */
 static void run_tile(const direct_i8 *kernel, row_job *job, int32_t y, const tile_cut *cut, int32_t *sums)
 {
-    const int32_t *start[CNN_I8_LINES];
+    const int32_t *start[CNN_I8_LINES] = {NULL};
     cnn_i8_tile *tile = &job->tile;
     set_cut(kernel, cut, tile);
     tile->x = job->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)cut->x * CNN_I8_GROUP;
