@@ -6,7 +6,8 @@
  *
  *   sums[x][k] = sum over r and (s,c) of line[y + r - pad][(x - pad)*C + (s,c)] * weight[(r,s,c)][k]
  *
- * Lines are copied where they have no zeros around them or are not f32. Filter rows outside the image are left out. A
+ * Lines are copied where they have no zeros around them or are not f32. Filter rows outside the image are left out. Two
+ * lines that are pooled by 2x2 are summed and pooled together where all filter rows are inside (loops_pool_lines.h). A
  * task is some lines of an image, all of them when the batch is large. Weights are packed by every run: they are few.
  */
 #include "kernels/cpu/epilogue.h"

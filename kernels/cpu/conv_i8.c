@@ -5,8 +5,8 @@
  *
  *   rows = im2col(chunk); for each two panels of the range: sums = rows * weights; outputs = formula(sums)
  *
- * Sums are exact, so that neither cut can change a result. Each thread has its own scratch;
- * as many lanes share the work as there were threads when the kernel was made, one alone when there is little. */
+ * Sums are exact, so that neither cut can change a result. As many lanes share the work as there were threads when the
+ * kernel was made, one alone when there is little, each with scratch of its own. */
 #include "kernels/cpu/conv_i8.h"
 
 #include "kernels/cpu/pack_i8.h"
@@ -218,12 +218,12 @@ static cnn_status pack(cnn_kernel *base, const void *weights)
 
 /* ---- The kernel ---- */
 
-/* Of the lanes' scratch and of `gathered`. */
 static size_t scratch_bytes(const conv_i8 *kernel)
 {
     return (size_t)kernel->lanes * (kernel->bytes_bytes + kernel->rows_bytes + kernel->sums_bytes);
 }
 
+/* Of the lanes' scratch, then of `gathered`. */
 static size_t lanes_bytes(const conv_i8 *kernel)
 {
     return scratch_bytes(kernel) + cnn_cpu_aligned((size_t)kernel->lanes * sizeof(int));

@@ -316,7 +316,7 @@ static void make_starts(void *context, int pair, int worker)
     }
 }
 
-static void run_dense(const direct_i8 *kernel, row_job *job, const out_row *row, const int32_t *start)
+static void run_dense(const direct_i8 *kernel, row_job *job, const out_row *row)
 {
     const cnn_i8_direct *packed = &kernel->packed;
     cnn_i8_tile *tile = &job->tile;
@@ -324,14 +324,12 @@ static void run_dense(const direct_i8 *kernel, row_job *job, const out_row *row,
     tile->rows = row->bottom - row->top;
     tile->x += (size_t)row->top * kernel->line_bytes;
     tile->weights = packed->weights + (size_t)job->panel * packed->panel_bytes + first;
-    tile->start[0] = start;
     kernel->level->dense(tile);
 }
 
 /* The pixels of a cut in rows y, y+1, ..., as many as the job has. */
 static void run_tile(const direct_i8 *kernel, row_job *job, int32_t y, const tile_cut *cut, int32_t *sums)
 {
-    const int32_t *start[CNN_I8_LINES] = {NULL};
     cnn_i8_tile *tile = &job->tile;
     set_cut(kernel, cut, tile);
     tile->x = job->own->above + (size_t)(y * kernel->stride) * kernel->line_bytes + (size_t)cut->x * CNN_I8_GROUP;
@@ -339,20 +337,19 @@ static void run_tile(const direct_i8 *kernel, row_job *job, int32_t y, const til
     tile->lines = job->lines;
     for (int32_t l = 0; l < job->lines; l++) {
         const out_row *row = &kernel->rows[y + l];
-        start[l] = start_of(kernel, job->panel / CNN_I8_PANELS, row, cut);
+        tile->start[l] = start_of(kernel, job->panel / CNN_I8_PANELS, row, cut);
         tile->top[l] = row->top;
         tile->bottom[l] = row->bottom;
     }
     if (!kernel->blocks) {
-        run_dense(kernel, job, &kernel->rows[y], start[0]);
+        run_dense(kernel, job, &kernel->rows[y]);
         return;
     }
-    for (int32_t j = 0; j < job->panels; j++) {
+    for (int32_t j = 0; j < job->panels; j++, tile->sums += CNN_I8_PANEL) {
         tile->begin = kernel->packed.begin + (job->panel + j) * kernel->r * kernel->s;
-        for (int32_t l = 0; l < job->lines; l++)
-            tile->start[l] = start[l] + j * CNN_I8_PANEL;
-        tile->sums = sums + j * CNN_I8_PANEL;
         kernel->level->blocks(tile);
+        for (int32_t l = 0; l < job->lines; l++)
+            tile->start[l] += CNN_I8_PANEL;
     }
 }
 

@@ -4,12 +4,13 @@
  * An element of dst is a table entry as it is: for f16 and bf16, the table is converted first. So there is one loop for
  * each size of an element. A task is one image; with SRC2 it is augmented first, in scratch space of the worker. */
 #include "kernels/augment/apply.h"
+#include "kernels/cpu/ask.h"
 #include "kernels/cpu/elementwise_i8.h"
 #include "kernels/cpu/half.h"
 
 #include <string.h>
 
-enum { ENTRIES = 256, CACHE_LINE = 64 };
+enum { ENTRIES = 256 };
 
 typedef struct input_kernel {
     cnn_cpu_kernel cpu;
@@ -57,16 +58,6 @@ DEFINE_LOOKUP(lookup_8, uint8_t)
 DEFINE_LOOKUP(lookup_16, uint16_t)
 DEFINE_LOOKUP(lookup_32, uint32_t)
 
-/* Images of a batch lie anywhere in the data set: the next one is asked for while this one is converted. */
-static void ask_next(const input_job *job, int task, const int32_t *index, size_t image_bytes)
-{
-    if (!index || task + 1 >= job->desc->arg[CNN_ARG_DST].n)
-        return;
-    const char *next = (const char *)job->args[CNN_ARG_SRC] + (size_t)index[task + 1] * image_bytes;
-    for (size_t i = 0; i < image_bytes; i += CACHE_LINE)
-        __builtin_prefetch(next + i);
-}
-
 static void run_image(void *context, int task, int worker)
 {
     const input_job *job = context;
@@ -80,10 +71,11 @@ static void run_image(void *context, int task, int worker)
     const size_t src_step = (size_t)src->c_pad;
     const size_t dst_step = (size_t)dst->c_pad;
     const size_t bytes = cnn_dtype_bytes(dst->dtype);
-    const uint8_t *from =
-        (const uint8_t *)job->args[CNN_ARG_SRC] + (size_t)(index ? index[task] : task) * pixels * src_step;
+    const size_t image_bytes = pixels * src_step;
+    const uint8_t *images = job->args[CNN_ARG_SRC], *from = images + (size_t)(index ? index[task] : task) * image_bytes;
     uint8_t *to = (uint8_t *)job->args[CNN_ARG_DST] + (size_t)task * pixels * dst_step * bytes;
-    ask_next(job, task, index, pixels * src_step);
+    if (index && task + 1 < dst->n) /* images of a batch lie anywhere in the data set */
+        cnn_cpu_ask(images + (size_t)index[task + 1] * image_bytes, 0, 1, (ptrdiff_t)image_bytes);
     from = augmented(job, task, worker, from);
     const uint8_t *table = job->table;
     if (dst->c_pad > dst->c)

@@ -4,10 +4,8 @@
  * A line of x is line l of the filter for the upper outputs and line l - 1 for the lower ones: each of its pixels is
  * read once for both. */
 
-enum { POOL_LINES_WINDOWS = VEC_TILE_ROWS / 2, POOL_LINES_PIXELS = 2 * POOL_LINES_WINDOWS };
-
 typedef struct pool_lines_sums {
-    vec of[2][POOL_LINES_PIXELS]; /* of the upper and the lower line */
+    vec of[2][VEC_TILE_ROWS]; /* of the pixels of the upper and the lower line */
 } pool_lines_sums;
 
 /* Adds the products of a line of x to the sums of lines first .. last-1. */

@@ -34,7 +34,7 @@ static void bf16_from_f32(const float *src, uint16_t *dst, int64_t count)
         dst[i] = cnn_cpu_bf16_from_f32(src[i]);
 }
 
-/* Rows are short: most are copied before memcpy would have found out how. The last vector may overlap the one before. */
+/* Rows are short: most are copied before memcpy would have found out how. The last vector may overlap. */
 VEC_INLINE void copy_f32(const float *src, float *dst, int64_t count)
 {
     enum { SHORT = 512 };

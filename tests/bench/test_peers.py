@@ -46,6 +46,13 @@ RESULT = {"date": "2026-11-25", "threads": 2, "cpus": [0, 1], "rounds": 3, "othe
                       "isa": ["avx2"], "virtual": True}, "records": RAW}
 
 
+def load_peers():
+    loader = importlib.machinery.SourceFileLoader("peers", os.path.join(SOURCES, "bench", "peers"))
+    peers = importlib.util.module_from_spec(importlib.util.spec_from_loader("peers", loader))
+    loader.exec_module(peers)
+    return peers
+
+
 def line(task, figure, tool, row):
     group = next(g for g in report.groups_of(RAW) if (g["task"], g["figure"]) == (task, figure) and any(
         (one["tool"], one["row"]) == (tool, row) for one in g["lines"]))
@@ -161,10 +168,17 @@ class Files(unittest.TestCase):
         self.assertIn(report.markdown(RAW), done.stdout)
         self.assertIn("warning: other processes took up to 31% of these cores", done.stdout)
 
+    def test_median_step(self):
+        """Of nine steps three warm up; then 10 images take 1, 1, 5, 1 and 2 seconds."""
+        seconds, images, lines = 0.0, 0, ['{"event": "start", "step": 0}']
+        for took in (30.0, 20.0, 20.0, 7.0, 1.0, 1.0, 5.0, 1.0, 2.0):
+            seconds, images = seconds + took, images + 10
+            lines.append(json.dumps({"event": "step", "images": images, "seconds": seconds}))
+        lines.append('{"event": "end", "images": 90, "images_per_s": 1}')
+        self.assertEqual(load_peers().median_step(self.write("steps.log", "\n".join(lines) + "\n")), 10.0)
+
     def test_results_file(self):
-        loader = importlib.machinery.SourceFileLoader("peers", os.path.join(SOURCES, "bench", "peers"))
-        peers = importlib.util.module_from_spec(importlib.util.spec_from_loader("peers", loader))
-        loader.exec_module(peers)
+        peers = load_peers()
         path = os.path.join(self.folder, "results", "cpu.json")
         result = {**RESULT, "table": report.groups_of(RAW)}
         peers.write_json(path, result)
